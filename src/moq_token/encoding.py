@@ -1,0 +1,65 @@
+"""Base64url without padding (RFC 7515, appendix C) and JSON that hides nothing, both strict."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+# The standard alphabet's own characters and padding become bytes that no alphabet has.
+_TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+# By the length modulo 4: the padding to add, and the last characters that leave no bit of the last byte dangling.
+_TAILS: tuple[tuple[bytes, frozenset[int]], ...] = (
+    (b"", frozenset(_ALPHABET)),
+    (b"", frozenset()),
+    (b"==", frozenset(_ALPHABET[::16])),
+    (b"=", frozenset(_ALPHABET[::4])),
+)
+
+
+def b64encode(data: bytes) -> bytes:
+    """Encode as base64url without padding."""
+    return b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=")
+
+
+def b64decode(text: bytes) -> bytes:
+    """Decode base64url in its only canonical spelling.
+
+    Raises :class:`ValueError` for padding, white space, ``+``, ``/``, an impossible length and non-zero trailing bits.
+    """
+    if not text:
+        return b""
+    padding, last = _TAILS[len(text) & 3]
+    if text[-1] not in last:
+        raise ValueError("not canonical base64url")
+    return a2b_base64(text.translate(_TO_STANDARD) + padding, strict_mode=True)
+
+
+def parse_json(text: bytes) -> object:
+    """Parse JSON as RFC 8259 has it, refusing what two readers could read differently.
+
+    Raises :class:`ValueError` for invalid UTF-8, lone surrogates, members that stand twice in one object, ``NaN`` and
+    the like, absurdly long numbers and nesting deeper than the interpreter can follow.
+    """
+    # Not needed to sign, nor to verify a token in the usual spelling: a command line should not wait for it.
+    import json
+
+    try:
+        value: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if b"\\u" in text:
+        # An escape can spell half of a surrogate pair, which no UTF-8 can carry on.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

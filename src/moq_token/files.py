@@ -1,0 +1,103 @@
+"""Key files: bounded reading, and writing that leaves the old file or the new one, whole, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from moq_token.errors import InvalidKeyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_FILE_BYTES = 1024 * 1024
+
+_PRIVATE_MODE = 0o600
+_PUBLIC_MODE = 0o666  # less the umask
+# Not everywhere there is: without it a symbolic link is still refused below, by its own look.
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_RANDOM_BYTES = 8
+
+
+def read(path: str | Path) -> bytes:
+    """Read a whole file of at most 1 MiB.
+
+    Raises :class:`InvalidKeyError` for a directory, a name with a NUL in it and a larger file; other
+    :class:`OSError` passes.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path would only wrap this
+            data = file.read(MAX_FILE_BYTES + 1)
+    except IsADirectoryError:
+        raise InvalidKeyError(f"{os.fspath(path)!r} is a directory, a key file is wanted") from None
+    except ValueError:
+        raise InvalidKeyError(f"{os.fspath(path)!r} is no file name") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidKeyError(f"{os.fspath(path)!r} is larger than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = True) -> None:
+    """Write a file so that a crash or a kill at any moment leaves what was there before or ``data``, whole.
+
+    A ``private`` file gets mode 0600, even where a more open one is replaced; others get the default. A device or a
+    pipe is written to as it is. Raises :class:`FileExistsError` where the file exists and ``overwrite`` is off, and
+    for a symbolic link, which is never followed nor replaced; :class:`InvalidKeyError` for a name with a NUL in it;
+    other :class:`OSError` passes.
+    """
+    path = os.fspath(path)
+    try:
+        mode = _mode(path)
+    except ValueError:
+        raise InvalidKeyError(f"{path!r} is no file name") from None
+    if mode is not None:
+        if stat.S_ISLNK(mode):
+            raise FileExistsError(errno.EEXIST, "a symbolic link is in the way", path)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            with open(path, "wb") as device:  # noqa: PTH123 - as above
+                device.write(data)
+            return
+        if not overwrite:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    _replace(path, data, _PRIVATE_MODE if private else _PUBLIC_MODE, overwrite=overwrite)
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:64]}.{os.urandom(_RANDOM_BYTES).hex()}.tmp")  # noqa: PTH118 - str in, str out
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        if overwrite:
+            os.replace(temporary, path)  # noqa: PTH105 - as above
+        else:
+            os.link(temporary, path)  # unlike a rename, this fails where the file has come to exist meanwhile
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108 - as above
+    _sync_directory(directory or ".")
+
+
+def _sync_directory(directory: str) -> None:
+    """Make a rename last through a power cut, where the system lets a directory be opened for it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,86 @@
+"""The compact form of a token (RFC 7515, section 7.1): bounds, segments, header. Knows no key and no claim."""
+
+from __future__ import annotations
+
+from moq_token.encoding import b64decode, b64encode, parse_json
+from moq_token.errors import InvalidTokenError, shown
+
+MAX_TOKEN_BYTES = 64 * 1024
+_SEGMENTS = 3
+
+
+def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
+    """Take a token apart into (what was signed, its header segment still encoded, payload, signature).
+
+    Raises :class:`InvalidTokenError` unless it is at most 64 KiB, of three segments, each canonical base64url; the
+    header segment's own encoding is left to :func:`parse_header`. :class:`TypeError` for what is no string.
+    """
+    if not isinstance(token, str):
+        raise TypeError(f"a token must be a str, not {type(token).__name__}")
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidTokenError(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
+    try:
+        signed, _, signature = token.encode("ascii").rpartition(b".")
+        header, dot, payload = signed.partition(b".")
+        if dot:
+            return signed, header, b64decode(payload), b64decode(signature)
+    except ValueError:
+        pass
+    raise _unreadable(token)
+
+
+def _unreadable(token: str) -> InvalidTokenError:
+    segments = token.count(".") + 1
+    if segments != _SEGMENTS:
+        return InvalidTokenError(f"a token has three segments between dots, this has {segments}")
+    return InvalidTokenError("a segment of the token is not canonical base64url (A-Z a-z 0-9 - _, no padding)")
+
+
+def parse_header(segment: bytes) -> dict[str, object]:
+    """Decode a header segment. Raises :class:`InvalidTokenError` unless it is a JSON object, strictly encoded."""
+    try:
+        header = parse_json(b64decode(segment))
+    except ValueError:
+        raise InvalidTokenError("the header of the token is not canonical base64url of plain JSON") from None
+    if not isinstance(header, dict):
+        raise InvalidTokenError("the header of the token must be a JSON object")
+    return header
+
+
+def kid_of(header: dict[str, object]) -> str | None:
+    """Return the ``kid`` of a header, which nobody has verified. Raises :class:`InvalidTokenError` for no string."""
+    kid = header.get("kid")
+    if kid is None or isinstance(kid, str):
+        return kid
+    raise InvalidTokenError("the `kid` in the header of the token must be a string")
+
+
+def check_header(segment: bytes, algorithm: str) -> None:
+    """Hold a header against the algorithm of the key, which alone decides (RFC 8725, section 3.1).
+
+    ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored. Raises :class:`InvalidTokenError` for another ``alg``
+    (``wrong-algorithm``), and for ``crit`` and an unencoded payload (RFC 7797), as no extension is understood here.
+    """
+    header = parse_header(segment)
+    kid_of(header)
+    if "crit" in header:
+        raise InvalidTokenError("the header of the token has `crit`, and no extension is understood")
+    if header.get("b64", True) is not True:
+        raise InvalidTokenError("the header of the token asks for an unencoded payload (`b64`)")
+    named = header.get("alg")
+    if named != algorithm:
+        what = shown(named) if isinstance(named, str) else "no name"
+        message = f"the token says {what} for `alg`, and its key is for {algorithm}"
+        raise InvalidTokenError(message, reason="wrong-algorithm")
+
+
+def usual_spellings(algorithm: str, kid: str | None) -> list[bytes]:
+    """Encode the headers that libraries write for a key, this one's first: each is good as it stands, unparsed.
+
+    Neither argument needs escaping: an algorithm and a :class:`KeyId` are plain characters.
+    """
+    typ, alg, key_id = '"typ":"JWT"', f'"alg":"{algorithm}"', f'"kid":"{kid}"'
+    headers = [[typ, alg], [alg, typ], [alg]]
+    if kid is not None:
+        headers = [[typ, alg, key_id], [alg, typ, key_id], [alg, key_id, typ], [alg, key_id], *headers]
+    return [b64encode(f"{{{','.join(members)}}}".encode()) for members in headers]

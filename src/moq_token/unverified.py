@@ -1,0 +1,33 @@
+"""Reading a token without verifying it: for logs and debugging, never for a decision."""
+
+from __future__ import annotations
+
+import msgspec
+
+from moq_token import jws
+from moq_token.encoding import parse_json
+from moq_token.errors import InvalidTokenError, sealed
+
+
+class UnverifiedToken(msgspec.Struct, frozen=True):
+    """What stands in a token that nobody has checked: anybody can have written it."""
+
+    header: dict[str, object]
+    claims: dict[str, object]
+
+
+@sealed
+def read_unverified(token: str) -> UnverifiedToken:
+    """Read the header and the claims of a token without any check of who made it, what it says or until when.
+
+    Raises :class:`InvalidTokenError` where it cannot be read: more than 64 KiB, not three segments of canonical
+    base64url, or header or claims no JSON object.
+    """
+    _, header, payload, _ = jws.split(token)
+    try:
+        claims = parse_json(payload)
+    except ValueError:
+        raise InvalidTokenError("the claims of the token are not readable as JSON") from None
+    if not isinstance(claims, dict):
+        raise InvalidTokenError("the claims of the token must be a JSON object")
+    return UnverifiedToken(jws.parse_header(header), claims)
