@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # The largest integer that every JSON reader keeps exactly (RFC 8259, section 6), as a time far beyond any calendar.
 _MAX_TIME = 2**53 - 1
+_Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TIME)]
 
 
 class Permissions(msgspec.Struct, frozen=True, gc=False):
@@ -35,13 +36,11 @@ class Permissions(msgspec.Struct, frozen=True, gc=False):
 
     def can_publish(self, broadcast: str) -> bool:
         """Whether ``broadcast``, a path relative to the authorized one, lies at or beneath a prefix for publishing."""
-        broadcast = paths.normalize(broadcast)
-        return any(paths.strip_prefix(broadcast, prefix) is not None for prefix in self.publish)
+        return _covers(self.publish, broadcast)
 
     def can_subscribe(self, broadcast: str) -> bool:
         """Whether ``broadcast``, a path relative to the authorized one, lies at or beneath a prefix for subscribing."""
-        broadcast = paths.normalize(broadcast)
-        return any(paths.strip_prefix(broadcast, prefix) is not None for prefix in self.subscribe)
+        return _covers(self.subscribe, broadcast)
 
 
 class _Checking(msgspec.StructMeta):
@@ -65,7 +64,12 @@ class _Checking(msgspec.StructMeta):
             publish = _tuple_of_paths(publish, "publish")
         if type(subscribe) is not tuple:
             subscribe = _tuple_of_paths(subscribe, "subscribe")
-        _check_paths(root, publish, subscribe)
+        try:
+            ascii_only = "".join((root, *publish, *subscribe)).isascii()
+        except TypeError:
+            raise _no_paths() from None
+        if not ascii_only:
+            _check_unicode(root, *publish, *subscribe)
         if cluster is not False and cluster is not True:
             raise TypeError(f"cluster must be a bool, not {type(cluster).__name__}")
         if expires is not None and (type(expires) is not int or not 0 <= expires <= _MAX_TIME):
@@ -108,8 +112,8 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
     publish: tuple[str, ...] = msgspec.field(default=(), name="put")
     subscribe: tuple[str, ...] = msgspec.field(default=(), name="get")
     cluster: bool = False
-    expires: int | None = msgspec.field(default=None, name="exp")
-    issued: int | None = msgspec.field(default=None, name="iat")
+    expires: _Time | None = msgspec.field(default=None, name="exp")
+    issued: _Time | None = msgspec.field(default=None, name="iat")
 
     if TYPE_CHECKING:
 
@@ -217,7 +221,7 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         force_setattr(self, "publish", _tuple_of_paths(self.publish, "publish"))
         force_setattr(self, "subscribe", _tuple_of_paths(self.subscribe, "subscribe"))
-        _check_paths(self.root, self.publish, self.subscribe)
+        _check_unicode(self.root, *self.publish, *self.subscribe)
 
     def validate(self) -> None:
         """Raise :class:`InvalidKeyError` where the scope permits nothing in both roles."""
@@ -250,7 +254,7 @@ def decode(payload: bytes, now: float) -> Claims:
         # Equal bytes prove that nothing stood in the payload but these claims, once each and in their usual spelling.
         if encode(claims) == payload:
             return claims
-    except (msgspec.MsgspecError, InvalidClaimsError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass  # the reader below accepts any spelling, and knows what to say of the others
     return _decode_any_spelling(payload, now)
 
@@ -259,7 +263,7 @@ def _decode_any_spelling(payload: bytes, now: float) -> Claims:
     try:
         members = parse_json(payload)
     except ValueError as error:
-        raise InvalidTokenError(f"the claims are not readable as JSON: {type(error).__name__}") from None
+        raise InvalidTokenError(f"the claims are not readable as JSON: {error}") from None
     if not isinstance(members, dict):
         raise _bad("the claims must be a JSON object")
     if "aud" in members:
@@ -317,6 +321,14 @@ def _paths(members: Mapping[str, object], name: str) -> tuple[str, ...]:
     raise _bad(f"the claim `{name}` must be a string or a list of strings")
 
 
+def _covers(prefixes: tuple[str, ...], broadcast: str) -> bool:
+    broadcast = paths.normalize(broadcast)
+    for prefix in prefixes:  # noqa: SIM110 - a generator would take longer than the comparison
+        if paths.strip_prefix(broadcast, prefix) is not None:
+            return True
+    return False
+
+
 def _rebase(granted: tuple[str, ...], beneath: str, above: str) -> tuple[str, ...]:
     rebased = []
     for prefix in granted:
@@ -353,13 +365,17 @@ def _tuple_of_paths(value: object, name: str) -> tuple[str, ...]:
         raise TypeError(f"{name} must be a str or an iterable of str, not {type(value).__name__}") from None
 
 
-def _check_paths(root: str, publish: tuple[str, ...], subscribe: tuple[str, ...]) -> None:
+def _check_unicode(*texts: str) -> None:
     try:
-        "".join((root, *publish, *subscribe)).encode()
+        "".join(texts).encode()
     except TypeError:
-        raise TypeError("root must be a str, publish and subscribe must hold str only") from None
+        raise _no_paths() from None
     except UnicodeEncodeError:
         raise InvalidClaimsError("a path has a lone surrogate, which UTF-8 cannot carry") from None
+
+
+def _no_paths() -> TypeError:
+    return TypeError("root must be a str, publish and subscribe must hold str only")
 
 
 def _unix_seconds(value: object, name: str) -> int:

@@ -46,18 +46,20 @@ def parse_json(text: bytes) -> object:
 
     try:
         value: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        if b"\\u" in text:
+            # An escape can spell half of a surrogate pair, which no UTF-8 can carry on.
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if b"\\u" in text:
-        # An escape can spell half of a surrogate pair, which no UTF-8 can carry on.
-        json.dumps(value, ensure_ascii=False).encode()
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeError:
+        raise ValueError("its text is no valid Unicode") from None
     return value
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
+        raise ValueError("a member stands twice in it")
     return members
 
 

@@ -368,8 +368,8 @@ def parse_members(text: str | bytes) -> dict[str, object]:
             raise InvalidKeyError("a key is a JSON object or base64url of one, this is neither") from None
     try:
         members = parse_json(data)
-    except ValueError:
-        raise InvalidKeyError("this is no readable JSON, or a member stands twice in it") from None
+    except ValueError as error:
+        raise InvalidKeyError(f"a key must be readable as JSON: {error}") from None
     if not isinstance(members, dict):
         raise InvalidKeyError("a key must be a JSON object")
     return members
