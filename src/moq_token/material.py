@@ -148,12 +148,10 @@ def _load_ec(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
     if jwk.get("d") is None:
         return Material(public, {}, verify, None, public_key)
     d = _bytes(jwk, "d", size)
-    try:
-        native = ec.derive_private_key(int.from_bytes(d), _curve(algorithm))
+    try:  # this multiplies the curve's generator by d, and holds the result against x and y
+        native = ec.EllipticCurvePrivateNumbers(int.from_bytes(d), numbers).private_key()
     except ValueError:
-        raise InvalidKeyError(f"the member `d` is no private key of the curve {crv}") from None
-    if native.public_key().public_numbers() != numbers:
-        raise _halves_differ()
+        raise _halves_differ() from None
     sign = primitives.ecdsa_signer(algorithm, native)
     return Material(public, {"d": _text(d)}, verify, sign, public_key, native)
 

@@ -1,0 +1,105 @@
+"""The program as a whole: its commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from moq_token import Error, __version__
+from moq_token.cli import output
+from moq_token.cli.grammar import File, Group
+
+_DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
+
+# One for both names of the program, so that one completion script serves both.
+COMPLETE_VARIABLE = "_MOQ_TOKEN_COMPLETE"
+
+_EXAMPLES = (
+    "generate --out root.jwk",
+    'sign --key root.jwk --root rooms/123 --publish alice --subscribe "" --expires 1h > alice.jwt',
+    "verify --key root.jwk < alice.jwt",
+)
+
+
+@click.group(
+    cls=Group,
+    modules={
+        "generate": "moq_token.cli.keys",
+        "sign": "moq_token.cli.tokens",
+        "verify": "moq_token.cli.tokens",
+        "inspect": "moq_token.cli.tokens",
+        "explain": "moq_token.cli.explain",
+        "public": "moq_token.cli.keys",
+        "import": "moq_token.cli.keys",
+        "export": "moq_token.cli.keys",
+        "thumbprint": "moq_token.cli.keys",
+        "jwks": "moq_token.cli.keys",
+        "completion": "moq_token.cli.shell",
+        "help": "moq_token.cli.shell",
+    },
+    examples=_EXAMPLES,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@click.option("--key", type=File(), metavar="FILE", hidden=True)
+def program(key: str | None) -> None:  # noqa: ARG001 - the command that follows takes it over
+    """Make keys and tokens for Media over QUIC relays, and look into them.
+
+    Keys are read from files, from standard input (-), or from what MOQ_TOKEN_KEY (the name of a file) or
+    MOQ_TOKEN_KEY_DATA (the key itself) says where no --key is given.
+    """
+
+
+def execute(args: list[str]) -> int:
+    """Run one command line and return its exit status. Raises :class:`KeyboardInterrupt` only."""
+    try:
+        return _run(args)
+    except click.UsageError as error:
+        return _report(_sentence(error), _WRONG_USAGE)
+    except (Error, output.Failed) as error:
+        return _report(str(error), _FAILED)
+    except BrokenPipeError:
+        output.give_up_stdout()
+        return _FAILED
+    except OSError as error:
+        return _report(output.reason(error), _FAILED)
+    except Exception as error:  # noqa: BLE001 - nobody but a person reads this, and no traceback may show a secret
+        return _report(f"this is a bug ({type(error).__name__}): please report the command, without its keys", _FAILED)
+
+
+def _run(args: list[str]) -> int:
+    name = program_name()
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(program, {}, name, COMPLETE_VARIABLE, instruction)
+    try:
+        with program.make_context(name, args, color=output.colour(sys.stdout) or None) as context:
+            if not context.protected_args:
+                click.echo(context.get_help(), err=True)
+                return _WRONG_USAGE
+            return program.invoke(context) or _DONE
+    except click.exceptions.Exit as done:
+        output.flush()
+        return done.exit_code
+
+
+def program_name() -> str:
+    """Say under which name the program was called."""
+    name = os.path.basename(sys.argv[0])  # noqa: PTH119 - loads faster than a Path
+    return "python -m moq_token" if name == "__main__.py" else name.removesuffix(".exe")
+
+
+def _sentence(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and len(error.option_name) > 40:
+        return "there is no such option"
+    message = error.format_message().removesuffix(".")
+    return message[:1].lower() + message[1:]
+
+
+def _report(message: str, status: int) -> int:
+    output.complain(message)
+    return status
