@@ -28,7 +28,7 @@ class Algorithm(StrEnum):
         Raises :class:`ValueError` for any other name. Keys and tokens are read case-sensitively, not by this.
         """
         try:
-            return _SPELLINGS[name.casefold()]
+            return _SPELLINGS[str.lower(name)]
         except KeyError:
             raise ValueError(f"unknown algorithm, must be one of {', '.join(cls)}") from None
 
@@ -44,7 +44,7 @@ class Algorithm(StrEnum):
 
 
 _KTY = {"HS": "oct", "RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-_SPELLINGS = {algorithm.casefold(): algorithm for algorithm in Algorithm} | {
+_SPELLINGS = {algorithm.lower(): algorithm for algorithm in Algorithm} | {
     "ec256": Algorithm.ES256,  # the documentation page of the originals calls them so
     "ec384": Algorithm.ES384,
     "ed25519": Algorithm.EDDSA,  # RFC 9864

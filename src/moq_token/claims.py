@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # The largest integer that every JSON reader keeps exactly (RFC 8259, section 6), as a time far beyond any calendar.
 _MAX_TIME = 2**53 - 1
+_EPOCH, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
 _Time = Annotated[int, msgspec.Meta(ge=0, le=_MAX_TIME)]
 
 
@@ -151,6 +152,8 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
         (``root-mismatch``) or nothing is left in both roles (``no-access``). Expiry is not looked at: that is
         :meth:`Key.verify`'s part, and comes first.
         """
+        if not isinstance(path, str):
+            raise TypeError(f"a path must be a str, not {type(path).__name__}")
         path, root = paths.normalize(path), paths.normalize(self.root)
         beneath, above = paths.strip_prefix(path, root), ""
         if beneath is None:
@@ -195,6 +198,9 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
     def _with(self, **changes: Any) -> Self:  # noqa: ANN401 - checked by the constructor
         return type(self)(**{name: getattr(self, name) for name in self.__struct_fields__} | changes)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _claims, ({name: getattr(self, name) for name in self.__struct_fields__},)
+
     __replace__ = _with  # what copy.replace calls, which must not go around the constructor either
 
 
@@ -219,9 +225,11 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        force_setattr(self, "publish", _tuple_of_paths(self.publish, "publish"))
-        force_setattr(self, "subscribe", _tuple_of_paths(self.subscribe, "subscribe"))
-        _check_unicode(self.root, *self.publish, *self.subscribe)
+        publish, subscribe = _tuple_of_paths(self.publish, "publish"), _tuple_of_paths(self.subscribe, "subscribe")
+        _check_unicode(self.root, *publish, *subscribe)
+        force_setattr(self, "root", _plain(self.root))
+        force_setattr(self, "publish", tuple(_plain(path) for path in publish))
+        force_setattr(self, "subscribe", tuple(_plain(path) for path in subscribe))
 
     def validate(self) -> None:
         """Raise :class:`InvalidKeyError` where the scope permits nothing in both roles."""
@@ -234,12 +242,22 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def exceeded_by(self, claims: Claims) -> str | None:
         """Return the first path that ``claims`` grant and this scope does not, from the top, or None."""
-        return _uncovered(self, self.publish, claims, claims.publish) or _uncovered(
-            self, self.subscribe, claims, claims.subscribe
-        )
+        path = _uncovered(self, self.publish, claims, claims.publish)
+        return _uncovered(self, self.subscribe, claims, claims.subscribe) if path is None else path
 
 
-encode = msgspec.json.Encoder().encode
+def _claims(members: dict[str, Any]) -> Claims:
+    return Claims(**members)
+
+
+def _plain(text: object) -> str:
+    """Turn an instance of a subclass of ``str``, which msgspec does not know, into a plain one."""
+    if not isinstance(text, str):
+        raise TypeError(f"a path must be a str, not {type(text).__name__}")
+    return "".join(text)
+
+
+encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _decode = msgspec.json.Decoder(Claims).decode
 
 
@@ -322,6 +340,8 @@ def _paths(members: Mapping[str, object], name: str) -> tuple[str, ...]:
 
 
 def _covers(prefixes: tuple[str, ...], broadcast: str) -> bool:
+    if not isinstance(broadcast, str):
+        raise TypeError(f"a broadcast's path must be a str, not {type(broadcast).__name__}")
     broadcast = paths.normalize(broadcast)
     for prefix in prefixes:  # noqa: SIM110 - a generator would take longer than the comparison
         if paths.strip_prefix(broadcast, prefix) is not None:
@@ -380,11 +400,14 @@ def _no_paths() -> TypeError:
 
 def _unix_seconds(value: object, name: str) -> int:
     if isinstance(value, timedelta) and name == "expires":
-        value = datetime.now(UTC) + value
-    if isinstance(value, datetime):
+        try:
+            value = (datetime.now(UTC) - _EPOCH + value) // _SECOND
+        except OverflowError:
+            value = -1
+    elif isinstance(value, datetime):
         if value.utcoffset() is None:
             raise InvalidClaimsError(f"{name} is a datetime without a time zone: say which, for example datetime.UTC")
-        value = int(value.timestamp() // 1)
+        value = (value - _EPOCH) // _SECOND
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be int Unix seconds or a datetime, not {type(value).__name__}")
     if not 0 <= value <= _MAX_TIME:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_E = TypeVar("_E", bound="Error")
+_E = TypeVar("_E", bound=Exception)
 
 _SHOWN_CHARACTERS = 80
 
@@ -143,14 +143,14 @@ def bare(error: _E) -> _E:
 
 
 def sealed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Wrap a function that is handed secrets, so that the errors of this package leave it :func:`bare`."""
+    """Wrap a function that is handed secrets, so that every error leaves it :func:`bare`."""
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
-        except Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the frames must not travel with it
             del args, kwargs
-            raise bare(error)  # noqa: B904 - it is the one being handled
+            raise bare(error)  # noqa: B904 - the one being handled
 
     return wrapper

@@ -75,8 +75,8 @@ def _mode(path: str) -> int | None:
 
 
 def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:64]}.{os.urandom(_RANDOM_BYTES).hex()}.tmp")  # noqa: PTH118 - str in, str out
+    directory = os.path.dirname(path)  # noqa: PTH120 - str in, str out
+    temporary = os.path.join(directory, f".{os.urandom(_RANDOM_BYTES).hex()}.tmp")  # noqa: PTH118
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path

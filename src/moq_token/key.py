@@ -15,7 +15,6 @@ from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, decode, decode_scope, encode
 from moq_token.encoding import b64decode, b64encode, parse_json
 from moq_token.errors import (
-    Error,
     ExpiredTokenError,
     InvalidClaimsError,
     InvalidKeyError,
@@ -50,6 +49,7 @@ class KeyOperation(StrEnum):
 _INFINITY = float("inf")
 # The longest signature is that of the longest RSA key; a token with any signature stays within what verifiers read.
 _MAX_SIGNED_BYTES = jws.MAX_TOKEN_BYTES - material.MAX_RSA_BITS // 6 - 2
+_MAX_PASSWORD_BYTES = 1023  # OpenSSL's own bound
 _VERIFY = frozenset((KeyOperation.VERIFY,))
 _SIGN_AND_VERIFY = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
@@ -229,6 +229,7 @@ class Key:
         """Write the key as base64url of its JSON, the older form that every relay reads, handy in a variable."""
         return b64encode(self.to_json().encode()).decode()
 
+    @sealed
     def to_file(self, path: str | Path, base64: bool = False, *, overwrite: bool = True) -> None:  # noqa: FBT001, FBT002
         """Write the key to a file, as JSON or in the older form; mode 0600 where it is private.
 
@@ -245,10 +246,11 @@ class Key:
         PEM has no room for the algorithm, the ``kid``, the operations and the scope. Raises
         :class:`KeyOperationError` for a secret, and where a password is given for a public half, or an empty one.
         """
-        if password is not None and not (password and self.is_private):
-            raise KeyOperationError("a password must not be empty, and a public key takes none")
+        secret = None if password is None else _encoded(password)
+        if secret is not None and not (0 < len(secret) <= _MAX_PASSWORD_BYTES and self.is_private):
+            raise KeyOperationError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes, and a public key takes none")
         if self._material.native_private is not None:
-            return pem.dump_private(self._material.native_private, None if password is None else _encoded(password))
+            return pem.dump_private(self._material.native_private, secret)
         if self._material.native_public is not None:
             return pem.dump_public(self._material.native_public)
         raise KeyOperationError(f"a key for {self.algorithm} is a secret, which PEM has no form for")
@@ -299,17 +301,18 @@ class Key:
         :class:`KeyOperationError` where the key may not verify. The ``kid`` of the token is not compared (see
         :class:`KeySet`), and what the claims allow at a path is :meth:`Claims.authorize`'s part.
         """
-        if self._verify is None:
+        try:
+            return self._checked(token, time.time() if now is None else now, leeway)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this frame must not travel with it
+            del token
+            raise bare(error)  # noqa: B904 - the one being handled
+
+    def _checked(self, token: str, now: float, leeway: float) -> Claims:
+        verify = self._verify
+        if verify is None:
             raise _cannot(self, KeyOperation.VERIFY)
         if not 0 <= leeway < _INFINITY:
             raise ValueError("leeway must be a number of seconds, 0 or more")
-        try:
-            return self._checked(self._verify, token, time.time() if now is None else now, leeway)
-        except Error as error:
-            del token
-            raise bare(error)  # noqa: B904 - it is the one being handled
-
-    def _checked(self, verify: Verify, token: str, now: float, leeway: float) -> Claims:
         signed, header, payload, signature = jws.split(token)
         if header not in self._headers:
             jws.check_header(header, self.algorithm)

@@ -75,6 +75,7 @@ class KeySet:
         """Write the set as JSON, private members included where its keys have them (see :meth:`to_public_set`)."""
         return msgspec.json.encode({"keys": [key.to_members() for key in self.keys]}).decode()
 
+    @sealed
     def to_file(self, path: str | Path, *, overwrite: bool = True) -> None:
         """Write the set to a file as :meth:`Key.to_file` does, mode 0600 where any key is private."""
         private = any(key.is_private for key in self.keys)
