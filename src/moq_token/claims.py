@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, final
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from moq_token import path as paths
 from moq_token.encoding import parse_json
@@ -66,10 +66,10 @@ class _Checking(msgspec.StructMeta):
         if type(subscribe) is not tuple:
             subscribe = _tuple_of_paths(subscribe, "subscribe")
         try:
-            ascii_only = "".join((root, *publish, *subscribe)).isascii()
+            plain = "".join(publish).isascii() and "".join(subscribe).isascii() and str.isascii(root)
         except TypeError:
             raise _no_paths() from None
-        if not ascii_only:
+        if not plain:
             _check_unicode(root, *publish, *subscribe)
         if cluster is not False and cluster is not True:
             raise TypeError(f"cluster must be a bool, not {type(cluster).__name__}")
@@ -77,12 +77,18 @@ class _Checking(msgspec.StructMeta):
             expires = _unix_seconds(expires, "expires")
         if issued is not None and (type(issued) is not int or not 0 <= issued <= _MAX_TIME):
             issued = _unix_seconds(issued, "issued")
-        return _construct(cls, root, publish, subscribe, cluster, expires, issued)
+        return replace(
+            _NOTHING,
+            root=root,
+            publish=publish,
+            subscribe=subscribe,
+            cluster=cluster,
+            expires=expires,
+            issued=issued,
+        )
 
 
-_construct = msgspec.StructMeta.__call__
-
-
+@final
 class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=True, gc=False):
     """The claims of a token: what its bearer may publish and subscribe to beneath a root, and until when.
 
@@ -202,6 +208,10 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
         return _claims, ({name: getattr(self, name) for name in self.__struct_fields__},)
 
     __replace__ = _with  # what copy.replace calls, which must not go around the constructor either
+
+
+# The instance that all others are made from, as a call of the class would come back to where they are made.
+_NOTHING: Claims = msgspec.convert({}, Claims)
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

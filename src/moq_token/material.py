@@ -31,6 +31,10 @@ _GENERATED_EXPONENT = 65537
 
 _RSA_PRIVATE = ("d", "p", "q", "dp", "dq", "qi")
 _CURVES = {Algorithm.ES256: ("P-256", 32), Algorithm.ES384: ("P-384", 48)}
+_ORDERS = {  # SEC 2, sections 2.4.2 and 2.5.1
+    Algorithm.ES256: 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    Algorithm.ES384: 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+}
 _JWK_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
 _ED25519 = "Ed25519"
 _ED25519_BYTES = 32
@@ -143,11 +147,15 @@ def _load_ec(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
         public_key = numbers.public_key()
     except ValueError:
         raise InvalidKeyError(f"the point of `x` and `y` is not on the curve {crv}") from None
+    if public_key.public_numbers() != numbers:
+        raise InvalidKeyError(f"the members `x` and `y` must be below the prime of the curve {crv}")
     public = {"kty": "EC", "crv": crv, "x": _text(x), "y": _text(y)}
     verify = primitives.ecdsa_verifier(algorithm, public_key)
     if jwk.get("d") is None:
         return Material(public, {}, verify, None, public_key)
     d = _bytes(jwk, "d", size)
+    if not 0 < int.from_bytes(d) < _ORDERS[algorithm]:
+        raise InvalidKeyError(f"the member `d` must be from 1 and below the order of the curve {crv}")
     try:  # this multiplies the curve's generator by d, and holds the result against x and y
         native = ec.EllipticCurvePrivateNumbers(int.from_bytes(d), numbers).private_key()
     except ValueError:
