@@ -25,7 +25,6 @@ def parse(data: bytes, password: bytes | None) -> PrivateKeyTypes | PublicKeyTyp
 
     Whether a certificate is valid, and who signed it, is not checked. Raises :class:`InvalidKeyError`.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.x509 import load_pem_x509_certificate
 
@@ -44,7 +43,7 @@ def parse(data: bytes, password: bytes | None) -> PrivateKeyTypes | PublicKeyTyp
     except TypeError:
         what = "is encrypted: a password is needed" if password is None else "is not encrypted: leave the password out"
         raise InvalidKeyError(f"the PEM {what}") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - damaged input brings out kinds that are not documented
         what = "it is damaged, or of a kind that is not supported"
         raise InvalidKeyError(
             f"the PEM cannot be read: {what if password is None else 'wrong password, or ' + what}"

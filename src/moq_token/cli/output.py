@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
+
+import click
 
 from moq_token import files
 from moq_token.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-_STDOUT = {"-", "/dev/stdout", "/dev/fd/1"}
+_STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
-class Failed(Exception):
-    """A command could not do its work; the message is its one line."""
+class Failed(Exception):  # noqa: N818 - it says what happened to the command
+    """A command could not do its work; the message is the one line that says why."""
 
 
 def emit(text: str) -> None:
@@ -33,3 +34,118 @@ def emit(text: str) -> None:
     except (OSError, ValueError) as error:
         give_up_stdout()
         raise Failed(f"cannot write to standard output: {reason(error)}") from None
+
+
+def note(text: str) -> None:
+    """Tell the person at the terminal something that is no result."""
+    _say("note:", "cyan", text)
+
+
+def complain(text: str) -> None:
+    """Say in one line what went wrong."""
+    _say("error:", "red", text)
+
+
+def give_up_stdout() -> None:
+    """Let what could not be written go nowhere, or the interpreter would try again, and complain, when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def to_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads this stream."""
+    return stream is not None and stream.isatty()
+
+
+def paint(text: str, colour: str, stream: TextIO) -> str:
+    """Colour a word where a terminal shows it and its user has not asked for none (https://no-color.org)."""
+    if to_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        return click.style(text, fg=colour)
+    return text
+
+
+def json_text(value: object, *, pretty: bool = False) -> str:
+    """Write JSON on one line or on many, escaped wherever a terminal could take a character for a command."""
+    import json
+
+    if pretty:
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+    else:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+
+
+def printable(text: str) -> str:
+    """Escape what is no visible character, so that a message stays on its line and commands no terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Say why a file could not be used."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "there cannot be such a name"
+
+
+def is_stdout(path: str) -> bool:
+    """Whether a name given for a file means standard output."""
+    return path in _STDOUT
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuse what :func:`write` would refuse, before anything is made or written. Raises :class:`Failed`."""
+    if is_stdout(str(path)) or _is_device(path):
+        return
+    if path.is_symlink():
+        raise Failed(f"{shown(str(path))} is a symbolic link, which is not followed: name the file itself")
+    if path.is_dir():
+        raise Failed(f"{shown(str(path))} is a directory: name a file in it")
+    if path.exists() and not force:
+        raise Failed(f"{shown(str(path))} exists and is kept: --force replaces it")
+    for parent in path.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise Failed(f"cannot write {shown(str(path))}: {shown(str(parent))} is no directory")
+            if not os.access(parent, os.W_OK | os.X_OK):
+                raise Failed(f"cannot write {shown(str(path))}: no permission to write in {shown(str(parent))}")
+            return
+
+
+def write(path: Path, text: str, *, private: bool, force: bool) -> None:
+    """Write one line or more to a file in directories that need not exist yet, or to standard output.
+
+    A file that exists is replaced as a whole, and only with ``force``. Raises :class:`Failed`.
+    """
+    if is_stdout(str(path)):
+        emit(text)
+        return
+    data = f"{text}\n".encode()
+    try:
+        if _is_device(path):
+            path.write_bytes(data)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, data, private=private, overwrite=force)
+    except (OSError, ValueError) as error:
+        raise Failed(f"cannot write {shown(str(path))}: {reason(error)}") from None
+
+
+def _is_device(path: Path) -> bool:
+    """Whether this leads to a pipe or a terminal, as a shell's ``>(command)`` does by a symbolic link."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _say(label: str, colour: str, text: str) -> None:
+    if sys.stderr is None:
+        return
+    # A reader of errors who has gone away misses one, that is all.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{paint(label, colour, sys.stderr)} {_encodable(printable(text), sys.stderr)}\n")
+        sys.stderr.flush()
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
