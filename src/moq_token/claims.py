@@ -60,7 +60,7 @@ class _Checking(msgspec.StructMeta):
         cluster: bool = False,
         expires: int | datetime | timedelta | None = None,
         issued: int | datetime | None = None,
-    ) -> Any:  # noqa: ANN401 - the class says what its instances are
+    ) -> Claims:
         if type(publish) is not tuple:
             publish = _tuple_of_paths(publish, "publish")
         if type(subscribe) is not tuple:

@@ -12,7 +12,7 @@ import msgspec
 
 from moq_token import files, jws, material, pem
 from moq_token.algorithm import Algorithm
-from moq_token.claims import Claims, decode, decode_scope, encode
+from moq_token.claims import Claims, Scope, decode, decode_scope, encode
 from moq_token.encoding import b64decode, b64encode, parse_json
 from moq_token.errors import (
     ExpiredTokenError,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from moq_token.claims import Scope
     from moq_token.material import Material
     from moq_token.primitives import Sign, Verify
 
@@ -193,6 +192,8 @@ class Key:
     def with_scope(self, scope: Scope | None) -> Key:
         """Return the same key with another scope. Raises :class:`InvalidKeyError` for one that permits nothing."""
         if scope is not None:
+            if not isinstance(scope, Scope):
+                raise TypeError(f"a scope must be a Scope, not {type(scope).__name__}")
             scope.validate()
         return Key(self.algorithm, self._material, self.kid, self.operations, scope)
 

@@ -1,0 +1,114 @@
+# Every target sets up what it needs: python3 (3.11 or newer) and make are enough to start from.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SITE := build/site
+NODE_MODULES := tests/interop/node_modules
+RUST_CLI := build/cargo/bin/moq-token
+RUST_CLI_VERSION := 0.5.48
+
+# Changing the interpreter makes the environment anew.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0]) if sys.version_info >= (3, 11) else None')
+ifeq ($(PYTHON_VERSION),)
+$(error $(PYTHON) is not a Python 3.11 or newer; name one: make PYTHON=python3.12 ...)
+endif
+MADE := $(VENV)/.made-by-$(PYTHON_VERSION)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell find src -name __pycache__ -prune -o -print)
+
+# What @moq/token needs is installed where there is a node to run it; its tests are skipped elsewhere.
+INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lock.json),$(NODE_MODULES)/.installed))
+
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test test-all interop coverage check format lock build smoke clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+
+$(MADE):
+	@echo "Making $(VENV) with Python $(PYTHON_VERSION)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.test: $(MADE) requirements/test.txt pyproject.toml
+	@echo "Installing what the demo and the tests need into $(VENV)"
+	@$(PIP) install --require-hashes --requirement requirements/test.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test requirements/dev.txt
+	@echo "Installing the development tools into $(VENV)"
+	@$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+$(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
+	@echo "Installing the TypeScript original for the interoperability tests"
+	@npm ci --prefix tests/interop --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# The tests import the package as it is shipped, not as it lies in src: this directory, put first on the path, is the wheel.
+$(SITE)/.installed: $(VENV)/.test $(WHEEL_SOURCES)
+	@rm -rf $(SITE)
+	@$(PIP) install --no-deps --no-build-isolation --target $(SITE) .
+	@touch $@
+
+venv: $(VENV)/.dev  ## Make the virtual environment with all development tools
+
+demo: $(VENV)/.test  ## A real MoQ server and clients, admitted and refused by token
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test $(SITE)/.installed $(INTEROP)  ## The quick tests, against the built wheel, with and without `fast` (ARGS= goes to pytest)
+	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest --without-fast tests/unit $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest $(ARGS)
+
+test-all:  ## All tests but interop's, the slow ones too, with every Python from 3.11 on this machine
+	scripts/pythons | while read -r version python; do \
+		$(MAKE) test PYTHON=$$python VENV=build/venv-$$version \
+			ARGS="-m 'not rust' --hypothesis-profile=thorough --timeout=900 $(ARGS)" </dev/null || exit; \
+	done
+
+$(RUST_CLI):
+	cargo install moq-token-cli --version $(RUST_CLI_VERSION) --locked --root build/cargo
+
+interop: $(VENV)/.test $(SITE)/.installed $(RUST_CLI)  ## The tests against the Rust original, which cargo builds
+	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
+
+coverage: $(VENV)/.dev $(INTEROP)  ## The lines and branches that no test reaches
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(VENV)/.dev  ## Lint, format, types, and the floors of the package
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev  ## Put the code into the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml
+lock: $(VENV)/.dev  ## Renew the locked versions (UPGRADE=1: to the newest)
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements/dev.txt
+	$(LOCK) --output-file requirements/base.txt --constraint requirements/dev.txt
+	$(LOCK) --group test --output-file requirements/test.txt --constraint requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements/bench.txt --constraint requirements/dev.txt
+
+build: $(VENV)/.dev  ## Build wheel and sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+smoke: build  ## Try the wheel in a fresh environment with nothing but its base dependencies
+	rm -rf build/smoke
+	$(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/base.txt
+	build/smoke/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-index dist/*.whl
+	build/smoke/bin/python -m pip check
+	build/smoke/bin/python -I scripts/smoke.py
+
+clean:  ## Remove everything that these targets made
+	rm -rf .venv build dist $(NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,41 @@
+"""What every test starts from: an environment that says nothing about tokens or colours, and hypothesis's profiles."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+import moq_token
+from moq_token import primitives
+
+# A time limit for each example would fail on a busy machine. In CI the examples are the same each time, so that a red
+# run means a change.
+settings.register_profile("quick", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("thorough", deadline=None, max_examples=2_000)
+settings.load_profile("quick")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-fast", action="store_true", help="as if the extra `fast` were not installed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-fast"):
+        # With None in their place an import of them fails, which is all that their absence is.
+        sys.modules.update(dict.fromkeys(("awscrt", "nacl")))  # type: ignore[arg-type]
+
+
+def pytest_report_header() -> str:
+    extras = [name for name in ("awscrt.crypto", "nacl.bindings") if primitives.optional(name)]
+    fast = ", ".join(extras) or "nothing"
+    return f"moq_token {moq_token.__version__} from {Path(moq_token.__file__).parent}, fast through {fast}"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what would change the command line's defaults."""
+    for name in os.environ:
+        if name.startswith("MOQ_") or name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}:
+            monkeypatch.delenv(name)

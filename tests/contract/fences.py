@@ -1,0 +1,66 @@
+"""The fenced blocks of a Markdown file, and running them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FENCE = re.compile(r"^( *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^\1```$", re.DOTALL | re.MULTILINE)
+
+# What a reader types at a prompt, or sees, and nobody runs: installing, the make commands, drawings.
+NOT_RUN = {"console", "text"}
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+
+
+def blocks(document: str) -> Iterator[Block]:
+    for match in FENCE.finditer(document):
+        yield Block(document.count("\n", 0, match.start("text")) + 1, match["language"], textwrap.dedent(match["text"]))
+
+
+def run_document(path: Path) -> set[str]:
+    """Run a document's blocks in the working directory, from the first to the last, as its reader would.
+
+    Shell blocks find the installed commands; Python blocks continue each other; JSON and TOML have to be readable. A
+    block in any other language is an error, so that none goes unnoticed. Returns the languages that were met.
+    """
+    names: dict[str, Any] = {"__name__": "__main__"}
+    languages: set[str] = set()
+    for block in blocks(path.read_text(encoding="utf-8")):
+        languages.add(block.language)
+        match block.language:
+            case "python":
+                # The empty lines in front give tracebacks the document's line numbers.
+                exec(compile("\n" * (block.line - 1) + block.text, str(path), "exec"), names)  # noqa: S102
+            case "sh":
+                run_shell(path, block)
+            case "json":
+                json.loads(block.text)
+            case "toml":
+                tomllib.loads(block.text)
+            case language if language not in NOT_RUN:
+                raise AssertionError(f"{path.name}, line {block.line}: nothing runs {language or 'an unnamed block'}")
+    return languages
+
+
+def run_shell(path: Path, block: Block) -> None:
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.text],
+        env=os.environ | {"PATH": search},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{path.name}, line {block.line}: exit {done.returncode}\n{done.stdout}{done.stderr}"

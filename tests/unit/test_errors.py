@@ -1,0 +1,90 @@
+"""The tree of exceptions, as it stands in the documentation, and what each carries."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from moq_token import (
+    ConfigError,
+    Error,
+    ExpiredTokenError,
+    InvalidClaimsError,
+    InvalidKeyError,
+    InvalidKeyIdError,
+    InvalidSignatureError,
+    InvalidTokenError,
+    KeyNotFoundError,
+    KeyOperationError,
+    NotYetValidTokenError,
+    RefusedError,
+    ScopeExceededError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from moq_token.errors import shown
+
+PARENTS: dict[type[Error], type[Exception]] = {
+    Error: Exception,
+    InvalidKeyError: Error,
+    InvalidKeyIdError: InvalidKeyError,
+    KeyOperationError: InvalidKeyError,
+    InvalidClaimsError: Error,
+    ConfigError: Error,
+    RefusedError: Error,
+    InvalidTokenError: RefusedError,
+    InvalidSignatureError: InvalidTokenError,
+    ExpiredTokenError: InvalidTokenError,
+    NotYetValidTokenError: InvalidTokenError,
+    ScopeExceededError: InvalidTokenError,
+    KeyNotFoundError: RefusedError,
+    UnauthorizedError: RefusedError,
+    UnavailableError: Error,
+}
+
+
+@pytest.mark.parametrize("error", PARENTS, ids=lambda error: error.__name__)
+def test_the_tree(error: type[Error]) -> None:
+    assert error.__bases__ == (PARENTS[error],)
+
+
+REFUSALS: list[tuple[RefusedError, str, dict[str, object]]] = [
+    (InvalidTokenError("m"), "malformed", {}),
+    (InvalidTokenError("m", reason="useless"), "useless", {}),
+    (InvalidSignatureError("m"), "bad-signature", {}),
+    (ExpiredTokenError("m", expires=5), "expired", {"expires": 5}),
+    (NotYetValidTokenError("m", not_before=5), "not-yet-valid", {"not_before": 5}),
+    (ScopeExceededError("m", path="a"), "scope-exceeded", {"path": "a"}),
+    (KeyNotFoundError("m", kid="a"), "unknown-key", {"kid": "a"}),
+    (KeyNotFoundError("m"), "unknown-key", {"kid": None}),
+    (UnauthorizedError("m", path="a"), "no-access", {"path": "a"}),
+    (UnauthorizedError("m", path="a", reason="root-mismatch"), "root-mismatch", {"path": "a"}),
+]
+
+
+@pytest.mark.parametrize(("error", "reason", "facts"), REFUSALS, ids=lambda value: type(value).__name__)
+def test_refusals_carry_facts(error: RefusedError, reason: str, facts: dict[str, object]) -> None:
+    twins = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(6)]  # noqa: S301
+    for twin in (error, copy.copy(error), copy.deepcopy(error), *twins):
+        assert type(twin) is type(error)
+        assert str(twin) == "m"
+        assert twin.reason == reason
+        assert {name: getattr(twin, name) for name in facts} == facts
+
+
+def test_others_survive_pickling() -> None:
+    for kind in (Error, InvalidKeyError, InvalidKeyIdError, KeyOperationError, InvalidClaimsError, UnavailableError):
+        twin = pickle.loads(pickle.dumps(kind("m")))  # noqa: S301
+        assert type(twin) is kind
+        assert str(twin) == "m"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a", "a\nb", "a\0", "\x1b[31m", "\u202e", "'", '"', "\ud800", "x" * 1000, "\U0001f600" * 100]
+)
+def test_foreign_names_cannot_spoil_a_line(name: str) -> None:
+    text = shown(name)
+    assert text.isprintable()
+    assert len(text) < 1000
