@@ -64,7 +64,12 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
             return
         if not overwrite:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    _replace(path, data, _PRIVATE_MODE if private else _PUBLIC_MODE, overwrite=overwrite)
+    try:
+        _replace(path, data, _PRIVATE_MODE if private else _PUBLIC_MODE, overwrite=overwrite)
+    except OSError as error:
+        # Whatever went wrong did so for the file that the caller named, not for the temporary one beside it.
+        error.filename, error.filename2 = path, None
+        raise
 
 
 def _mode(path: str) -> int | None:

@@ -29,6 +29,7 @@ class KeySet:
 
     keys: tuple[Key, ...]
 
+    @sealed
     def __init__(self, keys: Iterable[Key]) -> None:
         keys = tuple(keys)
         if len(keys) > MAX_KEYS:
