@@ -46,8 +46,8 @@ class KeyOperation(StrEnum):
 
 
 _INFINITY = float("inf")
-# The longest signature is that of the longest RSA key; a token with any signature stays within what verifiers read.
-_MAX_SIGNED_BYTES = jws.MAX_TOKEN_BYTES - material.MAX_RSA_BITS // 6 - 2
+# What base64 leaves of a token's bytes, with room for the longest header and for the signature of the longest RSA key.
+_MAX_PAYLOAD_BYTES = (jws.MAX_TOKEN_BYTES - 2048) * 3 // 4
 _MAX_PASSWORD_BYTES = 1023  # OpenSSL's own bound
 _VERIFY = frozenset((KeyOperation.VERIFY,))
 _SIGN_AND_VERIFY = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
@@ -285,9 +285,10 @@ class Key:
             path = self.scope.exceeded_by(claims)
             if path is not None:
                 raise InvalidClaimsError(f"the claims grant {shown(path)}, which the scope of the key does not")
-        signed = self._header + b64encode(encode(claims))
-        if len(signed) > _MAX_SIGNED_BYTES:
-            raise InvalidClaimsError(f"the claims make a token of more than {jws.MAX_TOKEN_BYTES} bytes")
+        payload = encode(claims)
+        if len(payload) > _MAX_PAYLOAD_BYTES:
+            raise InvalidClaimsError(f"the claims must not take more than {_MAX_PAYLOAD_BYTES} bytes as JSON")
+        signed = self._header + b64encode(payload)
         return (signed + b"." + b64encode(self._sign(signed))).decode()
 
     def verify(self, token: str, *, now: float | None = None, leeway: float = 0) -> Claims:
