@@ -7,6 +7,7 @@ SITE := build/site
 NODE_MODULES := tests/interop/node_modules
 RUST_CLI := build/cargo/bin/moq-token
 RUST_CLI_VERSION := 0.5.48
+BENCH_NODE_MODULES := benchmarks/node/node_modules
 
 # Changing the interpreter makes the environment anew.
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0]) if sys.version_info >= (3, 11) else None')
@@ -20,9 +21,10 @@ WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell fin
 
 # What @moq/token needs is installed where there is a node to run it; its tests are skipped elsewhere.
 INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lock.json),$(NODE_MODULES)/.installed))
+BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all interop coverage check format lock build smoke clean
+.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-check bench-baseline format lock build smoke clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -52,6 +54,26 @@ $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-loc
 $(SITE)/.installed: $(VENV)/.test $(WHEEL_SOURCES)
 	@rm -rf $(SITE)
 	@$(PIP) install --no-deps --no-build-isolation --target $(SITE) .
+	@touch $@
+
+# The benchmark has an environment of its own for each interpreter, with the wheel installed as users install it.
+BENCH_VENV := build/bench-$(PYTHON_VERSION)
+BENCH := $(BENCH_VENV)/bin/python
+BENCH_PIP := $(BENCH) -m pip --disable-pip-version-check --quiet
+
+$(BENCH_VENV)/.peers: requirements/bench.txt
+	@echo "Installing the libraries to compare with into $(BENCH_VENV)"
+	@$(PYTHON) -m venv --clear $(BENCH_VENV)
+	@$(BENCH_PIP) install --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
+$(BENCH_VENV)/.installed: $(BENCH_VENV)/.peers $(WHEEL_SOURCES)
+	@$(BENCH_PIP) install --no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+$(BENCH_NODE_MODULES)/.installed: benchmarks/node/package.json benchmarks/node/package-lock.json
+	@echo "Installing the libraries for node to compare with"
+	@npm ci --prefix benchmarks/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 venv: $(VENV)/.dev  ## Make the virtual environment with all development tools
@@ -87,6 +109,18 @@ check: $(VENV)/.dev  ## Lint, format, types, and the floors of the package
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
+bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure ours and others' speed into build/bench.json and .md (PYTHON=, ARGS=)
+	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md $(ARGS)
+
+bench-quick: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## The same in less than a minute, and less exact
+	$(BENCH) -m benchmarks --quick $(ARGS)
+
+bench-check: $(VENV)/.test $(SITE)/.installed  ## Fail where an operation takes over 10 % more instructions than the baseline
+	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m benchmarks.instructions
+
+bench-baseline: $(VENV)/.test $(SITE)/.installed  ## Make the numbers of instructions that it takes now the baseline
+	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m benchmarks.instructions --renew
+
 format: $(VENV)/.dev  ## Put the code into the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -111,4 +145,4 @@ smoke: build  ## Try the wheel in a fresh environment with nothing but its base 
 	build/smoke/bin/python -I scripts/smoke.py
 
 clean:  ## Remove everything that these targets made
-	rm -rf .venv build dist $(NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist $(NODE_MODULES) $(BENCH_NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

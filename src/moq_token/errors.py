@@ -123,6 +123,21 @@ class UnauthorizedError(RefusedError):
             self.reason = reason
 
 
+class NotAdmittedError(RefusedError):
+    """The connection is refused whatever its token may say, ``reason`` tells why.
+
+    ``token-expected``: it has none, and nothing is public at the dialed path. ``no-key-source``: it has one, and nothing
+    is configured to verify it with. ``bad-url``: what was dialed is no URL.
+    """
+
+    reason = "token-expected"
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = reason
+
+
 class UnavailableError(Error):
     """Somebody else is down, so the question could not be answered. Asking again may help."""
 

@@ -97,7 +97,8 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[Recorded] = []
 
 
-DOCUMENTS = {path.stem: msgspec.json.decode(path.read_bytes(), type=Document) for path in VECTORS.glob("*.json")}
+NAMES = ("rfc4231", "rfc7515", "rfc7520", "rfc7638", "rfc8037", "wycheproof", "typescript", "rust")
+DOCUMENTS = {name: msgspec.json.decode((VECTORS / f"{name}.json").read_bytes(), type=Document) for name in NAMES}
 
 SIGNATURES = {
     f"{name}-{signature.section}": signature
@@ -117,18 +118,11 @@ def tampered(token: str) -> str:
     return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
-def test_every_file_says_where_it_comes_from() -> None:
-    assert DOCUMENTS.keys() == {
-        "rfc4231",
-        "rfc7515",
-        "rfc7520",
-        "rfc7638",
-        "rfc8037",
-        "rust",
-        "typescript",
-        "wycheproof",
-    }
-    assert all(document.source and document.made_by for document in DOCUMENTS.values())
+@pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_file_says_where_it_comes_from(path: Path) -> None:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert document["source"]
+    assert document["made_by"]
 
 
 # -- the standards

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 # A longer word may be a key or a token, and is not repeated.
-_REPEATED_CHARACTERS = 24
+REPEATED_CHARACTERS = 24
 
 
 class Command(click.Command):
@@ -79,7 +79,7 @@ class Command(click.Command):
                     raise click.UsageError(f"{what}; a value that begins with a dash is written {name}=VALUE")
 
     def _refuse_word(self, word: str) -> NoReturn:
-        what = f"unexpected argument {word!r}" if len(word) <= _REPEATED_CHARACTERS else "unexpected argument"
+        what = f"unexpected argument {word!r}" if len(word) <= REPEATED_CHARACTERS else "unexpected argument"
         repeatable = [param.opts[0] for param in self.params if isinstance(param, click.Option) and param.multiple]
         if repeatable:
             name = repeatable[0]
@@ -117,7 +117,7 @@ class Group(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
-            what = repr(args[0]) if len(args[0]) <= _REPEATED_CHARACTERS else "this"
+            what = repr(args[0]) if len(args[0]) <= REPEATED_CHARACTERS else "this"
             raise click.UsageError(f"{what} is no command, those are: {', '.join(self.modules)}")
         return args[0], command, args[1:]
 
@@ -127,13 +127,13 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., object]], Com
     return click.command(name, cls=Command, **settings)
 
 
-class File(click.ParamType):
+class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
     """The name of a file, or ``-``. The content itself in its place, a key or a token, is refused and not repeated."""
 
     name = "file"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value.startswith(_SECRETS) and not os.path.exists(value):  # noqa: PTH110 - any words, not a path
+        if value.startswith(_SECRETS) and not os.path.exists(value):
             where = param.opts[-1] if isinstance(param, click.Option) else "the argument"
             raise click.UsageError(f"{where} takes the name of a file, and this looks like {_WHAT_ELSE}", ctx)
         return value
@@ -149,7 +149,7 @@ _SECRETS = ("{", "eyJ", "ewo")
 _WHAT_ELSE = "a key or a token itself, which everybody on this machine can see: give it on standard input instead, as -"
 
 
-class AlgorithmName(click.ParamType):
+class AlgorithmName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
     """An algorithm as a person writes it."""
 
     name = "algorithm"

@@ -41,6 +41,12 @@ def note(text: str) -> None:
     _say("note:", "cyan", text)
 
 
+def hint(text: str) -> None:
+    """Tell a person at a terminal what a program that reads standard error has no use for."""
+    if to_terminal(sys.stderr):
+        note(text)
+
+
 def complain(text: str) -> None:
     """Say in one line what went wrong."""
     _say("error:", "red", text)
@@ -57,11 +63,14 @@ def to_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def paint(text: str, colour: str, stream: TextIO) -> str:
-    """Colour a word where a terminal shows it and its user has not asked for none (https://no-color.org)."""
-    if to_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
-        return click.style(text, fg=colour)
-    return text
+def coloured(stream: TextIO | None) -> bool:
+    """Whether a stream shows colours: a terminal does whose user has not asked for none (https://no-color.org)."""
+    return to_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: TextIO | None) -> str:
+    """Colour a word where that is shown."""
+    return click.style(text, fg=colour) if coloured(stream) else text
 
 
 def json_text(value: object, *, pretty: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -9,7 +10,7 @@ import click
 
 from moq_token import Error, __version__
 from moq_token.cli import output
-from moq_token.cli.grammar import File, Group
+from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
@@ -21,6 +22,28 @@ _EXAMPLES = (
     'sign --key root.jwk --root rooms/123 --publish alice --subscribe "" --expires 1h > alice.jwt',
     "verify --key root.jwk < alice.jwt",
 )
+
+
+# What the extra `fast` brings, and where each is used (see primitives.py).
+_FAST = {"awscrt": "ES384, signing ES256", "PyNaCl": "EdDSA"}
+
+
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    fast = []
+    for name, use in _FAST.items():
+        with contextlib.suppress(PackageNotFoundError):
+            fast.append(f"{name} {version(name)} ({use})")
+    output.emit(
+        f"moq-token {__version__}\n"
+        f"Python {platform.python_version()}, cryptography {version('cryptography')}\n"
+        f"extra `fast`: {', '.join(fast) or 'not installed'}"
+    )
+    context.exit()
 
 
 @click.group(
@@ -43,9 +66,16 @@ _EXAMPLES = (
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(__version__, "-V", "--version", message="%(prog)s %(version)s")
+@click.option(
+    *("-V", "--version"),
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
 @click.option("--key", type=File(), metavar="FILE", hidden=True)
-def program(key: str | None) -> None:  # noqa: ARG001 - the command that follows takes it over
+def program(key: str | None) -> None:
     """Make keys and tokens for Media over QUIC relays, and look into them.
 
     Keys are read from files, from standard input (-), or from what MOQ_TOKEN_KEY (the name of a file) or
@@ -77,24 +107,21 @@ def _run(args: list[str]) -> int:
 
         return shell_complete(program, {}, name, COMPLETE_VARIABLE, instruction)
     try:
-        with program.make_context(name, args, color=output.colour(sys.stdout) or None) as context:
-            if not context.protected_args:
-                click.echo(context.get_help(), err=True)
-                return _WRONG_USAGE
+        with program.make_context(name, args or ["--help"], color=output.coloured(sys.stdout)) as context:
             return program.invoke(context) or _DONE
     except click.exceptions.Exit as done:
-        output.flush()
+        sys.stdout.flush()  # what is left of a page of help, while a reader who has gone away can still be ignored
         return done.exit_code
 
 
 def program_name() -> str:
     """Say under which name the program was called."""
-    name = os.path.basename(sys.argv[0])  # noqa: PTH119 - loads faster than a Path
+    name = os.path.basename(sys.argv[0])
     return "python -m moq_token" if name == "__main__.py" else name.removesuffix(".exe")
 
 
 def _sentence(error: click.UsageError) -> str:
-    if isinstance(error, click.NoSuchOption) and len(error.option_name) > 40:
+    if isinstance(error, click.NoSuchOption) and len(error.option_name) > REPEATED_CHARACTERS:
         return "there is no such option"
     message = error.format_message().removesuffix(".")
     return message[:1].lower() + message[1:]

@@ -1,0 +1,183 @@
+"""What the commands read: keys, sets and directories of keys, tokens and passwords."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple, TypeAlias
+
+import click
+
+from moq_token import jws
+from moq_token.cli.output import Failed, note, reason, to_terminal
+from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, shown
+from moq_token.files import MAX_FILE_BYTES
+from moq_token.key import Key, parse_members
+from moq_token.keyset import KeySet
+from moq_token.kid import KeyId
+
+_STDIN = ("-", "/dev/stdin", "/dev/fd/0")
+_MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
+_LISTED_KEY_IDS = 5
+
+
+class Source(NamedTuple):
+    """Where keys are read from: the name of a file or directory, ``-``, or None for the environment variable."""
+
+    path: str | None
+
+    def __str__(self) -> str:
+        return "MOQ_TOKEN_KEY_DATA" if self.path is None else _called(self.path)
+
+    @property
+    def is_stdin(self) -> bool:
+        return self.path in _STDIN
+
+    def read(self) -> bytes:
+        """Read the text of the key. Raises :class:`Failed`."""
+        if self.path is None:
+            return os.environ["MOQ_TOKEN_KEY_DATA"].encode("utf-8", "surrogateescape")
+        return read(self.path, "key")
+
+
+class KeyDirectory(NamedTuple):
+    """A directory of ``{kid}.jwk`` files, as relays have them for ``key_dir``."""
+
+    path: str
+
+    def find_key(self, kid: str) -> Key | None:
+        """Read the key with this id, or return None. An id that is none touches no file."""
+        try:
+            path = os.path.join(self.path, f"{KeyId(kid)}.jwk")
+        except InvalidKeyIdError:
+            return None
+        return read_key(Source(path)) if os.path.lexists(path) else None
+
+    def kids(self) -> list[str]:
+        """List the ids for which there are files."""
+        return sorted(name.removesuffix(".jwk") for name in os.listdir(self.path) if name.endswith(".jwk"))
+
+    def files(self) -> list[str]:
+        """List the files that keys are in."""
+        return [os.path.join(self.path, f"{kid}.jwk") for kid in self.kids()]
+
+
+Keys: TypeAlias = Key | KeySet | KeyDirectory
+
+
+def source(path: str | None) -> Source:
+    """Say where the key is: as ``--key`` says, else as the environment does. Raises :class:`click.UsageError`."""
+    if path is not None:
+        return Source(path)
+    path, data = os.environ.get("MOQ_TOKEN_KEY"), os.environ.get("MOQ_TOKEN_KEY_DATA")
+    if path and data:
+        raise click.UsageError("MOQ_TOKEN_KEY and MOQ_TOKEN_KEY_DATA are both set: unset one of them, or name the key")
+    if not path and not data:
+        raise click.UsageError(
+            "no key: name its file (- for standard input), or set MOQ_TOKEN_KEY to the name of the file or "
+            "MOQ_TOKEN_KEY_DATA to the key itself"
+        )
+    return Source(path or None)
+
+
+def read_key(where: Source) -> Key:
+    """Read one key. Raises :class:`Failed` and :class:`InvalidKeyError`."""
+    key = read_signer(where)
+    if isinstance(key, KeySet):
+        raise Failed(f"{where} holds a set of keys, one key is wanted")
+    return key
+
+
+def read_signer(where: Source) -> Key | KeySet:
+    """Read a key, or a set of them. Raises :class:`Failed` and :class:`InvalidKeyError`."""
+    text = where.read()
+    try:
+        return KeySet.from_str(text) if "keys" in parse_members(text) else Key.from_str(text)
+    except InvalidKeyError as error:
+        what = "this is PEM: make a key of it with the command `import`" if b"-----BEGIN " in text else error
+        raise type(error)(f"{where}: {what}") from None
+
+
+def read_keys(where: Source) -> Keys:
+    """Read a key or a set, or take a directory of keys. Raises :class:`Failed` and :class:`InvalidKeyError`."""
+    if where.path is not None and os.path.isdir(where.path):
+        return KeyDirectory(where.path)
+    return read_signer(where)
+
+
+def key_for(keys: Keys, token: str) -> Key:
+    """Pick the key that has to verify a token. Raises :class:`KeyNotFoundError` and :class:`InvalidTokenError`.
+
+    A single key is taken whatever the token names, as relays do that have but one.
+    """
+    if isinstance(keys, Key):
+        return keys
+    _, header, _, _ = jws.split(token)
+    kid = jws.kid_of(jws.parse_header(header))
+    if kid is None:
+        if isinstance(keys, KeySet) and len(keys) == 1:
+            return keys.keys[0]
+        raise KeyNotFoundError(f"the token names no `kid`, so it is not known which key made it{_among(keys)}")
+    key = keys.find_key(kid)
+    if key is None:
+        raise KeyNotFoundError(f"there is no key with the id {shown(kid)}{_among(keys)}", kid=kid)
+    return key
+
+
+def read_token(word: str | None, path: str | None, key: Source | None = None) -> str:
+    """Read a token: the argument itself, a file, or standard input; white space around it is dropped.
+
+    Raises :class:`Failed`, and :class:`click.UsageError` where two things would be read from the same place.
+    """
+    if word is not None and path is not None:
+        raise click.UsageError("give the token as an argument or with --in, not both")
+    if word is not None and word not in _STDIN:
+        return word.strip()
+    path = path or "-"
+    if path in _STDIN and key is not None and key.is_stdin:
+        raise click.UsageError("key and token cannot both come from standard input: name a file for one of them")
+    return read(path, "token", _MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
+
+
+def read_password(path: str | None, key: Source | None = None) -> bytes | None:
+    """Read a password, the first line of a file. Raises :class:`Failed` and :class:`click.UsageError`."""
+    if path is None:
+        return None
+    if path in _STDIN and key is not None and key.is_stdin:
+        raise click.UsageError("key and password cannot both come from standard input: name a file for one of them")
+    password = read(path, "password").partition(b"\n")[0].removesuffix(b"\r")
+    if not password:
+        raise Failed(f"{_called(path)} has no password in its first line")
+    return password
+
+
+def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a whole file, or standard input, of at most ``limit`` bytes. Raises :class:`Failed`."""
+    try:
+        if path not in _STDIN:
+            with open(path, "rb") as file:
+                data = file.read(limit + 1)
+        elif sys.stdin is None:
+            raise Failed(f"cannot read the {what}: standard input is closed")
+        else:
+            if to_terminal(sys.stdin):
+                note(f"reading the {what} from the terminal: end it with Ctrl-D on a line of its own")
+            data = sys.stdin.buffer.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise Failed(f"cannot read {_called(path)}: {reason(error)}") from None
+    if len(data) > limit:
+        raise Failed(f"{_called(path)} is larger than any {what}: more than {limit} bytes")
+    return data
+
+
+def _called(path: str) -> str:
+    return "standard input" if path in _STDIN else shown(path)
+
+
+def _among(keys: KeySet | KeyDirectory) -> str:
+    kids = [key.kid for key in keys if key.kid is not None] if isinstance(keys, KeySet) else keys.kids()
+    listed = [shown(kid) for kid in kids]
+    if not listed:
+        return ", and there are no keys with an id"
+    more = ", …" if len(listed) > _LISTED_KEY_IDS else ""
+    return f"; there are: {', '.join(listed[:_LISTED_KEY_IDS])}{more}"

@@ -1,0 +1,283 @@
+"""The commands about keys: make them, and turn them into other forms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from moq_token import Algorithm, Key, KeySet, Scope
+from moq_token.cli import keyring, options, output
+from moq_token.cli.grammar import command
+from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyOperationError, shown
+from moq_token.key import KeyOperation, parse_members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_K = TypeVar("_K")
+_THUMBPRINT = "thumbprint"
+# What a JWK without `alg` can be for, where only one algorithm fits it.
+_BY_CURVE = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algorithm.EDDSA}
+
+
+@command(
+    "generate",
+    examples=(
+        "generate --out root.jwk",
+        "generate --algorithm EdDSA --out private.jwk --public public.jwk",
+        "generate --algorithm ES256 --out-dir signing --public-dir keys",
+        'generate --out team.jwk --root project --publish live --subscribe ""',
+    ),
+    older_key="--out",
+)
+@click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", default="HS256", help="HS256 (default), EdDSA, …")
+@options.kid
+@click.option("--out", type=options.FILE, metavar="FILE", help="Write the key here instead of to standard output.")
+@click.option("--out-dir", type=options.FILE, metavar="DIR", help="Write the key to DIR/{kid}.jwk.")
+@click.option("--public", type=options.FILE, metavar="FILE", help="Write the public half here too.")
+@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Write the public half to DIR/{kid}.jwk too.")
+@click.option("--root", metavar="PATH", help="Scope of the key: path that the others are relative to.")
+@click.option(
+    "--publish", multiple=True, metavar="PATH", help='Scope: prefix it may let publish, "" for all; repeatable.'
+)
+@click.option("--subscribe", multiple=True, metavar="PATH", help="Scope: prefix it may let subscribe to; repeatable.")
+@options.base64
+@options.file_format
+@options.force
+def generate_command(
+    algorithm: Algorithm,
+    kid: str | None,
+    out: str | None,
+    out_dir: str | None,
+    public: str | None,
+    public_dir: str | None,
+    root: str | None,
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    base64: bool,
+    file_format: str | None,
+    force: bool,
+) -> None:
+    """Make a key, and write it to a file or to standard output.
+
+    With --publish or --subscribe, the key can only ever sign tokens within that scope.
+    """
+    for one, other, names in ((out, out_dir, "--out and --out-dir"), (public, public_dir, "--public and --public-dir")):
+        if one is not None and other is not None:
+            raise click.UsageError(f"{names} exclude each other")
+    wants_public = public is not None or public_dir is not None
+    if wants_public and algorithm.symmetric:
+        raise click.UsageError(f"a key for {algorithm} is a secret and has no public half: EdDSA, for example, has one")
+    if root is not None and not publish and not subscribe:
+        raise click.UsageError('--root alone would scope nothing: add --publish PATH or --subscribe PATH ("" for all)')
+
+    key = _with_kid(Key.generate(algorithm), kid)
+    if publish or subscribe:
+        key = key.with_scope(Scope(root or "", publish, subscribe))
+    targets = [(key, _target(key, out, out_dir))]
+    if wants_public:
+        targets.append((key.to_public(), _target(key, public, public_dir)))
+    if len({_place(path) for _, path in targets}) < len(targets):
+        raise click.UsageError("both halves of the key would be written to the same place: name two")
+    for _, path in targets:
+        output.check_target(path, force=force)
+    for half, path in targets:
+        _write(half, path, base64=base64 or file_format == "base64", force=force)
+
+
+@command(
+    "public",
+    examples=("public private.jwk --out public.jwk", "public < private.jwk"),
+)
+@options.key_argument
+@options.out
+@options.base64
+@options.force
+def public_command(file: str | None, out: str, base64: bool, force: bool) -> None:
+    """Write the public half of a key, or of every key of a set: what a relay needs to verify tokens."""
+    keys = keyring.read_signer(keyring.source(file))
+    _write(keys.to_public() if isinstance(keys, Key) else keys.to_public_set(), Path(out), base64=base64, force=force)
+
+
+@command(
+    "import",
+    examples=(
+        "import server.pem --algorithm RS256 --kid thumbprint --out private.jwk",
+        "import browser.json --kid laptop --out public.jwk",
+    ),
+)
+@options.key_argument
+@click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", help="What the key is for, where it does not say.")
+@options.kid
+@options.password_file
+@options.out
+@options.base64
+@options.force
+def import_command(
+    file: str | None,
+    algorithm: Algorithm | None,
+    kid: str | None,
+    password_file: str | None,
+    out: str,
+    base64: bool,
+    force: bool,
+) -> None:
+    """Read PEM, or a JWK or JWK Set as other tools write them, and write it as a key of this kind.
+
+    PEM may be PKCS#8, PKCS#1, SEC1, a public key or a certificate. A JWK may lack `alg` and `key_ops`.
+    """
+    where = keyring.source(file)
+    text = where.read()
+    password = keyring.read_password(password_file, where)
+    keys: Key | KeySet
+    if b"-----BEGIN " in text:
+        if algorithm is None:
+            raise click.UsageError("PEM does not say what a key is for: add --algorithm, such as EdDSA, ES256 or RS256")
+        keys = _with_kid(_of(where, lambda: Key.from_pem(text, algorithm, password=password)), kid)
+    elif password is not None:
+        raise click.UsageError("--password-file is for PEM, and this is none")
+    else:
+        keys = _of(where, lambda: _foreign(text, algorithm, kid))
+    _write(keys, Path(out), base64=base64, force=force)
+    if isinstance(keys, Key) and keys.kid is None:
+        output.hint(
+            "the key has no id, so no `key_dir` of a relay can find it: --kid NAME or --kid thumbprint gives it one"
+        )
+
+
+@command(
+    "export",
+    examples=("export private.jwk --out private.pem", "public private.jwk | moq-token export -"),
+)
+@options.key_argument
+@options.password_file
+@options.out
+@options.force
+def export_command(file: str | None, password_file: str | None, out: str, force: bool) -> None:
+    """Write a key as PEM: PKCS#8, encrypted where a password is given, or a public key.
+
+    PEM has no room for the algorithm, the id and the scope.
+    """
+    where = keyring.source(file)
+    key = keyring.read_key(where)
+    text = key.to_pem(keyring.read_password(password_file, where)).removesuffix("\n")
+    path = Path(out)
+    output.check_target(path, force=force)
+    output.write(path, text, private=key.is_private, force=force)
+
+
+@command("thumbprint", examples=("thumbprint public.jwk",))
+@options.key_argument
+def thumbprint_command(file: str | None) -> None:
+    """Print the thumbprint of a key (RFC 7638, SHA-256), or of every key of a set; both halves have the same."""
+    keys = keyring.read_signer(keyring.source(file))
+    output.emit("\n".join(key.thumbprint() for key in ([keys] if isinstance(keys, Key) else keys)))
+
+
+@command("jwks", examples=("jwks keys/ > jwks.json", "jwks old.jwk new.jwk --out jwks.json"))
+@click.argument("files", nargs=-1, type=options.FILE, metavar="FILE|DIR…")
+@options.out
+@options.force
+def jwks_command(files: tuple[str, ...], out: str, force: bool) -> None:
+    """Write the public JWK Set of keys, of sets, and of the *.jwk files of directories.
+
+    Refuses secrets (HS256 and the like): whoever could read the set could sign.
+    """
+    keys: dict[Key, None] = {}
+    for where in map(keyring.Source, files) if files else [keyring.source(None)]:
+        for key in _all_keys(where):
+            try:
+                public = key.to_public()
+            except KeyOperationError as error:
+                raise KeyOperationError(f"{where}: {error}") from None
+            if any(other.kid == public.kid and other.kid is not None for other in keys if other != public):
+                raise output.Failed(f"{where}: there is another key with the id {shown(public.kid or '')}")
+            keys[public] = None
+    if not keys:
+        raise output.Failed("there are no keys in this")
+    if len(keys) > 1 and any(key.kid is None for key in keys):
+        output.note("a key without an id is found by no token in a set of several")
+    _write(KeySet(keys), Path(out), base64=False, force=force)
+
+
+def _all_keys(where: keyring.Source) -> Iterable[Key]:
+    keys = keyring.read_keys(where)
+    if isinstance(keys, keyring.KeyDirectory):
+        for path in keys.files():
+            yield from _all_keys(keyring.Source(path))
+    else:
+        yield from [keys] if isinstance(keys, Key) else keys
+
+
+def _foreign(text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
+    members = parse_members(text)
+    jwks = members.get("keys")
+    if not isinstance(jwks, list):
+        return _foreign_key(members, algorithm, kid)
+    if kid not in {None, _THUMBPRINT}:
+        raise click.UsageError("--kid names one key, and this is a set of them: only --kid thumbprint fits all")
+    if not all(isinstance(jwk, dict) for jwk in jwks):
+        raise InvalidKeyError("every one of `keys` must be a JSON object")
+    return KeySet(_foreign_key(jwk, algorithm, kid) for jwk in jwks)
+
+
+def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: str | None) -> Key:
+    """Read a JWK that was made for other programs: of its members those count that a key has here."""
+    members = dict(jwk)
+    if members.get("use", "sig") != "sig":
+        raise InvalidKeyError("the member `use` says that the key is not for signatures")
+    named = members.setdefault("alg", algorithm or _BY_CURVE.get(str(members.get("crv"))))
+    if named is None:
+        raise click.UsageError("the key does not say what it is for: add --algorithm, such as HS256 or RS256")
+    if algorithm is not None and named not in {algorithm, "Ed25519"}:
+        raise click.UsageError(f"the key says that it is not for {algorithm}: leave --algorithm out")
+    if kid is not None:
+        members.pop("kid", None)
+    operations = members.pop("key_ops", None)
+    if isinstance(operations, list):
+        known = [operation for operation in operations if operation in list(KeyOperation)]
+        if not {KeyOperation.SIGN, KeyOperation.VERIFY} & set(known):
+            raise InvalidKeyError("the member `key_ops` says that the key is not for signatures")
+        members["key_ops"] = known
+    elif members.get("kty") != "oct" and members.get("d") is None:
+        members["key_ops"] = [KeyOperation.VERIFY]
+    return _with_kid(Key.from_members(members), kid)
+
+
+def _with_kid(key: Key, kid: str | None) -> Key:
+    if kid is None:
+        return key
+    try:
+        return key.with_kid(key.thumbprint() if kid == _THUMBPRINT else kid)
+    except InvalidKeyIdError as error:
+        raise click.UsageError(f"--kid: {error}") from None
+
+
+def _of(where: keyring.Source, read: Callable[[], _K]) -> _K:
+    """Say of an error which file it is about."""
+    try:
+        return read()
+    except InvalidKeyError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def _target(key: Key, file: str | None, directory: str | None) -> Path:
+    return Path(file or "-") if directory is None else Path(directory, f"{key.kid}.jwk")
+
+
+def _place(path: Path) -> str:
+    return "-" if output.is_stdout(str(path)) else os.path.realpath(path)
+
+
+def _write(keys: Key | KeySet, path: Path, *, base64: bool, force: bool) -> None:
+    if isinstance(keys, KeySet):
+        if base64:
+            raise click.UsageError("--base64 is for a single key, and this is a set of them")
+        text, private = keys.to_str(), any(key.is_private for key in keys)
+    else:
+        text, private = keys.to_str() if base64 else keys.to_json(), keys.is_private
+    output.check_target(path, force=force)
+    output.write(path, text, private=private, force=force)

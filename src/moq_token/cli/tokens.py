@@ -1,0 +1,217 @@
+"""The commands about tokens: sign, verify and look into one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from moq_token import path as paths
+from moq_token.claims import Claims
+from moq_token.cli import keyring, options, output, times
+from moq_token.cli.grammar import command
+from moq_token.encoding import parse_json
+from moq_token.errors import Error, RefusedError
+from moq_token.unverified import read_unverified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# How a token is refused before, or because, its signature is looked at.
+_UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
+
+
+@command(
+    "sign",
+    examples=(
+        'sign --key root.jwk --root rooms/123 --publish alice --subscribe "" --expires 1h',
+        "sign --key root.jwk --root rooms/123 --subscribe '' --expires 7d --url https://relay.example.com",
+        "sign --root demo --publish '' --expires 2027-01-31T12:00:00Z  # with MOQ_TOKEN_KEY=root.jwk",
+    ),
+    gone={
+        "--path": "it is --root now",
+        "--guest": "it is --subscribe and --publish now",
+        "--guest-sub": "it is --subscribe now",
+        "--guest-pub": "it is --publish now",
+        "--publish-force": "it is --publish now",
+    },
+    older_key="--key",
+)
+@options.key
+@click.option("--root", default="", metavar="PATH", help="Path that the others are relative to; empty is the top.")
+@click.option("--publish", multiple=True, metavar="PATH", help='Prefix that may be published, "" for all; repeatable.')
+@click.option(
+    "--subscribe", multiple=True, metavar="PATH", help='Prefix that may be subscribed to, "" for all; repeatable.'
+)
+@click.option("--cluster", is_flag=True, help="Mark a node of a relay cluster (relays before 0.11).")
+@click.option("--expires", metavar="TIME", help="90s, 15m, 1h, 7d, a Unix timestamp, an RFC 3339 date, or never.")
+@click.option("--issued", metavar="TIME", help="When it was made: a Unix timestamp, an RFC 3339 date, or now.")
+@click.option("--allow-past", is_flag=True, help="Sign a token that has already expired.")
+@click.option("--url", metavar="URL", help="Print the URL to dial at this relay instead of the bare token.")
+def sign_command(
+    key: str | None,
+    root: str,
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    cluster: bool,
+    expires: str | None,
+    issued: str | None,
+    allow_past: bool,
+    url: str | None,
+) -> None:
+    """Sign a token and print it.
+
+    It allows what --publish and --subscribe say, beneath --root, until --expires. A set of keys signs with the first
+    that can.
+    """
+    if not publish and not subscribe:
+        raise click.UsageError('the token would grant nothing: add --publish PATH or --subscribe PATH ("" for all)')
+    now = time.time()
+    claims = Claims(
+        root,
+        publish,
+        subscribe,
+        cluster=cluster,
+        expires=None if expires is None else times.expiry(expires, now, allow_past=allow_past),
+        issued=None if issued is None else times.issue(issued, now),
+    )
+    token = keyring.read_signer(keyring.source(key)).sign(claims)
+    output.emit(token if url is None else _connection_url(url, root, token))
+    if expires is None:
+        output.hint("this token never expires: --expires 1h would limit it, --expires never says that it is meant")
+
+
+def _connection_url(url: str, root: str, token: str) -> str:
+    from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+    try:
+        parts = urlsplit(url)
+        good = bool(parts.scheme and parts.hostname) and parts.port != 0  # reading the port checks it
+    except ValueError:
+        parts, good = urlsplit(""), False
+    if not good:
+        raise click.UsageError("--url must be the URL of a relay, such as https://relay.example.com")
+    if parts.username is not None or parts.password is not None:
+        raise click.UsageError("--url must have no user name or password: the token is what admits")
+    if parts.fragment or any(name == "jwt" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise click.UsageError("--url must have no fragment and no jwt of its own")
+    base = paths.normalize(parts.path)
+    path = paths.join(base, quote(paths.normalize(root)))
+    query = f"{parts.query}&jwt={token}" if parts.query else f"jwt={token}"
+    return urlunsplit((parts.scheme, parts.netloc, f"/{path}", query, ""))
+
+
+@command(
+    "verify",
+    examples=(
+        "verify --key public.jwk < alice.jwt",
+        "verify --key keys/ --in alice.jwt --path rooms/123 --json",
+    ),
+    older_key="--key",
+)
+@options.keys
+@options.token_file
+@click.option("--path", "--root", "path", metavar="PATH", help="Dialed path at which the token has to allow something.")
+@options.as_json
+def verify_command(key: str | None, token_file: str | None, path: str | None, as_json: bool) -> None:
+    """Verify a token from standard input, and print its claims.
+
+    Checks form, signature, expiry and the scope of the key, as a relay does; with --path also that something is granted
+    there, and says what.
+    """
+    where = keyring.source(key)
+    token = keyring.read_token(None, token_file, where)
+    claims = keyring.key_for(keyring.read_keys(where), token).verify(token)
+    permissions = None if path is None else claims.authorize(path)
+    result = parse_json(claims.to_json().encode())
+    if as_json:
+        result = {"header": read_unverified(token).header, "claims": result}
+        if permissions is not None:
+            result["permissions"] = {"publish": permissions.publish, "subscribe": permissions.subscribe}
+    output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
+    if permissions is not None and not as_json:
+        for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
+            output.note(f"may {role} {listed(prefixes)} at /{paths.normalize(path or '')}")
+
+
+@command(
+    "inspect",
+    examples=("inspect < alice.jwt", "inspect --key public.jwk < alice.jwt", "inspect eyJ0eXAi…"),
+)
+@options.token_argument
+@options.token_file
+@options.keys
+@options.as_json
+def inspect_command(token: str | None, token_file: str | None, key: str | None, as_json: bool) -> int:
+    """Show what stands in a token: header, claims, times in words, and what it grants as full paths.
+
+    Without --key nothing of it is checked, and anybody can have written it.
+    """
+    where = None if key is None else keyring.source(key)
+    text = keyring.read_token(token, token_file, where)
+    unverified = read_unverified(text)
+    now = time.time()
+
+    refusal: Error | None = None
+    signature = "not checked"
+    if where is not None:
+        signature = "good"
+        try:
+            keyring.key_for(keyring.read_keys(where), text).verify(text, now=now)
+        except RefusedError as error:
+            refusal = error
+            signature = "bad" if error.reason in _UNSIGNED else "good"
+
+    grants = {
+        name: full_paths(unverified.claims, member) for name, member in (("publish", "put"), ("subscribe", "get"))
+    }
+    if as_json:
+        result = {
+            "header": unverified.header,
+            "claims": unverified.claims,
+            "grants": grants,
+            "signature": signature,
+            "refused": None if refusal is None else str(refusal),
+        }
+        output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
+    else:
+        lines = [
+            ("header", output.json_text(unverified.header)),
+            ("claims", output.json_text(unverified.claims)),
+            *(("time", line) for line in _times(unverified.claims, now)),
+            *((name, listed(prefixes, full=True)) for name, prefixes in grants.items()),
+            ("signature", f"{signature}, anybody can have written this" if where is None else signature),
+        ]
+        if refusal is not None:
+            lines.append(("refused", output.printable(str(refusal))))
+        output.emit("\n".join(f"{label:<11}{output.printable(text)}" for label, text in lines))
+    return int(refusal is not None)
+
+
+def _times(claims: dict[str, object], now: float) -> Iterable[str]:
+    for name, future, past in (
+        ("iat", "issued", "issued"),
+        ("nbf", "valid", "valid since"),
+        ("exp", "expires", "expired"),
+    ):
+        value = claims.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < times.FAR:
+            yield times.when(int(value), now, future, past)
+    if claims.get("exp") is None:
+        yield "never expires"
+
+
+def full_paths(claims: dict[str, object], member: str) -> list[str]:
+    """Resolve what a token that nobody has checked grants in one role, ``put`` or ``get``, against its root."""
+    root, granted = claims.get("root", ""), claims.get(member, [])
+    prefixes = [granted] if isinstance(granted, str) else granted if isinstance(granted, list) else []
+    base = paths.normalize(root) if isinstance(root, str) else ""
+    return [paths.join(base, paths.normalize(prefix)) for prefix in prefixes if isinstance(prefix, str)]
+
+
+def listed(prefixes: Iterable[str], *, full: bool = False) -> str:
+    """Write prefixes for a person, as ``full`` paths or relative to somewhere."""
+    everything = "everything" if full else "everything there"
+    return ", ".join(prefix or everything for prefix in prefixes) or "nothing"

@@ -1,0 +1,167 @@
+"""What the package shows: the list of names, what an import loads, and that everything says what it does."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import inspect
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+import moq_token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def test_all_is_sorted_and_complete() -> None:
+    there = {
+        name
+        for name, value in vars(moq_token).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert moq_token.__all__ == sorted(moq_token.__all__)
+    assert set(moq_token.__all__) == there | {"__version__"}
+
+
+def test_the_version_is_one() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", moq_token.__version__)
+
+
+def test_types_are_shipped() -> None:
+    assert (files("moq_token") / "py.typed").is_file()
+
+
+HEAVY = [
+    "cryptography",
+    "click",
+    "asyncio",
+    "socket",
+    "ssl",
+    "json",
+    "logging",
+    "moq",
+    "urllib.request",
+]
+IMPORTS = """
+import sys
+import moq_token
+{program}
+print(*(name for name in {names!r} if name in sys.modules))
+"""
+
+
+def loaded_by(program: str, names: list[str]) -> list[str]:
+    source = IMPORTS.format(program=program, names=names)
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_an_import_loads_little() -> None:
+    assert loaded_by("", HEAVY) == []
+
+
+def test_a_secret_needs_no_library_of_cryptography() -> None:
+    program = """
+from moq_token import Claims, Key, KeySet
+key = Key.generate("HS256")
+token = key.sign(Claims("a", "b", expires=2**40))
+assert KeySet([Key.from_str(key.to_str())]).verify(token).authorize("a")
+assert key.verify(token) and key.thumbprint()
+"""
+    assert loaded_by(program, ["cryptography", "click", "asyncio", "socket", "ssl"]) == []
+
+
+def test_the_demonstration_of_the_package_holds() -> None:
+    import doctest
+
+    assert doctest.testmod(moq_token).attempted >= 4
+    assert doctest.testmod(moq_token).failed == 0
+
+
+def documented() -> Iterator[tuple[str, object]]:
+    """Give every public name, and every public member that a class of ours defines."""
+    for name in moq_token.__all__:
+        value = getattr(moq_token, name)
+        if isinstance(value, str):
+            continue
+        yield name, value
+        for member, found in vars(value).items() if inspect.isclass(value) else ():
+            if member.startswith("_") or isinstance(found, str | int | enum.Enum):
+                continue
+            if callable(found) or isinstance(found, property | classmethod | staticmethod):
+                yield f"{name}.{member}", getattr(value, member)
+
+
+def test_every_module_is_documented() -> None:
+    directory = Path(moq_token.__file__).parent
+    sources = {path.relative_to(directory): path.read_text(encoding="utf-8") for path in directory.rglob("*.py")}
+    assert len(sources) > 15
+    assert [str(path) for path, source in sources.items() if not ast.get_docstring(ast.parse(source))] == []
+
+
+def test_everything_public_is_documented() -> None:
+    found = dict(documented())
+    assert len(found) > 60
+    assert [name for name, value in found.items() if not (inspect.getdoc(value) or "").strip()] == []
+    own = [name for name, value in found.items() if inspect.isclass(value) and not vars(value).get("__doc__")]
+    assert own == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in moq_token.__all__ if inspect.isclass(getattr(moq_token, name)) and name.endswith("Error")]
+)
+def test_errors_are_all_of_one_family(name: str) -> None:
+    assert issubclass(getattr(moq_token, name), moq_token.Error)
+
+
+def test_every_error_of_the_library_is_public() -> None:
+    from moq_token import errors
+
+    defined = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__
+    }
+    assert defined <= set(moq_token.__all__)
+
+
+QUIET = """
+import sys
+from moq_token import Algorithm, Claims, Key
+
+keys = [Key.generate(algorithm) for algorithm in Algorithm]
+claims = Claims("a", "b", expires=2**40)
+pairs = [(key if key.algorithm.symmetric else key.to_public(), key.sign(claims)) for key in keys]
+for verifier, token in pairs:
+    verifier.verify(token)  # everything that is imported late is imported now
+Key.from_str(keys[0].to_json())
+
+seen = []
+watching = False
+
+def watch(event, arguments):
+    if watching and event.split(".")[0] in {"open", "socket", "os", "subprocess", "import", "urllib"}:
+        seen.append(event)
+
+sys.addaudithook(watch)
+watching = True
+for verifier, token in pairs:
+    verifier.verify(token).authorize("a")
+    try:
+        verifier.verify(token[:-8] + "AAAAAAAA")
+    except Exception:
+        pass
+watching = False
+print(seen)
+"""
+
+
+def test_verifying_touches_no_file_and_no_network() -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

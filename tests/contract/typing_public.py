@@ -1,0 +1,189 @@
+"""The public interface as programs use it, for the type checkers alone: nothing runs this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, assert_type
+
+from moq_token import (
+    Algorithm,
+    Claims,
+    ConfigError,
+    Error,
+    ExpiredTokenError,
+    InvalidClaimsError,
+    InvalidKeyError,
+    InvalidKeyIdError,
+    InvalidSignatureError,
+    InvalidTokenError,
+    Key,
+    KeyId,
+    KeyNotFoundError,
+    KeyOperation,
+    KeyOperationError,
+    KeySet,
+    NotYetValidTokenError,
+    Permissions,
+    RefusedError,
+    Scope,
+    ScopeExceededError,
+    UnauthorizedError,
+    UnavailableError,
+    UnverifiedToken,
+    __version__,
+    read_unverified,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def algorithms() -> None:
+    assert_type(Algorithm.parse("EC256"), Algorithm)
+    assert_type(Algorithm.EDDSA.kty, str)
+    assert_type(Algorithm.EDDSA.symmetric, bool)
+    text: str = Algorithm.HS256
+    version: str = __version__
+    print(text, version)  # noqa: T201
+
+
+def claims() -> None:
+    assert_type(Claims(), Claims)
+    made = Claims("rooms/123", "alice", [""], cluster=True, expires=timedelta(hours=1), issued=datetime.now(UTC))
+    assert_type(made, Claims)
+    Claims(root="a", publish=("a", "b"), subscribe={"a"}, expires=5, issued=5)
+    Claims("a", (name for name in "ab"), expires=datetime.now(UTC))
+    Claims("a", expires=None, issued=None)
+    assert_type(made.root, str)
+    assert_type(made.publish, tuple[str, ...])
+    assert_type(made.subscribe, tuple[str, ...])
+    assert_type(made.cluster, bool)
+    assert_type(made.expires, int | None)
+    assert_type(made.issued, int | None)
+    assert_type(made.expires_at, datetime | None)
+    assert_type(made.issued_at, datetime | None)
+    assert_type(made.validate(), None)
+    assert_type(made.to_json(), str)
+    assert_type(made.with_root("a"), Claims)
+    assert_type(made.with_publish("a"), Claims)
+    assert_type(made.with_subscribe(["a"]), Claims)
+    assert_type(made.with_cluster(cluster=False), Claims)
+    assert_type(made.with_expires(timedelta(1)), Claims)
+    assert_type(made.with_issued(None), Claims)
+    assert_type(hash(made), int)
+
+    Claims(5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Claims("a", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Claims("a", expires="1h")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Claims("a", issued=timedelta(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Claims("a", put="b")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    Claims("a", "b", "c", True)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # noqa: FBT003
+    made.root = "b"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def permissions(made: Claims) -> None:
+    allowed = made.authorize("/rooms/123")
+    assert_type(allowed, Permissions)
+    assert_type(allowed.publish, tuple[str, ...])
+    assert_type(allowed.subscribe, tuple[str, ...])
+    assert_type(allowed.can_publish("a"), bool)
+    assert_type(allowed.can_subscribe("a"), bool)
+    Permissions(publish=("a",), subscribe=("b",))
+    allowed.publish = ()  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+
+
+def scopes(made: Claims) -> None:
+    scope = Scope("project", publish="live", subscribe=["watch"])
+    assert_type(scope, Scope)
+    assert_type(scope.root, str)
+    assert_type(scope.publish, tuple[str, ...])
+    assert_type(scope.allows(made), bool)
+    assert_type(scope.validate(), None)
+
+
+def keys(path: Path) -> None:
+    key = Key.generate("HS256")
+    assert_type(key, Key)
+    Key.generate(Algorithm.EDDSA, "root")
+    Key.generate(Algorithm.EDDSA, kid=KeyId.random())
+    assert_type(Key.from_str("{}"), Key)
+    assert_type(Key.from_str(b"{}"), Key)
+    assert_type(Key.from_file(path), Key)
+    assert_type(Key.from_file("key.jwk"), Key)
+    assert_type(Key.from_pem(b"", Algorithm.ES256, kid="a", password="b"), Key)
+    assert_type(Key.from_pem("", "ES256", password=b"b"), Key)
+    assert_type(key.algorithm, Algorithm)
+    assert_type(key.kid, KeyId | None)
+    assert_type(key.operations, frozenset[KeyOperation])
+    assert_type(key.scope, Scope | None)
+    assert_type(key.is_private, bool)
+    assert_type(key.to_str(), str)
+    assert_type(key.to_json(), str)
+    assert_type(key.to_file(path), None)
+    assert_type(key.to_file("key.jwk", base64=True, overwrite=False), None)
+    assert_type(key.to_pem(), str)
+    assert_type(key.to_pem(password="a"), str)
+    assert_type(key.to_public(), Key)
+    assert_type(key.with_scope(Scope("", "a")), Key)
+    assert_type(key.with_scope(None), Key)
+    assert_type(key.with_operations(["sign", KeyOperation.VERIFY]), Key)
+    assert_type(key.with_kid(None), Key)
+    assert_type(key.with_kid("a"), Key)
+    assert_type(key.thumbprint(), str)
+    assert_type(key.sign(Claims("", "a")), str)
+    assert_type(key.verify("a.b.c"), Claims)
+    assert_type(key.verify("a.b.c", now=5, leeway=0.5), Claims)
+    assert_type(key.verify("a.b.c", now=None), Claims)
+    key.verify(b"a.b.c")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    key.sign({"root": ""})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    name: str = KeyId("a")
+    print(name)  # noqa: T201
+
+
+def sets(path: Path, key: Key) -> None:
+    made = KeySet([key])
+    assert_type(made, KeySet)
+    assert_type(made.keys, tuple[Key, ...])
+    assert_type(iter(made), Iterator[Key])
+    assert_type(len(made), int)
+    assert_type(KeySet.from_str("{}"), KeySet)
+    assert_type(KeySet.from_file(path), KeySet)
+    assert_type(made.to_str(), str)
+    assert_type(made.to_file(path, overwrite=False), None)
+    assert_type(made.to_public_set(), KeySet)
+    assert_type(made.find_key("a"), Key | None)
+    assert_type(made.find_supported_key(KeyOperation.SIGN), Key | None)
+    assert_type(made.find_supported_key("verify"), Key | None)
+    assert_type(made.sign(Claims("", "a")), str)
+    assert_type(made.verify("a.b.c", now=1.5, leeway=5), Claims)
+    for one in made:
+        assert_type(one, Key)
+
+
+def unverified() -> None:
+    read = read_unverified("a.b.c")
+    assert_type(read, UnverifiedToken)
+    assert_type(read.header, dict[str, object])
+    assert_type(read.claims, dict[str, object])
+
+
+def errors(key: Key) -> None:
+    try:
+        key.verify("a.b.c").authorize("a")
+    except ExpiredTokenError as error:
+        assert_type(error.expires, int)
+    except NotYetValidTokenError as error:
+        assert_type(error.not_before, int)
+    except ScopeExceededError as error:
+        assert_type(error.path, str)
+    except UnauthorizedError as error:
+        assert_type(error.path, str)
+    except KeyNotFoundError as error:
+        assert_type(error.kid, str | None)
+    except (InvalidSignatureError, InvalidTokenError, RefusedError) as error:
+        assert_type(error.reason, str)
+    except (InvalidKeyIdError, KeyOperationError, InvalidKeyError, InvalidClaimsError, ConfigError, UnavailableError):
+        pass
+    except Error as error:
+        print(error)  # noqa: T201

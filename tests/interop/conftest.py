@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moq_token import Algorithm, Key
+from tests.interop.peers import HERE, TYPESCRIPT_PACKAGE, RustCommandLine, TypeScript, TypeScriptCommandLine, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
+        missing("node")
+    if not TYPESCRIPT_PACKAGE.exists():
+        missing("@moq/token, which `npm ci` installs in tests/interop")
+    return path
+
+
+@pytest.fixture(scope="session")
+def typescript(node: str) -> Iterator[TypeScript]:
+    with subprocess.Popen(
+        [node, HERE / "peer.js"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        yield TypeScript(process)
+
+
+@pytest.fixture(scope="session")
+def typescript_cli(node: str) -> TypeScriptCommandLine:
+    return TypeScriptCommandLine(node, TYPESCRIPT_PACKAGE / "cli.js")
+
+
+@pytest.fixture(scope="session")
+def rust_cli() -> RustCommandLine:
+    path = os.environ.get("RUST_MOQ_TOKEN")
+    if not path:
+        missing("the Rust command line, whose path is in RUST_MOQ_TOKEN: `make interop` builds it")
+    return RustCommandLine(path)
+
+
+# A key for every algorithm, made once: those for RSA take a while.
+
+
+@pytest.fixture(scope="session")
+def our_key() -> Callable[[Algorithm], Key]:
+    return functools.cache(lambda algorithm: Key.generate(algorithm, f"ours-{algorithm}"))
+
+
+@pytest.fixture(scope="session")
+def their_key(typescript: TypeScript) -> Callable[[Algorithm], str]:
+    return functools.cache(lambda algorithm: typescript.generate(algorithm, f"theirs-{algorithm}"))

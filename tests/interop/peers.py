@@ -1,0 +1,164 @@
+"""The originals, as the tests talk to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from moq_token import Algorithm
+
+HERE = Path(__file__).parent
+TYPESCRIPT_PACKAGE = HERE / "node_modules" / "@moq" / "token"
+
+Json = dict[str, Any]
+
+# Far enough ahead for every clock, and below 2**31.
+EXPIRES = 2_000_000_000
+
+
+class RefusedByPeerError(Exception):
+    """The other side says no: an original, or our own command line."""
+
+
+class TypeScript:
+    """The library ``@moq/token`` in one long-lived node process."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def generate(self, algorithm: str, kid: str) -> str:
+        """Make a key and return the text of its file."""
+        return json.dumps(self._call("generate", algorithm, kid), indent=2)
+
+    def load(self, key: str) -> Json:
+        return self._mapping("load", key)
+
+    def load_public(self, key: str) -> Json:
+        return self._mapping("loadPublic", key)
+
+    def sign(self, key: str, claims: Mapping[str, object]) -> str:
+        token = self._call("sign", key, claims)
+        assert isinstance(token, str)
+        return token
+
+    def verify(self, key: str, token: str, root: str) -> Json:
+        return self._mapping("verify", key, token, root)
+
+    def verify_with_public(self, key: str, token: str, root: str) -> Json:
+        return self._mapping("verifyWithPublic", key, token, root)
+
+    def _mapping(self, name: str, *args: object) -> Json:
+        value = self._call(name, *args)
+        assert isinstance(value, dict)
+        return value
+
+    def _call(self, name: str, *args: object) -> object:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"name": name, "args": args}) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        if "error" in answer:
+            raise RefusedByPeerError(answer["error"])
+        return answer["value"]
+
+
+class CommandLine:
+    """A ``moq-token`` command, ours or an original."""
+
+    def __init__(self, *command: str | Path) -> None:
+        self._command = command
+
+    def __call__(self, *arguments: str | Path, stdin: str = "") -> str:
+        """Run it and return what it prints. Raises :class:`RefusedByPeerError` where it says no."""
+        done = subprocess.run(
+            [*self._command, *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False
+        )
+        if done.returncode != 0:
+            raise RefusedByPeerError(f"exit status {done.returncode}: {done.stderr}")
+        return done.stdout
+
+
+class OriginalCommandLine(CommandLine, ABC):
+    """An original, with what differs between them."""
+
+    @abstractmethod
+    def generate(self, algorithm: Algorithm, key: Path, public: Path, *, base64: bool) -> None:
+        """Write a key, and its public half where there is one, as JSON or base64url if it can."""
+
+    @abstractmethod
+    def verify(self, key: Path, token: str, root: str) -> Json:
+        """Return the claims that it prints."""
+
+
+class TypeScriptCommandLine(OriginalCommandLine):
+    def generate(self, algorithm: Algorithm, key: Path, public: Path, *, base64: bool) -> None:
+        form = ["--base64"] if base64 else []
+        self("generate", "--key", key, "--algorithm", algorithm, *public_arguments(algorithm, public), *form)
+
+    def verify(self, key: Path, token: str, root: str) -> Json:
+        return claims_without_iat(self("verify", "--key", key, "--root", root, stdin=token))
+
+
+class RustCommandLine(OriginalCommandLine):
+    def generate(self, algorithm: Algorithm, key: Path, public: Path, *, base64: bool) -> None:  # noqa: ARG002
+        # It writes base64url only.
+        self("generate", "--out", key, "--algorithm", algorithm, *public_arguments(algorithm, public))
+
+    def verify(self, key: Path, token: str, root: str) -> Json:
+        printed = " ".join(self("verify", "--key", key, stdin=token).split())
+        found = _PRINTED_CLAIMS.match(printed)
+        assert found is not None, printed
+        claims = {"root": found[1], "put": _quoted(found[2]), "get": _quoted(found[3]), "exp": int(found[4])}
+        assert claims["root"] == root
+        return claims
+
+
+# It prints the claims for eyes only, in the notation of its language.
+_PRINTED_CLAIMS = re.compile(
+    r'Claims { root: "(.*)", publish: \[(.*)\], subscribe: \[(.*)\], expires: Some\( SystemTime { tv_sec: (\d+),'
+)
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r'"(.*?)"', text)
+
+
+OURS = CommandLine(sys.executable, "-m", "moq_token")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip a test whose peer is not on this machine; where the tests decide something (CI), that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have {what}")
+    pytest.skip(f"needs {what}")
+
+
+def public_arguments(algorithm: Algorithm, path: Path) -> tuple[str | Path, ...]:
+    """Return what asks ``generate`` for the public half, where the algorithm has one."""
+    return () if algorithm.symmetric else ("--public", path)
+
+
+def tampered(token: str) -> str:
+    """Change the first character of the signature, which leaves the encoding canonical."""
+    signed, _, signature = token.rpartition(".")
+    return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+
+
+def claims_without_iat(text: str) -> Json:
+    """Parse claims, without the time of issue: the TypeScript original sets it whatever one asks for."""
+    claims = json.loads(text)
+    assert isinstance(claims, dict)
+    claims.pop("iat", None)
+    return claims

@@ -1,0 +1,98 @@
+"""One key in many threads at once, with and without a global lock."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moq_token import Algorithm, Claims, InvalidSignatureError, Key, KeySet, Scope
+from tests import forge
+from tests.forge import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THREADS = 8
+
+
+def at_once(task: Callable[[int], None]) -> None:
+    """Run a task in several threads that start together, switching as often as the interpreter can."""
+    barrier, failures = threading.Barrier(THREADS), []
+
+    def run(number: int) -> None:
+        try:
+            barrier.wait()
+            task(number)
+        except BaseException as error:  # noqa: BLE001
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+
+
+def use(key: Key, verifier: Key, number: int, rounds: int) -> None:
+    """Sign and verify claims, long and short, that no other thread signs."""
+    for count in range(rounds):
+        claims = Claims("rooms", f"{number}-{count}", ["x" * 5000] if count % 2 else "", expires=NOW)
+        text = key.sign(claims)
+        assert verifier.verify(text, now=NOW - 1) == claims
+        data, _, signature = text.rpartition(".")
+        try:
+            verifier.verify(f"{data}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}")
+        except InvalidSignatureError:
+            continue
+        raise AssertionError("a wrong signature was accepted")
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_one_key(algorithm: Algorithm) -> None:
+    key = forge.load(forge.jwk(algorithm)).with_scope(Scope("rooms", "", ""))
+    verifier = key if algorithm.symmetric else key.to_public()
+    rounds = 10 if algorithm.kty == "RSA" else 40
+    at_once(lambda number: use(key, verifier, number, rounds))
+
+
+def test_one_set_of_all() -> None:
+    keys = KeySet(forge.key(algorithm).with_kid(algorithm.value) for algorithm in Algorithm)
+    texts = [key.sign(Claims("", key.algorithm)) for key in keys]
+
+    def task(number: int) -> None:
+        for _ in range(5):
+            for shift in range(len(texts)):
+                place = (number + shift) % len(texts)
+                assert keys.verify(texts[place]).publish == (keys.keys[place].algorithm,)
+
+    at_once(task)
+
+
+def test_loading_and_first_use() -> None:
+    """What is imported or prepared late is prepared once, or often, but never half."""
+
+    def task(number: int) -> None:
+        for algorithm in Algorithm:
+            key = forge.load(forge.jwk(algorithm))
+            use(key, key, number, 1)
+            assert key == forge.key(algorithm)
+            assert hash(key) == hash(forge.key(algorithm))
+
+    at_once(task)
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a global lock")
+def test_there_is_no_global_lock() -> None:
+    """The tests above mean what they say: importing the package has not brought the lock back."""
+    is_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    assert not is_enabled()
