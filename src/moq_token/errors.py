@@ -126,8 +126,8 @@ class UnauthorizedError(RefusedError):
 class NotAdmittedError(RefusedError):
     """The connection is refused whatever its token may say, ``reason`` tells why.
 
-    ``token-expected``: it has none, and nothing is public at the dialed path. ``no-key-source``: it has one, and nothing
-    is configured to verify it with. ``bad-url``: what was dialed is no URL.
+    ``token-expected``: it has none, and nothing is public at the dialed path. ``no-key-source``: it has one, and
+    nothing is configured to verify it with. ``bad-url``: what was dialed is no URL.
     """
 
     reason = "token-expected"
