@@ -15,6 +15,7 @@ from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key, parse_members
 from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
+from moq_token.rotation import Rotation
 
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
@@ -89,7 +90,9 @@ def read_key(where: Source) -> Key:
 
 
 def read_signer(where: Source) -> Key | KeySet:
-    """Read a key, or a set of them. Raises :class:`Failed` and :class:`InvalidKeyError`."""
+    """Read a key, a set of them, or the key of a directory that signs. Raises :class:`Failed` and :class:`Error`."""
+    if where.path is not None and os.path.isdir(where.path):
+        return Rotation(where.path).signing_key()
     text = where.read()
     try:
         return KeySet.from_str(text) if "keys" in parse_members(text) else Key.from_str(text)

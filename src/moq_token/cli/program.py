@@ -11,6 +11,7 @@ import click
 from moq_token import Error, __version__
 from moq_token.cli import output
 from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group
+from moq_token.errors import shown
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
@@ -59,6 +60,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
         "export": "moq_token.cli.keys",
         "thumbprint": "moq_token.cli.keys",
         "jwks": "moq_token.cli.keys",
+        "keys": "moq_token.cli.directory",
         "completion": "moq_token.cli.shell",
         "help": "moq_token.cli.shell",
     },
@@ -95,7 +97,8 @@ def execute(args: list[str]) -> int:
         output.give_up_stdout()
         return _FAILED
     except OSError as error:
-        return _report(output.reason(error), _FAILED)
+        name = "" if error.filename is None else f"{shown(str(error.filename))}: "
+        return _report(f"{name}{output.reason(error)}", _FAILED)
     except Exception as error:  # noqa: BLE001 - nobody but a person reads this, and no traceback may show a secret
         return _report(f"this is a bug ({type(error).__name__}): please report the command, without its keys", _FAILED)
 

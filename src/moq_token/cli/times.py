@@ -55,6 +55,14 @@ def issue(text: str, now: float) -> int:
     return seconds
 
 
+def duration(text: str, option: str) -> int:
+    """Read a duration such as ``24h`` as seconds. Raises :class:`click.UsageError`."""
+    seconds = _duration(text, 0)
+    if seconds is None:
+        raise click.UsageError(f"{option} must be a duration such as 90s, 15m, 24h or 7d")
+    return seconds
+
+
 def utc(seconds: int) -> str:
     """Write Unix seconds as a date (RFC 3339)."""
     try:
