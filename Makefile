@@ -7,6 +7,8 @@ SITE := build/site
 NODE_MODULES := tests/interop/node_modules
 RUST_CLI := build/cargo/bin/moq-token
 RUST_CLI_VERSION := 0.5.48
+RUST_RELAY := build/cargo/bin/moq-relay
+RUST_RELAY_VERSION := 0.14.18
 BENCH_NODE_MODULES := benchmarks/node/node_modules
 
 # Changing the interpreter makes the environment anew.
@@ -94,8 +96,11 @@ test-all:  ## All tests but interop's, the slow ones too, with every Python from
 $(RUST_CLI):
 	cargo install moq-token-cli --version $(RUST_CLI_VERSION) --locked --root build/cargo
 
-interop: $(VENV)/.test $(SITE)/.installed $(RUST_CLI)  ## The tests against the Rust original, which cargo builds
-	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
+$(RUST_RELAY):
+	cargo install moq-relay --version $(RUST_RELAY_VERSION) --locked --root build/cargo
+
+interop: $(VENV)/.test $(SITE)/.installed $(RUST_CLI) $(RUST_RELAY)  ## The tests against the Rust originals, which cargo builds
+	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) RUST_MOQ_RELAY=$(CURDIR)/$(RUST_RELAY) PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
 
 coverage: $(VENV)/.dev $(INTEROP)  ## The lines and branches that no test reaches
 	$(BIN)/coverage run -m pytest $(ARGS)
