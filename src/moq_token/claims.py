@@ -61,9 +61,13 @@ class _Checking(msgspec.StructMeta):
         expires: int | datetime | timedelta | None = None,
         issued: int | datetime | None = None,
     ) -> Claims:
-        if type(publish) is not tuple:
+        if type(publish) is str:
+            publish = (publish,)
+        elif type(publish) is not tuple:
             publish = _tuple_of_paths(publish, "publish")
-        if type(subscribe) is not tuple:
+        if type(subscribe) is str:
+            subscribe = (subscribe,)
+        elif type(subscribe) is not tuple:
             subscribe = _tuple_of_paths(subscribe, "subscribe")
         try:
             plain = "".join(publish).isascii() and "".join(subscribe).isascii() and str.isascii(root)

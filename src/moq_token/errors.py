@@ -55,7 +55,11 @@ class RefusedError(Error):
 
 
 class InvalidTokenError(RefusedError):
-    """The token is no good: ``malformed``, ``wrong-algorithm``, ``bad-claims`` or ``useless`` (grants nothing)."""
+    """The token is no good, ``reason`` tells why.
+
+    ``malformed``, ``wrong-algorithm``, ``bad-claims`` or ``useless`` (grants nothing); where its ``kid`` is to pick one
+    of many keys, ``kid-missing`` or ``bad-kid``.
+    """
 
     reason = "malformed"
 

@@ -108,7 +108,7 @@ class Group(Command, click.Group):
             return None
         from importlib import import_module
 
-        command = getattr(import_module(self.modules[cmd_name]), f"{cmd_name}_command")
+        command = getattr(import_module(self.modules[cmd_name]), f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 

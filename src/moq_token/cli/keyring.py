@@ -17,6 +17,7 @@ from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
 from moq_token.rotation import Rotation
 
+_WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
 _LISTED_KEY_IDS = 5
@@ -63,7 +64,34 @@ class KeyDirectory(NamedTuple):
         return [os.path.join(self.path, f"{kid}.jwk") for kid in self.kids()]
 
 
-Keys: TypeAlias = Key | KeySet | KeyDirectory
+class RemoteDirectory(NamedTuple):
+    """The same at a URL or in an object store."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return shown(self.url.partition("?")[0])
+
+    def find_key(self, kid: str) -> Key | None:
+        """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
+        import asyncio
+
+        from moq_token.sources import open_source
+
+        async def get() -> Key:
+            source = open_source(self.url, directory=True)
+            try:
+                return await source.get(KeyId(kid))
+            finally:
+                await source.aclose()
+
+        try:
+            return asyncio.run(get())
+        except (InvalidKeyIdError, KeyNotFoundError):
+            return None
+
+
+Keys: TypeAlias = Key | KeySet | KeyDirectory | RemoteDirectory
 
 
 def source(path: str | None) -> Source:
@@ -93,7 +121,10 @@ def read_signer(where: Source) -> Key | KeySet:
     """Read a key, a set of them, or the key of a directory that signs. Raises :class:`Failed` and :class:`Error`."""
     if where.path is not None and os.path.isdir(where.path):
         return Rotation(where.path).signing_key()
-    text = where.read()
+    return _parse(where, where.read())
+
+
+def _parse(where: Source, text: bytes) -> Key | KeySet:
     try:
         return KeySet.from_str(text) if "keys" in parse_members(text) else Key.from_str(text)
     except InvalidKeyError as error:
@@ -102,10 +133,28 @@ def read_signer(where: Source) -> Key | KeySet:
 
 
 def read_keys(where: Source) -> Keys:
-    """Read a key or a set, or take a directory of keys. Raises :class:`Failed` and :class:`InvalidKeyError`."""
-    if where.path is not None and os.path.isdir(where.path):
-        return KeyDirectory(where.path)
-    return read_signer(where)
+    """Read a key or a set, or take a directory of keys, here or at a URL.
+
+    Of the URLs of http and https those with a last slash are directories. Raises :class:`Failed` and :class:`Error`.
+    """
+    if where.path is None or "://" not in where.path:
+        is_directory = where.path is not None and os.path.isdir(where.path)
+        return KeyDirectory(where.path) if where.path is not None and is_directory else read_signer(where)
+    if where.path.endswith("/") or not where.path.lower().startswith(_WEB):
+        return RemoteDirectory(where.path)
+    return _parse(where, _fetch(where.path))
+
+
+def _fetch(url: str) -> bytes:
+    import asyncio
+
+    from moq_token.sources import Http
+
+    async def fetch() -> bytes:
+        async with Http() as http:
+            return await http.fetch(url)
+
+    return asyncio.run(fetch())
 
 
 def key_for(keys: Keys, token: str) -> Key:
@@ -177,7 +226,9 @@ def _called(path: str) -> str:
     return "standard input" if path in _STDIN else shown(path)
 
 
-def _among(keys: KeySet | KeyDirectory) -> str:
+def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:
+    if isinstance(keys, RemoteDirectory):
+        return f" at {keys}"
     kids = [key.kid for key in keys if key.kid is not None] if isinstance(keys, KeySet) else keys.kids()
     listed = [shown(kid) for kid in kids]
     if not listed:

@@ -208,6 +208,8 @@ def _all_keys(where: keyring.Source) -> Iterable[Key]:
     if isinstance(keys, keyring.KeyDirectory):
         for path in keys.files():
             yield from _all_keys(keyring.Source(path))
+    elif isinstance(keys, keyring.RemoteDirectory):
+        raise output.Failed(f"{where}: such a directory cannot be listed, name the keys in it")
     else:
         yield from [keys] if isinstance(keys, Key) else keys
 

@@ -15,8 +15,9 @@ key = click.option(
 keys = click.option(
     "--key",
     type=FILE,
-    metavar="FILE|DIR",
-    help="Key, JWK Set or directory of {kid}.jwk files, or - for standard input; otherwise MOQ_TOKEN_KEY(_DATA).",
+    metavar="FILE|DIR|URL",
+    help="Key, JWK Set or directory of {kid}.jwk, here or at https://… or s3://…, or - for standard input; "
+    "otherwise MOQ_TOKEN_KEY(_DATA).",
 )
 key_argument = click.argument("file", type=FILE, required=False, metavar="[FILE]")
 token_argument = click.argument("token", required=False, metavar="[TOKEN]")

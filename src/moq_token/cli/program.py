@@ -61,6 +61,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
         "thumbprint": "moq_token.cli.keys",
         "jwks": "moq_token.cli.keys",
         "keys": "moq_token.cli.directory",
+        "check-config": "moq_token.cli.relay",
         "completion": "moq_token.cli.shell",
         "help": "moq_token.cli.shell",
     },

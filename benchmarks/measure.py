@@ -1,0 +1,121 @@
+"""Races: what several contenders take for the same work, in rounds, each round all of them in another order."""
+
+from __future__ import annotations
+
+import hmac
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Contender: TypeAlias = "Callable[[Sequence[Any]], float]"
+"""Does its work once for each item and returns the seconds that one took."""
+
+_UNIT_CALLS = 500
+_UNIT_SECRET = bytes(range(32))
+_UNIT_DATA = [f"{n:0150}".encode() for n in range(_UNIT_CALLS)]
+
+
+class Pace(NamedTuple):
+    """How long to race."""
+
+    rounds: int
+    warm_up_rounds: int
+    slice_seconds: float = 0.003
+    """What a contender gets of each round: short, so that all meet the same noise."""
+
+
+class Times:
+    """The seconds that each contender took for one item, and the unit in the same rounds."""
+
+    def __init__(self, rounds: Sequence[Mapping[str, float]], units: Sequence[float]) -> None:
+        self._rounds, self._units = rounds, units
+        self.names = list(rounds[0])
+        self.unit_seconds = median(units)
+
+    def seconds(self, name: str) -> float:
+        return median(times[name] for times in self._rounds)
+
+    def ratio(self, name: str, other: str) -> float:
+        return median(times[name] / times[other] for times in self._rounds)
+
+    def in_units(self, name: str) -> float:
+        return median(times[name] / unit for times, unit in zip(self._rounds, self._units, strict=True))
+
+    def excess(self, name: str, other: str) -> float:
+        """How much longer ``name`` takes than ``other``, in units."""
+        rounds = zip(self._rounds, self._units, strict=True)
+        return median((times[name] - times[other]) / unit for times, unit in rounds)
+
+
+def race(contenders: Mapping[str, Contender], fresh: Callable[[int], Sequence[Any]], pace: Pace) -> Times:
+    """Let all contenders work on the same items, which ``fresh`` makes anew for each round."""
+    calls = dict.fromkeys(contenders, 1)
+    rounds, units = [], []
+    for number in range(-pace.warm_up_rounds, pace.rounds):
+        items = fresh(max(calls.values()))
+        names = list(contenders)
+        first = number % len(names)
+        unit = _unit()
+        times = {name: contenders[name](items[: calls[name]]) for name in names[first:] + names[:first]}
+        if number < 0:
+            calls = {name: max(int(pace.slice_seconds / times[name]), 1) for name in names}
+        else:
+            rounds.append({name: times[name] for name in names})
+            units.append(unit)
+    return Times(rounds, units)
+
+
+def _unit() -> float:
+    """Measure the unit u: one ``hmac.digest`` (32-byte key, 150 bytes of data, SHA-256)."""
+    digest, secret = hmac.digest, _UNIT_SECRET
+    start = perf_counter()
+    for data in _UNIT_DATA:
+        digest(secret, data, "sha256")
+    return (perf_counter() - start) / _UNIT_CALLS
+
+
+def calling(function: Callable[[Any], object]) -> Contender:
+    """Make a contender of a function of one item."""
+
+    def run(items: Sequence[Any]) -> float:
+        start = perf_counter()
+        for item in items:
+            function(item)
+        return (perf_counter() - start) / len(items)
+
+    return run
+
+
+def applying(function: Callable[..., object], arguments: Callable[[Any], tuple[Any, ...]]) -> Contender:
+    """Make a contender of a function of several arguments, which are made of an item before the clock starts."""
+
+    def run(items: Sequence[Any]) -> float:
+        prepared = [arguments(item) for item in items]
+        start = perf_counter()
+        for args in prepared:
+            function(*args)
+        return (perf_counter() - start) / len(items)
+
+    return run
+
+
+def refusing(function: Callable[[Any], object], refusal: type[Exception], spoil: Callable[[Any], object]) -> Contender:
+    """Make a contender of a function that refuses every item, once it is spoilt."""
+
+    def run(items: Sequence[Any]) -> float:
+        spoilt = [spoil(item) for item in items]
+        refused = 0
+        start = perf_counter()
+        for item in spoilt:
+            try:
+                function(item)
+            except refusal:
+                refused += 1
+        seconds = (perf_counter() - start) / len(items)
+        assert refused == len(items)
+        return seconds
+
+    return run

@@ -1,0 +1,103 @@
+"""What this package promises of its speed, and whether a run bears it out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.peers import COMPILED
+from benchmarks.processes import IMPORT, IMPORT_JWT, PASS, SIGN, SIGN_TYPESCRIPT
+from benchmarks.tokens import FAST, OURS, PRIMITIVE
+from moq_token import Algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from benchmarks.measure import Times
+    from benchmarks.results import Results
+    from benchmarks.tokens import TokenTimes
+
+_NODE_LIMITS = {"@moq/token": 1 / 2.5, "jose": 1.0, "jsonwebtoken": 1.0, "fast-jwt": 1.03}
+_HS256_LIMITS = {"PyJWT": 1 / 5, "fast-jwt": 1 / 2}
+_FAST_LIMITS = {Algorithm.ES256: 1.3, Algorithm.ES384: 1.3, Algorithm.EDDSA: 2.5}
+_ALL_PRIMITIVE = 1.05  # signing with RSA is level among those who have it from the same library
+
+
+class Target(NamedTuple):
+    """A measured number and the most that it may be; None is what could not be measured."""
+
+    what: str
+    case: str
+    value: float | None
+    at_most: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        return self.value is not None and self.value <= self.at_most
+
+
+def targets(results: Results) -> list[Target]:
+    return [
+        *_tokens(results.tokens),
+        *_refusals(results.refusals),
+        *(
+            Target(name, "one put, one get", results.permissions.in_units(name), at_most, "u")
+            for name, at_most in (("authorize", 1.5), ("can_publish", 0.4))
+        ),
+        *(
+            Target("load a key", kind, results.loading.seconds(kind) * 1e3, 5 if kind == "RS256 private" else 0.3, "ms")
+            for kind in results.loading.names
+        ),
+        *_processes(results.processes),
+        *_others(results.tokens),
+        *_fast(results.tokens),
+    ]
+
+
+def _tokens(tokens: TokenTimes) -> Iterator[Target]:
+    for operation, at_most in ("sign", 1.4), ("verify", 1.8):
+        yield Target(operation, "HS256", tokens[Algorithm.HS256][operation].in_units(OURS), at_most, "u")
+    for algorithm, operations in tokens.items():
+        if not algorithm.symmetric:
+            for operation, times in operations.items():
+                over = times.excess(OURS, PRIMITIVE)
+                yield Target("over the primitive", f"{algorithm} {operation}", over, 2.5, "u")
+
+
+def _refusals(refusals: Mapping[Algorithm, Times]) -> Iterator[Target]:
+    for algorithm, times in refusals.items():
+        for bad in ("forged", "expired", "garbage"):
+            yield Target("refuse, against accept", f"{algorithm} {bad}", times.ratio(bad, "good"), 1, "times")
+
+
+def _processes(processes: Times) -> Iterator[Target]:
+    for name, other, at_most in (IMPORT, IMPORT_JWT, 0.75), (SIGN, PASS, 6), (SIGN, SIGN_TYPESCRIPT, 0.45):
+        measured = {name, other} <= set(processes.names)
+        value = processes.ratio(name, other) if measured else None
+        yield Target(name, f"against {other}", value, at_most, "times")
+
+
+def _others(tokens: TokenTimes) -> Iterator[Target]:
+    """Compare with the other libraries: the time of ours over theirs."""
+    for algorithm, operations in tokens.items():
+        for operation, times in operations.items():
+            for name in times.names:
+                if name not in {OURS, FAST, PRIMITIVE} | COMPILED:
+                    case, at_most = f"{algorithm} {operation}", _at_most(name, algorithm, operation)
+                    yield Target(f"against {name}", case, times.ratio(OURS, name), at_most, "times")
+
+
+def _fast(tokens: TokenTimes) -> Iterator[Target]:
+    """Compare the extra ``fast`` with the fastest of the others, which is compiled as a whole."""
+    for algorithm, at_most in _FAST_LIMITS.items():
+        for operation, times in tokens[algorithm].items():
+            value = times.ratio(FAST, "ryjwt") if {FAST, "ryjwt"} <= set(times.names) else None
+            yield Target(f"{FAST} against ryjwt", f"{algorithm} {operation}", value, at_most, "times")
+
+
+def _at_most(name: str, algorithm: Algorithm, operation: str) -> float:
+    if algorithm is Algorithm.HS256 and name in _HS256_LIMITS:
+        return _HS256_LIMITS[name]
+    if name in _NODE_LIMITS:
+        return _NODE_LIMITS[name]
+    return _ALL_PRIMITIVE if algorithm.kty == "RSA" and operation == "sign" else 1.0

@@ -1,0 +1,96 @@
+"""Keys in files of this machine, read when they are asked for and again when they change."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from moq_token import files
+from moq_token.errors import InvalidKeyError, UnavailableError, bare
+from moq_token.key import Key
+from moq_token.sources.memory import Lru
+from moq_token.sources.source import Closing, Parsed, named, not_found
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moq_token.kid import KeyId
+
+# A file that was written twice within one tick of the file system's clock looks the same both times: one as young as
+# this is read anew. The coarsest clock in use ticks every two seconds.
+SETTLED_NANOSECONDS = 2_000_000_000
+
+
+class _Identity(NamedTuple):
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+class _Files:
+    """Key files by path. A file that did not change costs one ``stat``; it is taken on the event loop's own thread."""
+
+    def __init__(self) -> None:
+        self._keys = Parsed(Key.from_str)
+        self._seen: Lru[tuple[_Identity, Key]] = Lru()
+
+    def get(self, path: str, kid: KeyId | None) -> Key:
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a Path would be made for every token
+            identity = _Identity(status.st_mtime_ns, status.st_size, status.st_ino)
+            seen = self._seen.get(path)
+            if seen is not None and seen[0] == identity:
+                return seen[1]
+            if not stat.S_ISREG(status.st_mode):
+                # Opening a pipe would wait for whoever writes to it.
+                raise UnavailableError(f"{path!r} is no regular file")
+            started = time.time_ns()
+            key = self._keys.get(repr(path), files.read(path))
+        except FileNotFoundError:
+            self._forget(path)
+            raise not_found(f"the key file {path!r}", kid) from None
+        except InvalidKeyError as error:  # too large
+            raise UnavailableError(str(error)) from None
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            raise UnavailableError(f"{path!r} cannot be read: {why}") from bare(error)
+        if started - identity.mtime_ns > SETTLED_NANOSECONDS:
+            self._seen.put(path, (identity, key))
+        return key
+
+    def _forget(self, path: str) -> None:
+        self._seen.pop(path)
+        self._keys.forget(repr(path))
+
+
+class FileSource(Closing):
+    """One key, in a file of at most 1 MiB, which verifies every token.
+
+    It is read again as soon as the file is another one (by time, size or inode). A missing file is not found, an
+    unreadable or broken one unavailable.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = os.fspath(path)
+        self._files = _Files()
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        return self._files.get(self._path, kid)
+
+
+class DirectorySource(Closing):
+    """A directory with one file ``{kid}.jwk`` for each key, of at most 1 MiB; else as :class:`FileSource`.
+
+    The name of the file counts, not the ``kid`` within, as it does for a relay. At most 1,024 keys are remembered.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = os.fspath(path)
+        self._files = _Files()
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above

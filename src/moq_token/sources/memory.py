@@ -1,0 +1,134 @@
+"""What the sources keep for a while, all of it bounded: entries, requests under way, and the rate of new ones."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from moq_token.errors import Error, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+MAX_ENTRIES = 1024
+MAX_BYTES = 16 * 1024 * 1024
+
+_T = TypeVar("_T")
+_E = TypeVar("_E", bound=Error)
+_V = TypeVar("_V")
+
+
+class Lru(Generic[_V]):
+    """At most 1,024 entries that weigh at most 16 MiB; the one that was not used for longest goes first."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[str, tuple[_V, int]] = OrderedDict()
+        self.weight = 0
+
+    def get(self, name: str) -> _V | None:
+        """Return the entry, or None; it counts as used."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        self._entries.move_to_end(name)
+        return entry[0]
+
+    def put(self, name: str, value: _V, weight: int = 0) -> None:
+        """Add or replace an entry that weighs so many bytes."""
+        self.pop(name)
+        self._entries[name] = (value, weight)
+        self.weight += weight
+        while len(self._entries) > MAX_ENTRIES or self.weight > MAX_BYTES:
+            self.pop(next(iter(self._entries)))
+
+    def pop(self, name: str) -> None:
+        """Drop an entry, if there."""
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self.weight -= entry[1]
+
+    def clear(self) -> None:
+        """Drop every entry."""
+        self._entries.clear()
+        self.weight = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Flights(Generic[_T]):
+    """Work under way, by name: whoever asks for the same meanwhile shares it, and may give up without stopping it."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[_T | UnavailableError]] = {}
+        self._closed = False
+
+    async def join(
+        self, name: str, start: Callable[[], Coroutine[None, None, _T]], admit: Callable[[], None] | None = None
+    ) -> _T:
+        """Return what ``start`` returns or raise what it raises; ``admit`` may refuse by raising where it would begin.
+
+        Raises :class:`UnavailableError` where it is closed before that.
+        """
+        if self._closed:
+            raise _closed()
+        task = self._tasks.get(name)
+        if task is None:
+            if admit is not None:
+                admit()
+            task = asyncio.get_running_loop().create_task(_outcome(start()))
+            self._tasks[name] = task
+            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, UnavailableError):
+            raise again(outcome)
+        return outcome
+
+    async def aclose(self) -> None:
+        """Stop what is under way; whoever waits for it, or comes later, gets :class:`UnavailableError`."""
+        self._closed = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _outcome(work: Coroutine[None, None, _T]) -> _T | UnavailableError:
+    # As a value, because one exception raised to a thousand waiters would gather the frames of them all.
+    try:
+        return await work
+    except UnavailableError as error:
+        return error
+    except asyncio.CancelledError:
+        return _closed()
+
+
+def _closed() -> UnavailableError:
+    return UnavailableError("the source of keys is closed")
+
+
+def again(error: _E) -> _E:
+    """Return the like of an error that is kept, for raising it: with its cause, without any frames."""
+    fresh = copy.copy(error)
+    fresh.__cause__ = error.__cause__
+    return fresh
+
+
+class Bucket:
+    """Lets ``burst`` through at once, and ``rate`` a second from then on."""
+
+    def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
+        self._rate, self._burst, self._clock = rate, burst, clock
+        self._tokens, self._filled = burst, clock()
+
+    def take(self) -> bool:
+        """Return whether one more may pass now."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + max(0, now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

@@ -1,0 +1,193 @@
+"""An HTTP cache (RFC 9111): hishel's rules, over a bounded memory of our own.
+
+hishel takes a response's age from its ``Date`` and the clock on the wall. What is stored is therefore shown to it dated
+back by an age that was measured as section 4.2.3 has it, with the ``Age`` header and a clock that nobody turns back.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.request import parse_http_list
+
+from hishel import (
+    AnyState,
+    CacheMiss,
+    CacheOptions,
+    Entry,
+    FromCache,
+    Headers,
+    IdleClient,
+    InvalidateEntries,
+    NeedRevalidation,
+    NeedToBeUpdated,
+    Request,
+    Response,
+    StoreAndUse,
+)
+
+from moq_token.sources.memory import Lru
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_OPTIONS = CacheOptions(shared=False, allow_stale=False)
+_OK = 200
+# Beyond this no number of seconds makes a difference.
+_MAX_SECONDS = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: header names in lower case, several of one name joined by commas."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    delay: float
+    """Seconds from the request to the end of the answer."""
+
+
+@dataclass(slots=True)
+class _Stored:
+    request: Request
+    headers: Mapping[str, str]
+    body: bytes
+    since: float
+    """When, by the clock, its age would have been zero."""
+    fresh_until: float = float("-inf")
+    """Until when nothing can have changed about its being fresh."""
+
+
+class Question(NamedTuple):
+    """A request to send, with what its answer is to be held against."""
+
+    headers: Mapping[str, str]
+    state: CacheMiss | NeedRevalidation
+    stored: _Stored | None
+
+
+class Cache:
+    """A private cache of good answers (200) to GET.
+
+    Only a lifetime that the server states counts: guessing one, as section 4.2.2 allows, would keep a withdrawn key
+    alive for days. A stale answer stands in for a failure only for as long as its ``stale-if-error`` allowed
+    (RFC 5861, section 4).
+    """
+
+    def __init__(self, headers: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self._headers = dict(headers)
+        self._clock = clock
+        self._stored: Lru[_Stored] = Lru()
+
+    def fresh(self, url: str) -> bytes | None:
+        """Return the body that may be used without asking."""
+        stored = self._stored.get(url)
+        if stored is None:
+            return None
+        now = self._clock()
+        if now < stored.fresh_until:
+            return stored.body
+        # The rules take longer than verifying a token does: what will still be fresh in a second is not looked at until
+        # then.
+        if self._usable(url, stored, -1) is not None:
+            stored.fresh_until = now + 1
+            return stored.body
+        return self._usable(url, stored, 0)
+
+    def stale(self, url: str) -> bytes | None:
+        """Return the body that may be used where asking has failed."""
+        stored = self._stored.get(url)
+        if stored is None:
+            return None
+        directives = _directives(stored.headers)
+        if "must-revalidate" in directives:
+            return None
+        return self._usable(url, stored, _seconds(directives.get("stale-if-error", "")))
+
+    def question(self, url: str, *, revalidate: bool) -> Question:
+        """Return what to ask. ``revalidate``: whether every cache on the way should ask in its turn."""
+        request = self._request(url, {"cache-control": "no-cache"} if revalidate else {})
+        stored = self._stored.get(url)
+        state = IdleClient(_OPTIONS).next(request, [] if stored is None else [self._entry(stored)])
+        if isinstance(state, FromCache):  # it has become so since
+            state = CacheMiss(_OPTIONS, request)
+        return Question(dict(state.request.headers), state, stored)
+
+    def answered(self, url: str, question: Question, answer: Answer) -> bytes | None:
+        """Take in the answer to a question, 200 or 304, and return the body to use.
+
+        None: nothing that is stored was confirmed, so ask again.
+        """
+        headers = {**answer.headers, "date": answer.headers.get("date") or formatdate(usegmt=True)}
+        # Without a lifetime it has none, see above; with one, `max-age` comes first.
+        headers.setdefault("expires", headers["date"])
+        self._stored.pop(url)
+        state: AnyState = question.state.next(Response(answer.status, Headers(headers)))
+        while isinstance(state, InvalidateEntries):
+            state = state.next()
+        if isinstance(state, NeedToBeUpdated) and question.stored is not None:
+            updated = dict(state.updating_entries[-1].response.headers)
+            body = question.stored.body
+        elif answer.status == _OK:
+            updated, body = dict(state.response.headers) if isinstance(state, StoreAndUse) else {}, answer.body
+        else:
+            return None
+        if updated:
+            since = self._clock() - _initial_age(headers, answer.delay)
+            weight = len(body) + sum(len(name) + len(value) for name, value in updated.items())
+            self._stored.put(url, _Stored(self._request(url, {}), updated, body, since), weight)
+        return body
+
+    def forget(self, url: str) -> None:
+        """Drop what is known to be gone."""
+        self._stored.pop(url)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._stored.clear()
+
+    def _request(self, url: str, headers: Mapping[str, str]) -> Request:
+        return Request("GET", url, Headers({**self._headers, **headers}))
+
+    def _usable(self, url: str, stored: _Stored, allowed: int) -> bytes | None:
+        state = IdleClient(_OPTIONS).next(self._request(url, {}), [self._entry(stored, allowed)])
+        return stored.body if isinstance(state, FromCache) else None
+
+    def _entry(self, stored: _Stored, allowed: int = 0) -> Entry:
+        """Show what is stored, younger by what is allowed beyond its lifetime."""
+        headers = dict(stored.headers)
+        date = int(time.time()) - int(max(0, self._clock() - stored.since - allowed))
+        written = _timestamp(headers["date"])
+        expires = _timestamp(headers["expires"])
+        headers["date"] = formatdate(date, usegmt=True)
+        if written is not None and expires is not None:
+            headers["expires"] = formatdate(date + expires - written, usegmt=True)
+        return Entry(uuid.UUID(int=0), stored.request, Response(_OK, Headers(headers)))
+
+
+def _initial_age(headers: Mapping[str, str], delay: float) -> float:
+    date = _timestamp(headers["date"])
+    apparent = 0 if date is None else max(0, time.time() - date)
+    # The date of an answer that was made this very second is cut, not past.
+    return max(apparent if apparent > 1 else 0, _seconds(headers.get("age", "")) + delay)
+
+
+def _timestamp(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _directives(headers: Mapping[str, str]) -> dict[str, str]:
+    pairs = (item.partition("=") for item in parse_http_list(headers.get("cache-control", "")))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _seconds(text: str) -> int:
+    digits = text.strip()
+    return min(int(digits[:11]), _MAX_SECONDS) if digits.isascii() and digits.isdigit() else 0

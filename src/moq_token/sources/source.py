@@ -1,0 +1,105 @@
+"""What a source of keys is, and how the bytes that it finds become keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+from moq_token.errors import InvalidKeyError, KeyNotFoundError, UnavailableError, sealed
+from moq_token.kid import KeyId
+from moq_token.sources.memory import Lru, again
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from moq_token.key import Key
+
+# One request, redirects included, and what it may bring.
+TIMEOUT_SECONDS = 10
+MAX_BODY_BYTES = 1024 * 1024
+
+_T = TypeVar("_T")
+
+
+class KeySource(Protocol):
+    """Where the keys that verify tokens come from."""
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the key with that id; a source that holds a single key returns it, whatever the id.
+
+        Raises :class:`KeyNotFoundError` where there is no such key, and :class:`UnavailableError` where that could not
+        be found out.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what is open, and give up what is under way."""
+        ...
+
+
+class NotFound(UnavailableError):  # noqa: N818 - it says what was answered, and every source makes another error of it
+    """There is nothing of that name, as far as the other side knows."""
+
+
+class Closing:
+    """``async with``, and nothing to close."""
+
+    async def aclose(self) -> None:
+        """Let go of what is open."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Parsed(Generic[_T]):
+    """What bodies were found to hold, so that the same body gives the same object and none is parsed twice."""
+
+    def __init__(self, parse: Callable[[bytes], _T]) -> None:
+        self._parse = parse
+        self._found: Lru[tuple[bytes, _T | UnavailableError]] = Lru()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the last body of this name was a good one."""
+        found = self._found.get(name)
+        return found is not None and not isinstance(found[1], UnavailableError)
+
+    @sealed
+    def get(self, name: str, body: bytes) -> _T:
+        """Parse the body of this name. Raises :class:`UnavailableError` for a bad one."""
+        found = self._found.get(name)
+        if found is None or found[0] != body:
+            found = (body, self._parsed(name, body))
+            self._found.put(name, found, len(body))
+        if isinstance(found[1], UnavailableError):
+            raise again(found[1])
+        return found[1]
+
+    def _parsed(self, name: str, body: bytes) -> _T | UnavailableError:
+        try:
+            return self._parse(body)
+        except InvalidKeyError as error:
+            return UnavailableError(f"{name} is not usable: {error}")
+
+    def forget(self, name: str) -> None:
+        """Drop what was found under this name."""
+        self._found.pop(name)
+
+
+def not_found(what: str, kid: KeyId | None) -> KeyNotFoundError:
+    """Make the error that says what does not exist."""
+    return KeyNotFoundError(f"{what} does not exist", kid=None if kid is None else str(kid))
+
+
+def named(kid: KeyId | None) -> KeyId:
+    """Return the id of a key among many. Raises :class:`KeyNotFoundError` for None: there is no telling which."""
+    if kid is None:
+        raise KeyNotFoundError("there are many keys, and no `kid` says which")
+    if not isinstance(kid, KeyId):
+        # Only the type keeps a name within its directory.
+        raise TypeError(f"a key is asked for by its KeyId, not by {type(kid).__name__}")
+    return kid

@@ -1,0 +1,182 @@
+"""Keys behind URLs: one, many by their ids, or a whole set."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from moq_token.errors import Error, InvalidKeyError, KeyNotFoundError, UnavailableError
+from moq_token.key import Key, parse_members
+from moq_token.keyset import KeySet
+from moq_token.sources.http import Http, check_url, shown_url
+from moq_token.sources.memory import Bucket, Lru, again
+from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from moq_token.kid import KeyId
+
+# How long "there is no such key" is believed.
+MISSING_SECONDS = 5.0
+# What guessing costs the other side: requests for keys that are not known to exist, at once and from then on.
+UNKNOWN_BURST = 100
+UNKNOWN_PER_SECOND = 20.0
+# A key set is never asked for more often, whatever ids are asked for and whatever its answer allows.
+JWKS_INTERVAL_SECONDS = 5.0
+
+
+class Remote:
+    """Keys fetched by name, where asking for what does not exist is cheap for both sides.
+
+    ``fetch(name, admit)`` brings the body; it calls ``admit`` before a request that nobody has under way, and raises
+    :class:`NotFound` or another :class:`UnavailableError`.
+    """
+
+    def __init__(
+        self, fetch: Callable[[str, Callable[[], None] | None], Awaitable[bytes]], clock: Callable[[], float]
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys = Parsed(Key.from_str)
+        self._missing: Lru[float] = Lru()
+        self._guesses = Bucket(UNKNOWN_PER_SECOND, UNKNOWN_BURST, clock)
+
+    async def get(self, name: str, kid: KeyId | None) -> Key:
+        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        what = f"the key {name}"
+        until = self._missing.get(name)
+        if until is not None and self._clock() < until:
+            raise not_found(what, kid)
+        try:
+            return self._keys.get(what, await self._fetch(name, None if what in self._keys else self._admit))
+        except NotFound:
+            self._keys.forget(what)
+            self._missing.put(name, self._clock() + MISSING_SECONDS)
+            failure: Error = not_found(what, kid)
+        except UnavailableError as error:
+            failure = again(error)
+        raise failure  # here, for the frames beneath hold the whole URL, with whatever secret is in it
+
+    def _admit(self) -> None:
+        if not self._guesses.take():
+            raise UnavailableError("too many keys are asked for that are not known")
+
+
+class _WebSource(Closing):
+    def __init__(self, url: str, http: Http | None, clock: Callable[[], float]) -> None:
+        self._url = check_url(url)
+        self._http = Http(clock=clock) if http is None else http
+        self._owned = http is None
+        self._clock = clock
+
+    async def aclose(self) -> None:
+        """Close the HTTP client, unless it was given."""
+        if self._owned:
+            await self._http.aclose()
+
+
+class UrlSource(_WebSource):
+    """One key behind a URL of http or https, which verifies every token.
+
+    ``http`` does the fetching and stays open; None makes one, with the trust of the system. 404 and 410 are believed
+    for 5 s. Raises :class:`ConfigError` for a bad URL, and where the extra ``http`` is missing.
+    """
+
+    def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(url, http, clock)
+        self._keys = Remote(self._fetch, clock)
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        return await self._keys.get(shown_url(self._url), kid)
+
+    async def _fetch(self, _: str, admit: Callable[[], None] | None) -> bytes:
+        return (await self._http.retrieve(self._url, admit=admit)).body
+
+
+class UrlDirectorySource(_WebSource):
+    """One key for each id, at ``{url}/{kid}.jwk``; else as :class:`UrlSource`.
+
+    A query of the URL is dropped, as a relay does. Ids that are not known to exist cost the server at most 20 requests
+    a second, after the first 100; beyond that they are unavailable at once.
+    """
+
+    def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(url, http, clock)
+        scheme, host, path, _, _ = urlsplit(url)
+        self._url = urlunsplit((scheme, host, path if path.endswith("/") else f"{path}/", "", ""))
+        self._keys = Remote(self._fetch, clock)
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        return await self._keys.get(named(kid), kid)
+
+    async def _fetch(self, name: str, admit: Callable[[], None] | None) -> bytes:
+        return (await self._http.retrieve(f"{self._url}{name}.jwk", admit=admit)).body
+
+
+class JwksUrlSource(_WebSource):
+    """The keys of a JWK Set behind a URL; else as :class:`UrlSource`.
+
+    An id that the set does not have makes it be fetched anew, but no two requests are ever less than 5 s apart. Keys of
+    a kind that tokens do not use are passed over (RFC 7517, section 5). Without an id the set must hold one key.
+    """
+
+    def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(url, http, clock)
+        self._sets = Parsed(_parse_set)
+        self._keys: KeySet | None = None
+        self._error: KeyNotFoundError | UnavailableError | None = None
+        self._next = float("-inf")
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the first key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        for revalidate in (False, True):
+            if self._clock() >= self._next:
+                await self._renew(revalidate=revalidate)
+            key = self._find(kid)
+            if key is not None:
+                return key
+        if self._error is not None:
+            raise again(self._error)
+        raise not_found(f"the key {kid} in {shown_url(self._url)}", kid)
+
+    async def _renew(self, *, revalidate: bool) -> None:
+        what = f"the key set {shown_url(self._url)}"
+        asked = True
+        error: KeyNotFoundError | UnavailableError | None = None
+        try:
+            fetched = await self._http.retrieve(self._url, revalidate=revalidate)
+            asked = fetched.asked
+            self._keys = self._sets.get(what, fetched.body)
+        except NotFound:
+            self._keys, error = None, not_found(what, None)
+        except UnavailableError as unavailable:
+            error = unavailable.with_traceback(None)
+            if not revalidate:  # else what is known is still fresh, and only what is not known cannot be found out
+                self._keys = None
+        if asked:
+            self._next = self._clock() + JWKS_INTERVAL_SECONDS
+        self._error = error
+
+    def _find(self, kid: KeyId | None) -> Key | None:
+        if self._keys is None:
+            return None
+        if kid is None:
+            return self._keys.keys[0] if len(self._keys) == 1 else None
+        return self._keys.find_key(kid)
+
+
+def _parse_set(body: bytes) -> KeySet:
+    members = parse_members(body).get("keys")
+    if not isinstance(members, list):
+        raise InvalidKeyError("a key set must have a member `keys`, a list")
+    keys = []
+    for jwk in members:
+        try:
+            keys.append(Key.from_members(jwk if isinstance(jwk, dict) else {}))
+        except InvalidKeyError:
+            continue
+    return KeySet(keys)

@@ -1,0 +1,125 @@
+"""A web server on loopback that does as a script says, and counts; a clock that is set by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Self
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Awaitable, Callable, Coroutine
+    from types import TracebackType
+
+_P = ParamSpec("_P")
+
+
+class Request(NamedTuple):
+    path: str
+    headers: dict[str, str]
+
+
+if TYPE_CHECKING:
+    Handler = Callable[[Request, asyncio.StreamWriter], bytes | Awaitable[None]]
+
+
+def reply(body: bytes | str = b"", status: int = 200, /, **headers: str) -> bytes:
+    """Spell a response; header names are written with underscores."""
+    body = body.encode() if isinstance(body, str) else body
+    lines = {"content_length": str(len(body))} | headers
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
+    return f"HTTP/1.1 {status} -\r\n{head}\r\n".encode() + body
+
+
+class Server:
+    """Answers each path by its script: bytes as they are, or a function, which may write for itself and never end.
+
+    What has no script is not found.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.scripts: dict[str, bytes | Handler] = {}
+        self.requests: list[Request] = []
+        self.connections = 0
+        self._arrival = asyncio.Event()
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def count(self, path: str | None = None) -> int:
+        return sum(path is None or request.path == path for request in self.requests)
+
+    async def received(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        while len(self.requests) < count:
+            self._arrival.clear()
+            await self._arrival.wait()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                    pairs = (line.partition(":") for line in head[1:] if line)
+                    headers = {name.lower(): value.strip() for name, _, value in pairs}
+                    request = Request(head[0].split(" ")[1], headers)
+                    self.requests.append(request)
+                    self._arrival.set()
+                    script = self.scripts.get(request.path, reply("", 404))
+                    answer = script if isinstance(script, bytes) else script(request, writer)
+                    if isinstance(answer, bytes):
+                        writer.write(answer)
+                        await writer.drain()
+                    else:
+                        await answer
+                        break  # it said how it ends
+        finally:
+            writer.transport.abort() if writer.transport.is_closing() else writer.close()
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def on_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
+    """Run a test on an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
+    return run

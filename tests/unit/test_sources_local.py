@@ -1,0 +1,190 @@
+"""Keys in files: when they are read again, and what each state of a file comes to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from moq_token import Key, KeyId, KeyNotFoundError, UnavailableError, files
+from moq_token.sources import DirectorySource, FileSource
+from moq_token.sources.memory import MAX_ENTRIES
+from tests.sources_server import on_loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = Key.generate("HS256", "one")
+OTHER = Key.generate("HS256", "two")
+
+
+def write(path: Path, key: Key, *, age: float = 60) -> None:
+    key.to_file(path)
+    written = time.time_ns() - int(age * 1e9)
+    os.utime(path, ns=(written, written))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record which files are read, in order."""
+    paths: list[str] = []
+    read = files.read
+
+    def counting(path: str | Path) -> bytes:
+        paths.append(os.path.basename(path))  # noqa: PTH119 - a str or a Path
+        return read(path)
+
+    monkeypatch.setattr(files, "read", counting)
+    return paths
+
+
+@on_loop
+async def test_a_file_is_read_once(tmp_path: Path, reads: list[str]) -> None:
+    write(tmp_path / "k.jwk", KEY)
+    async with FileSource(tmp_path / "k.jwk") as source:
+        key = await source.get(None)
+        assert key == KEY
+        assert await source.get(KeyId("whatever")) is key
+        assert reads == ["k.jwk"]
+
+
+@on_loop
+async def test_a_file_is_read_again_when_it_is_another(tmp_path: Path, reads: list[str]) -> None:
+    path = tmp_path / "k.jwk"
+    write(path, KEY)
+    source = FileSource(str(path))
+    assert await source.get(None) == KEY
+    write(path, OTHER)
+    assert await source.get(None) == OTHER
+    os.utime(path, (1, 1))
+    key = await source.get(None)
+    assert await source.get(None) is key == OTHER
+    assert len(reads) == 3
+
+
+@on_loop
+async def test_a_file_written_twice_within_a_tick_is_not_mistaken(tmp_path: Path) -> None:
+    path = tmp_path / "k.jwk"
+    moment = time.time_ns()
+    path.write_text(KEY.to_json())
+    os.utime(path, ns=(moment, moment))
+    source = FileSource(path)
+    key = await source.get(None)
+    assert await source.get(None) is key == KEY
+    path.write_text(OTHER.to_json())  # the same inode and size
+    os.utime(path, ns=(moment, moment))
+    assert await source.get(None) == OTHER
+
+
+@on_loop
+async def test_a_directory(tmp_path: Path) -> None:
+    write(tmp_path / "one.jwk", KEY)
+    write(tmp_path / "alias.jwk", KEY)
+    async with DirectorySource(tmp_path) as source:
+        assert await source.get(KeyId("one")) == await source.get(KeyId("alias")) == KEY
+        with pytest.raises(KeyNotFoundError) as caught:
+            await source.get(KeyId("two"))
+        assert caught.value.kid == "two"
+        write(tmp_path / "two.jwk", OTHER, age=0)
+        assert await source.get(KeyId("two")) == OTHER
+        (tmp_path / "one.jwk").unlink()
+        with pytest.raises(KeyNotFoundError):
+            await source.get(KeyId("one"))
+        with pytest.raises(KeyNotFoundError):
+            await source.get(None)
+        with pytest.raises(TypeError):
+            await source.get("../one")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not usable"),
+        ("{", "not usable"),
+        ('{"kty":"oct","alg":"HS256","k":"hush"}', "not usable"),
+        (" " * (files.MAX_FILE_BYTES + 1), "larger than"),
+    ],
+)
+@on_loop
+async def test_a_broken_file_is_unavailable_until_it_is_mended(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "one.jwk"
+    source = DirectorySource(tmp_path)
+    for _ in range(2):
+        path.write_text(content)
+        os.utime(path, (1, 1))
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match=message) as caught:
+                await source.get(KeyId("one"))
+            assert "hush" not in str(caught.value)
+        write(path, KEY)
+        assert await source.get(KeyId("one")) == KEY
+
+
+@on_loop
+async def test_what_is_no_file_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "one.jwk").mkdir()
+    with pytest.raises(UnavailableError, match="no regular file"):
+        await DirectorySource(tmp_path).get(KeyId("one"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UnavailableError, match="cannot be read") as caught:
+        await FileSource(tmp_path / "loop").get(None)
+    assert isinstance(caught.value.__cause__, OSError)
+    write(tmp_path / "file", KEY)
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        await DirectorySource(tmp_path / "file").get(KeyId("one"))
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        await FileSource("nul\0byte").get(None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no named pipes in its file system")
+@on_loop
+async def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "one.jwk")
+    with pytest.raises(UnavailableError, match="no regular file"):
+        await DirectorySource(tmp_path).get(KeyId("one"))
+
+
+@on_loop
+async def test_an_unreadable_file_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "one.jwk", KEY)
+
+    def refuse(_: str) -> bytes:  # root may read everything, so that a mode would not do
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "read", refuse)
+    with pytest.raises(UnavailableError, match="Permission denied") as caught:
+        await DirectorySource(tmp_path).get(KeyId("one"))
+    assert isinstance(caught.value.__cause__, PermissionError)
+
+
+@on_loop
+async def test_a_link_is_followed_to_where_it_points_now(tmp_path: Path) -> None:
+    """As volumes of an orchestrator are updated: by moving one link."""
+    for name, key in (("v1", KEY), ("v2", OTHER)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "k.jwk", key)
+    (tmp_path / "now").symlink_to("v1")
+    source = DirectorySource(tmp_path / "now")
+    assert await source.get(KeyId("k")) == KEY
+    (tmp_path / "next").symlink_to("v2")
+    (tmp_path / "next").rename(tmp_path / "now")
+    assert await source.get(KeyId("k")) == OTHER
+
+
+@on_loop
+async def test_no_more_than_so_many_are_remembered(tmp_path: Path, reads: list[str]) -> None:
+    jwk = KEY.to_json()
+    source = DirectorySource(tmp_path)
+    for number in range(MAX_ENTRIES + 1):
+        path = tmp_path / f"{number}.jwk"
+        path.write_text(jwk)
+        os.utime(path, (1, 1))
+        await source.get(KeyId(str(number)))
+    del reads[:]
+    await source.get(KeyId("1"))
+    assert reads == []
+    await source.get(KeyId("0"))
+    assert reads == ["0.jwk"]
