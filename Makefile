@@ -29,7 +29,7 @@ BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 .PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-check bench-baseline format lock build smoke clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 $(MADE):
 	@echo "Making $(VENV) with Python $(PYTHON_VERSION)"

@@ -18,11 +18,19 @@ import moq
 
 from moq_token import Key
 
-MoqError = cast("type[Exception]", moq.Error)  # see server.py
+MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq.py
 
-SERVER = Path(__file__).with_name("server.py")
+RELAY = Path(__file__).with_name("relay.py")
 TIME_LIMIT = 30  # seconds for all of it, which takes about three
 ROOM = "rooms/123"
+RELAY_TOML = """
+[server]
+bind = "localhost:0"
+[server.tls]
+generate = ["localhost"]
+[auth]
+key = "{key}"
+"""
 FRAMES = [b"one", b"two", b"three"]
 
 
@@ -85,10 +93,10 @@ async def meet(public_key: Path, tokens: dict[str, str]) -> None:
         for who, query, reason in (
             ("forged", f"?jwt={tokens['forged']}", "bad-signature"),
             ("expired", f"?jwt={tokens['expired']}", "expired"),
-            ("nobody", "", "no token"),
+            ("nobody", "", "token-expected"),
         ):
             error = await refusal(dial(query))
-            await heard(f"refused at '{ROOM}': {reason}")
+            await heard(f"refused at '/{ROOM}': {reason}")
             say(who, f"could not come in: {error}")
 
 
@@ -123,9 +131,11 @@ async def watch(alice: moq.Client, viewer: moq.Client) -> None:
 
 @asynccontextmanager
 async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[str], Awaitable[None]]]]:
-    """Start the server as a program of its own; yields its address, its certificate and a way to wait for its words."""
+    """Start the relay as a program of its own; yields its address, its certificate and a way to wait for its words."""
+    config = public_key.with_name("relay.toml")
+    config.write_text(RELAY_TOML.format(key=public_key.as_posix()), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SERVER), str(public_key), stdout=asyncio.subprocess.PIPE
+        sys.executable, str(RELAY), str(config), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     lines = process.stdout

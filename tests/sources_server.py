@@ -46,6 +46,7 @@ class Server:
         self._arrival = asyncio.Event()
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: list[asyncio.WriteTransport] = []
 
     def count(self, path: str | None = None) -> int:
         return sum(path is None or request.path == path for request in self.requests)
@@ -72,9 +73,14 @@ class Server:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in self._transports:
+            transport.abort()  # what waits for a client that reads no more would outlive the loop
+        for _ in range(3):  # a transport ends in the turn of the loop after, one of TLS in that after its inner one
+            await asyncio.sleep(0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._transports.append(writer.transport)
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,18 +19,21 @@ from moq_token.errors import (
     NotYetValidTokenError,
     RefusedError,
     ScopeExceededError,
+    UnauthorizedError,
     shown,
 )
 from moq_token.unverified import UnverifiedToken, read_unverified
 
 if TYPE_CHECKING:
+    from moq_token.auth import Grant
     from moq_token.claims import Permissions
     from moq_token.key import Key
 
 # The checks in the order in which a relay makes them, and the codes of the refusals that each can end in.
 _CHECKS = {
+    "token": ("token-expected", "bad-url"),
     "readable": ("malformed",),
-    "key": ("unknown-key",),
+    "key": ("unknown-key", "no-key-source", "kid-missing", "bad-kid"),
     "algorithm": ("wrong-algorithm",),
     "signature": ("bad-signature",),
     "claims": ("bad-claims",),
@@ -39,6 +43,19 @@ _CHECKS = {
     "root": ("root-mismatch",),
     "path": ("no-access",),
 }
+# What mends a refusal whose details do not matter.
+_FIXES = {
+    "token-expected": "dial with a token, ?jwt=…, or what is public without one",
+    "bad-url": "dial a URL such as https://relay.example.com/rooms/123?jwt=…",
+    "malformed": "copy the whole token: three parts, two dots, nothing around them",
+    "unknown-key": "give the key that signed it, or publish that key under this id",
+    "no-key-source": "name the key in the configuration: `key`, `key_dir` or `auth_api`",
+    "kid-missing": "sign with a key that has an id, as `generate` makes them",
+    "bad-kid": "sign with a key whose id is 1 to 128 characters of A-Z a-z 0-9 - _",
+    "wrong-algorithm": "give the key that signed it: the key alone decides the algorithm",
+    "bad-signature": "give the key that signed it; if this is the key, the token was changed on its way",
+    "bad-claims": "sign it with this program, or with one of the originals",
+}
 # A difference that is rather one of clocks than of intentions, in seconds.
 _CLOCKS_DIFFER = 300
 
@@ -46,7 +63,7 @@ _CLOCKS_DIFFER = 300
 class Explanation(NamedTuple):
     """What became of the checks: all were passed, or all before ``failed``."""
 
-    permissions: Permissions | None = None
+    permissions: Permissions | Grant | None = None
     failed: str | None = None
     reason: str | None = None
     message: str = ""
@@ -58,12 +75,16 @@ class Explanation(NamedTuple):
     examples=(
         "explain --key public.jwk --path /rooms/123 < alice.jwt",
         "explain --key keys/ --path /rooms/123 --publish alice/camera --json < alice.jwt",
+        "explain --config relay.toml - < url.txt  # the URL that a client dials, token and all",
     ),
 )
-@options.token_argument
+@click.argument("token", required=False, metavar="[TOKEN|URL]")
 @options.token_file
 @options.keys
-@click.option("--path", required=True, metavar="PATH", help="Path that the client dials.")
+@click.option("--path", metavar="PATH", help="Path that the client dials.")
+@click.option(
+    "--config", type=options.FILE, metavar="FILE", help="TOML of a relay, to ask it about a URL, not a token."
+)
 @click.option("--publish", metavar="BROADCAST", help="Ask whether this may be published there.")
 @click.option("--subscribe", metavar="BROADCAST", help="Ask whether this may be subscribed to there.")
 @options.as_json
@@ -71,7 +92,8 @@ def explain_command(
     token: str | None,
     token_file: str | None,
     key: str | None,
-    path: str,
+    path: str | None,
+    config: str | None,
     publish: str | None,
     subscribe: str | None,
     as_json: bool,
@@ -80,9 +102,17 @@ def explain_command(
 
     Of what is refused, the first check that failed is named, with what would mend it.
     """
-    where = keyring.source(key)
-    text = keyring.read_token(token, token_file, where)
-    found = explain(keyring.read_keys(where), text, path, publish, subscribe, time.time())
+    if config is not None:
+        if key is not None or path is not None:
+            raise click.UsageError("--config says which key, and the URL which path: leave --key and --path out")
+        url = keyring.read_token(token, token_file)
+        found = explain_connection(config, url, publish, subscribe, time.time())
+    elif path is None:
+        raise click.UsageError("say what the client dials: --path /rooms/123, or --config relay.toml and a URL")
+    else:
+        where = keyring.source(key)
+        text = keyring.read_token(token, token_file, where)
+        found = explain(keyring.read_keys(where), text, path, publish, subscribe, time.time())
     output.emit(output.json_text(_members(found), pretty=output.to_terminal(sys.stdout)) if as_json else _lines(found))
     return int(found.failed is not None)
 
@@ -103,22 +133,46 @@ def explain(
     except RefusedError as error:
         failed = next(check for check, reasons in _CHECKS.items() if error.reason in reasons)
         return Explanation(None, failed, error.reason, str(error), _fix(error, unverified, key, now))
-    for role, broadcast, allowed, granted in (
-        ("publish", publish, permissions.can_publish, permissions.publish),
-        ("subscribe", subscribe, permissions.can_subscribe, permissions.subscribe),
+    return _asked(permissions, path, publish, subscribe)
+
+
+def explain_connection(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
+    """Say what a relay with this TOML decides about a dialed URL; ``now`` is in Unix seconds.
+
+    Raises :class:`UnavailableError` where its keys cannot be had, and :class:`ConfigError`.
+    """
+    from moq_token.auth import Connection
+    from moq_token.cli.relay import authenticate
+
+    try:
+        connection, grant = authenticate(config, url)
+    except RefusedError as error:
+        unverified = None
+        with contextlib.suppress(RefusedError):
+            token = Connection.from_url(url).token
+            unverified = None if token is None else read_unverified(token)
+        failed = next(check for check, reasons in _CHECKS.items() if error.reason in reasons)
+        return Explanation(None, failed, error.reason, str(error), _fix(error, unverified, None, now))
+    return _asked(grant, connection.path, publish, subscribe)
+
+
+def _asked(granted: Permissions | Grant, path: str, publish: str | None, subscribe: str | None) -> Explanation:
+    """Answer the question about a broadcast, where there is one."""
+    for role, broadcast, allowed, prefixes in (
+        ("publish", publish, granted.can_publish, granted.publish),
+        ("subscribe", subscribe, granted.can_subscribe, granted.subscribe),
     ):
         if broadcast is not None and not allowed(broadcast):
             verb = role if role == "publish" else "subscribe to"
-            message = f"at {_dialed(path)} the token lets nobody {verb} {shown(paths.normalize(broadcast))}"
-            fix = f"it grants there: {listed(granted)}; sign one with --root {shown(claims.root)} --{role} …"
-            return Explanation(permissions, "path", "no-access", message, fix)
-    return Explanation(permissions)
+            message = f"at {_dialed(path)} nothing lets the client {verb} {shown(paths.normalize(broadcast))}"
+            fix = f"granted there: {listed(prefixes)}; a token with --{role} for it would be needed"
+            return Explanation(granted, "path", "no-access", message, fix)
+    return Explanation(granted)
 
 
-def _fix(  # noqa: PLR0911 - one for each refusal
-    error: RefusedError, unverified: UnverifiedToken | None, key: Key | None, now: float
-) -> str:
+def _fix(error: RefusedError, unverified: UnverifiedToken | None, key: Key | None, now: float) -> str:
     """Say what would mend it."""
+    claims = {} if unverified is None else unverified.claims
     match error:
         case ExpiredTokenError(expires=expires):
             ago = now - expires
@@ -128,27 +182,14 @@ def _fix(  # noqa: PLR0911 - one for each refusal
             return f"valid in {times.span(begin - now)} ({times.utc(begin)}): wait, or compare the clocks"
         case ScopeExceededError():
             return f"the scope of the key allows {_scope(key)}: sign for less, or with another key"
-    assert unverified is not None or error.reason == "malformed"  # noqa: S101 - what is readable has been read
-    claims = {} if unverified is None else unverified.claims
-    match error.reason:
-        case "malformed":
-            return "copy the whole token: three parts, two dots, nothing around them"
-        case "unknown-key":
-            return "give the key that signed it, or publish that key under this id"
-        case "wrong-algorithm":
-            return "give the key that signed it: the key alone decides the algorithm"
-        case "bad-signature":
-            return "give the key that signed it; if this is the key, the token was changed on its way"
-        case "bad-claims":
-            return "sign it with this program, or with one of the originals"
-        case "root-mismatch":
+        case UnauthorizedError(reason="root-mismatch"):
             return f"dial {_dialed(str(claims.get('root', '')))}, or something beneath it"
-        case _:
-            return f"it grants {_grants(claims)}"
+    return _FIXES.get(error.reason) or f"it grants {_grants(claims)}"
 
 
 def _scope(key: Key | None) -> str:
-    assert key is not None and key.scope is not None  # noqa: S101, PT018 - or nothing would exceed it
+    if key is None or key.scope is None:
+        return "less"
     scope = key.scope
     return _roles(scope.root, scope.publish, scope.subscribe)
 

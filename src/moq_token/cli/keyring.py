@@ -15,7 +15,6 @@ from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key, parse_members
 from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
-from moq_token.rotation import Rotation
 
 _WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
@@ -76,10 +75,11 @@ class RemoteDirectory(NamedTuple):
         """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
         import asyncio
 
-        from moq_token.sources import open_source
+        from moq_token.sources import ObjectStoreSource, UrlDirectorySource
 
         async def get() -> Key:
-            source = open_source(self.url, directory=True)
+            is_web = self.url.lower().startswith(_WEB)
+            source = UrlDirectorySource(self.url) if is_web else ObjectStoreSource(self.url)
             try:
                 return await source.get(KeyId(kid))
             finally:
@@ -120,6 +120,8 @@ def read_key(where: Source) -> Key:
 def read_signer(where: Source) -> Key | KeySet:
     """Read a key, a set of them, or the key of a directory that signs. Raises :class:`Failed` and :class:`Error`."""
     if where.path is not None and os.path.isdir(where.path):
+        from moq_token.rotation import Rotation
+
         return Rotation(where.path).signing_key()
     return _parse(where, where.read())
 

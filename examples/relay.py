@@ -1,0 +1,69 @@
+"""A small MoQ relay: what one client publishes, the others may watch, as far as their tokens allow.
+
+    moq-token-cli generate --algorithm EdDSA --out private.jwk --public public.jwk
+    python examples/relay.py relay.toml
+
+where relay.toml is that of a moq-relay; of it count `[auth]`, `[client.tls]`, and of `[server]`:
+
+    [server]
+    bind = "localhost:4443"
+    [server.tls]
+    generate = ["localhost"]  # or cert = ["cert.pem"], key = ["key.pem"]
+    [auth]
+    key = "public.jwk"
+
+It needs the extras moq and, for keys at URLs, http: ``pip install "moq-token[moq,http]"``. What is enforced is said in
+``moq_token.integrations.moq``.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+import tomllib
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import moq
+
+from moq_token.auth import AuthConfig, Authenticator
+from moq_token.integrations.moq import guard
+
+
+def main(path: str) -> None:
+    config = AuthConfig.from_toml(path)
+    for warning in config.warnings:
+        say(f"warning: {warning}")
+    asyncio.run(serve(config, tomllib.loads(Path(path).read_text(encoding="utf-8")).get("server", {})))
+
+
+async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
+    tls = table.get("tls", {})
+    async with (
+        Authenticator(config) as authenticator,
+        moq.Server(
+            table.get("bind", "localhost:4443"),
+            tls_cert=tls.get("cert", ()),
+            tls_key=tls.get("key", ()),
+            tls_generate=tls.get("generate", ()),
+        ) as server,
+    ):
+        say(f"listening on https://localhost:{server.local_addr.rpartition(':')[2]}")
+        say(f"certificate {server.cert_fingerprints()[0]}")
+        async with aclosing(guard(server, authenticator)) as sessions:
+            async for session in sessions:
+                grant = session.grant
+                granted = f"may publish {list(grant.publish)}, may subscribe to {list(grant.subscribe)}"
+                say(f"admitted at '{session.path.strip('/')}': {granted}")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # ended from outside too, it takes leave of its clients
+    with suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
