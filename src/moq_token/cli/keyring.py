@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import click
 
 from moq_token import jws
-from moq_token.cli.output import Failed, note, reason, to_terminal
+from moq_token.cli.output import Failed, note, place, reason, to_terminal
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, shown
 from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key, parse_members
@@ -69,7 +69,7 @@ class RemoteDirectory(NamedTuple):
     url: str
 
     def __str__(self) -> str:
-        return shown(self.url.partition("?")[0])
+        return shown(place(self.url))
 
     def find_key(self, kid: str) -> Key | None:
         """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
@@ -225,7 +225,7 @@ def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def _called(path: str) -> str:
-    return "standard input" if path in _STDIN else shown(path)
+    return "standard input" if path in _STDIN else shown(place(path))
 
 
 def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:

@@ -71,6 +71,8 @@ def generate_command(
     wants_public = public is not None or public_dir is not None
     if wants_public and algorithm.symmetric:
         raise click.UsageError(f"a key for {algorithm} is a secret and has no public half: EdDSA, for example, has one")
+    if base64 and file_format == "json":
+        raise click.UsageError("--base64 and --format json exclude each other")
     if root is not None and not publish and not subscribe:
         raise click.UsageError('--root alone would scope nothing: add --publish PATH or --subscribe PATH ("" for all)')
 
@@ -162,8 +164,9 @@ def export_command(file: str | None, password_file: str | None, out: str, force:
     PEM has no room for the algorithm, the id and the scope.
     """
     where = keyring.source(file)
+    password = keyring.read_password(password_file, where)
     key = keyring.read_key(where)
-    text = key.to_pem(keyring.read_password(password_file, where)).removesuffix("\n")
+    text = key.to_pem(password).removesuffix("\n")
     path = Path(out)
     output.check_target(path, force=force)
     output.write(path, text, private=key.is_private, force=force)
@@ -187,8 +190,8 @@ def jwks_command(files: tuple[str, ...], out: str, force: bool) -> None:
     Refuses secrets (HS256 and the like): whoever could read the set could sign.
     """
     keys: dict[Key, None] = {}
-    for where in map(keyring.Source, files) if files else [keyring.source(None)]:
-        for key in _all_keys(where):
+    for source in map(keyring.Source, files) if files else [keyring.source(None)]:
+        for where, key in _all_keys(source):
             try:
                 public = key.to_public()
             except KeyOperationError as error:
@@ -203,7 +206,7 @@ def jwks_command(files: tuple[str, ...], out: str, force: bool) -> None:
     _write(KeySet(keys), Path(out), base64=False, force=force)
 
 
-def _all_keys(where: keyring.Source) -> Iterable[Key]:
+def _all_keys(where: keyring.Source) -> Iterable[tuple[keyring.Source, Key]]:
     keys = keyring.read_keys(where)
     if isinstance(keys, keyring.KeyDirectory):
         for path in keys.files():
@@ -211,7 +214,7 @@ def _all_keys(where: keyring.Source) -> Iterable[Key]:
     elif isinstance(keys, keyring.RemoteDirectory):
         raise output.Failed(f"{where}: such a directory cannot be listed, name the keys in it")
     else:
-        yield from [keys] if isinstance(keys, Key) else keys
+        yield from ((where, key) for key in ([keys] if isinstance(keys, Key) else keys))
 
 
 def _foreign(text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
@@ -234,19 +237,22 @@ def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: st
     named = members.setdefault("alg", algorithm or _BY_CURVE.get(str(members.get("crv"))))
     if named is None:
         raise click.UsageError("the key does not say what it is for: add --algorithm, such as HS256 or RS256")
-    if algorithm is not None and named not in {algorithm, "Ed25519"}:
+    if algorithm is not None and (Algorithm.EDDSA if named == "Ed25519" else named) != algorithm:
         raise click.UsageError(f"the key says that it is not for {algorithm}: leave --algorithm out")
     if kid is not None:
         members.pop("kid", None)
-    operations = members.pop("key_ops", None)
+    operations = members.get("key_ops")
     if isinstance(operations, list):
         known = [operation for operation in operations if operation in list(KeyOperation)]
         if not {KeyOperation.SIGN, KeyOperation.VERIFY} & set(known):
             raise InvalidKeyError("the member `key_ops` says that the key is not for signatures")
         members["key_ops"] = known
-    elif members.get("kty") != "oct" and members.get("d") is None:
+    elif operations is None and members.get("kty") != "oct" and members.get("d") is None:
         members["key_ops"] = [KeyOperation.VERIFY]
-    return _with_kid(Key.from_members(members), kid)
+    key = Key.from_members(members)
+    if not key.is_private and KeyOperation.VERIFY not in key.operations:
+        raise InvalidKeyError("the member `key_ops` lets a public half only sign, which it cannot")
+    return _with_kid(key, kid)
 
 
 def _with_kid(key: Key, kid: str | None) -> Key:
@@ -267,7 +273,7 @@ def _of(where: keyring.Source, read: Callable[[], _K]) -> _K:
 
 
 def _target(key: Key, file: str | None, directory: str | None) -> Path:
-    return Path(file or "-") if directory is None else Path(directory, f"{key.kid}.jwk")
+    return Path("-" if file is None else file) if directory is None else Path(directory, f"{key.kid}.jwk")
 
 
 def _place(path: Path) -> str:

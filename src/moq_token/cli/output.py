@@ -98,6 +98,15 @@ def reason(error: OSError | ValueError) -> str:
     return "there cannot be such a name"
 
 
+def place(text: str) -> str:
+    """Name a file or URL without what may be a secret: user, password and query."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def is_stdout(path: str) -> bool:
     """Whether a name given for a file means standard output."""
     return path in _STDOUT

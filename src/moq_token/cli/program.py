@@ -128,7 +128,8 @@ def _sentence(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and len(error.option_name) > REPEATED_CHARACTERS:
         return "there is no such option"
     message = error.format_message().removesuffix(".")
-    return message[:1].lower() + message[1:]
+    # An abbreviation such as PEM stays as it is.
+    return message if message[:2].isupper() else message[:1].lower() + message[1:]
 
 
 def _report(message: str, status: int) -> int:

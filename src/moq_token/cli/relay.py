@@ -58,9 +58,10 @@ def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:
     if config.auth_api is not None:
         yield "tokens", "verified with the key that `auth_api` answers, which also says what is public"
     elif config.key is not None:
-        yield "tokens", f"all verified with the one key of {_place(config.key)}"
+        yield "tokens", f"all verified with the one key of {output.place(config.key)}"
     elif config.key_dir is not None:
-        yield "tokens", f"verified with {_place(config.key_dir.rstrip('/'))}/{{kid}}.jwk, read when a token names it"
+        place = output.place(config.key_dir).rstrip("/")
+        yield "tokens", f"verified with {place}/{{kid}}.jwk, read when a token names it"
     else:
         yield "tokens", "all refused: there is no key to verify them with"
     public = config.public
@@ -69,17 +70,8 @@ def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:
             what = ", ".join(prefix.strip("/") or "everything" for prefix in prefixes)
             yield "public", f"without a token anybody may {role}: {what or 'nothing'}"
     if public.api is not None:
-        yield "public", f"where none of these fits, {_place(public.api)} is asked"
+        yield "public", f"where none of these fits, {output.place(public.api)} is asked"
     if config.domains:
         yield "domains", f"labels before {', '.join(config.domains)} go in front of the path"
     if config.mtls_tier is not None:
         yield "tier", f"client certificates are counted under {config.mtls_tier}"
-
-
-def _place(text: str) -> str:
-    """Name a file or URL without what may be a secret: user, password and query."""
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return text
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
