@@ -3,7 +3,8 @@
     moq-token-cli generate --algorithm EdDSA --out private.jwk --public public.jwk
     python examples/relay.py relay.toml
 
-where relay.toml is that of a moq-relay; of it count `[auth]`, `[client.tls]`, and of `[server]`:
+where relay.toml is that of a moq-relay, with MOQ_AUTH_… of the environment over it. Of it count `[auth]`,
+`[client.tls]`, and of `[server]`:
 
     [server]
     bind = "localhost:4443"
@@ -23,12 +24,15 @@ import sys
 import tomllib
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import moq
 
+from moq_token import Error
 from moq_token.auth import AuthConfig, Authenticator
 from moq_token.integrations.moq import guard
+
+MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq.py
 
 
 def main(path: str) -> None:
@@ -39,11 +43,12 @@ def main(path: str) -> None:
 
 
 async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
-    tls = table.get("tls", {})
+    tls = {name: texts(value) for name, value in table.get("tls", {}).items() if name in ("cert", "key", "generate")}
+    bind = table.get("bind", table.get("listen", "localhost:4443"))
     async with (
         Authenticator(config) as authenticator,
         moq.Server(
-            table.get("bind", "localhost:4443"),
+            bind,
             tls_cert=tls.get("cert", ()),
             tls_key=tls.get("key", ()),
             tls_generate=tls.get("generate", ()),
@@ -55,7 +60,11 @@ async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
             async for session in sessions:
                 grant = session.grant
                 granted = f"may publish {list(grant.publish)}, may subscribe to {list(grant.subscribe)}"
-                say(f"admitted at '{session.path.strip('/')}': {granted}")
+                say(f"admitted at {session.path.strip('/')!r}: {granted}")
+
+
+def texts(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def say(line: str) -> None:
@@ -65,5 +74,10 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # ended from outside too, it takes leave of its clients
-    with suppress(KeyboardInterrupt):
-        main(*sys.argv[1:])
+    if len(sys.argv) != 2:
+        sys.exit("usage: relay.py relay.toml")
+    try:
+        with suppress(KeyboardInterrupt):
+            main(sys.argv[1])
+    except (Error, MoqError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 import tracemalloc
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -17,6 +18,7 @@ import moq
 
 from moq_token import Claims, Key, KeyNotFoundError, UnavailableError
 from moq_token.auth import AuthConfig, Authenticator
+from moq_token.integrations import moq as integration
 from moq_token.integrations.moq import GuardedSession, guard
 from tests.sources_server import on_loop
 
@@ -30,43 +32,50 @@ KEY = Key.generate("EdDSA", "one")
 STRANGER = Key.generate("EdDSA", "one")
 OUTAGE = 502 + 64  # how far the transport's codes lie above those of HTTP
 UNAUTHORIZED = "unauthorized"
-
-pytestmark = pytest.mark.timeout(120)
+PATIENCE = 20  # seconds
+PUBLIC = AuthConfig.from_mapping({"auth": {"public": "anon"}})
 
 
 class Keys:
-    """A source of one key, which can be made to fail and to wait."""
+    """A source of one key under any id that starts with "one", which can be made to fail and to wait."""
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.fails: Callable[[int], bool] = lambda call: False  # noqa: ARG005 - by default it never does
+        self.error: Exception | None = None
+        self.flip_after = 0  # so many answers it goes down, or comes back
+        self.answers: dict[str | None, Exception | None] = {}  # the last one for each id
+        self.asked = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
 
     async def get(self, kid: KeyId | None) -> Key:
+        self.asked.set()
         await self.open.wait()
-        self.calls += 1
-        if self.fails(self.calls):
-            raise UnavailableError("the key server is down")
-        if kid != KEY.kid:
+        if self.flip_after and len(self.answers) % self.flip_after == 0:
+            self.error = None if self.error else UnavailableError("the key server is down")
+        self.answers[kid] = self.error
+        if self.error is not None:
+            raise self.error
+        if kid is None or not kid.startswith("one"):
             raise KeyNotFoundError("there is no such key", kid=kid)
-        return KEY.to_public()
+        return KEY.with_kid(kid).to_public()
 
     async def aclose(self) -> None:
         pass
 
 
 class Relay:
-    """A guarded server, and those it has admitted."""
+    """A guarded server, those it has admitted, and clients of it."""
 
-    def __init__(self, port: str, keys: Keys) -> None:
+    def __init__(self, port: str, keys: Keys, hub: moq.OriginProducer) -> None:
         self.port = port
         self.keys = keys
+        self.hub = hub
         self.sessions: list[GuardedSession] = []
+        self.admitted: dict[str, asyncio.Event] = {}
 
-    def dial(self, token: str = "", path: str = "rooms/123") -> moq.Client:
+    def dial(self, token: str = "", path: str = "rooms/123", scheme: str = "https") -> moq.Client:
         return moq.connect(
-            f"https://localhost:{self.port}/{path}{'?jwt=' if token else ''}{token}",
+            f"{scheme}://localhost:{self.port}/{path}{'?jwt=' if token else ''}{token}",
             tls_verify=False,
             websocket_enabled=False,
             reconnect=False,
@@ -74,41 +83,41 @@ class Relay:
             subscribe=moq.OriginProducer(),
         )
 
-    async def verdict(self, token: str = "", path: str = "rooms/123") -> str | int:
+    async def verdict(self, token: str = "", path: str = "rooms/123", scheme: str = "https") -> str | int:
         """Dial, and return "admitted", "unauthorized" or another code that the session was closed with."""
-        before = len(self.sessions)
+        admitted = self.admitted[path] = asyncio.Event()
         try:
-            async with self.dial(token, path) as client:
+            async with self.dial(token, path, scheme) as client:
                 assert client.session is not None
-                closed = asyncio.ensure_future(client.session.closed())
-                while not closed.done():
-                    if self._has(path, before):
-                        closed.cancel()
-                        return "admitted"
-                    await asyncio.wait([closed], timeout=0.02)
-                await closed
+                waits = asyncio.ensure_future(client.session.closed()), asyncio.ensure_future(admitted.wait())
+                await asyncio.wait(waits, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+                closed, _ = await asyncio.gather(*waits, return_exceptions=True)
+                if isinstance(closed, MoqError):
+                    raise closed
         except MoqError as error:
             details = moq.protocol_error(error)
             return UNAUTHORIZED if moq.is_auth(error) or details is None else details.code
-        raise AssertionError("the session closed, and nobody said why")
-
-    def _has(self, path: str, before: int) -> bool:
-        return any(session.path.strip("/") == path for session in self.sessions[before:])
+        assert admitted.is_set(), "nobody said anything"
+        return "admitted"
 
 
 @asynccontextmanager
-async def relay(config: AuthConfig | None = None) -> AsyncIterator[Relay]:
-    keys = Keys()
+async def relay(config: AuthConfig | None = None, origin: moq.OriginProducer | None = None) -> AsyncIterator[Relay]:
+    """Run a guarded server; ``origin`` is one that the server itself has, for both roles."""
+    keys, hub = Keys(), moq.OriginProducer()
     async with (
         Authenticator(config or AuthConfig(), keys=keys) as authenticator,
-        moq.Server("127.0.0.1:0", tls_generate=["localhost"]) as server,
+        moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=origin, subscribe=origin) as server,
     ):
-        made = Relay(server.local_addr.rpartition(":")[2], keys)
+        made = Relay(server.local_addr.rpartition(":")[2], keys, hub)
 
         async def collect() -> None:
-            async with aclosing(guard(server, authenticator)) as sessions:
+            async with aclosing(guard(server, authenticator, hub=hub)) as sessions:
                 async for session in sessions:
                     made.sessions.append(session)
+                    made.admitted.setdefault(session.path.strip("/"), asyncio.Event()).set()
 
         task = asyncio.create_task(collect())
         try:
@@ -120,6 +129,29 @@ async def relay(config: AuthConfig | None = None) -> AsyncIterator[Relay]:
 
 def sign(key: Key = KEY, root: str = "rooms/123", **claims: object) -> str:
     return key.sign(Claims(root, **{"publish": "", "subscribe": "", **claims}))  # type: ignore[arg-type]
+
+
+def announce(client: moq.Client, name: str) -> tuple[moq.BroadcastProducer, moq.TrackProducer]:
+    """Publish a broadcast with one track, for as long as the caller keeps what is returned."""
+    broadcast = client.create_broadcast(name)
+    track = broadcast.publish_track("words")
+    broadcast.announce()
+    return broadcast, track
+
+
+async def watch(client: moq.Client, name: str) -> moq.TrackConsumer:
+    broadcast: moq.BroadcastConsumer = await client.announced_broadcast(name)
+    return await broadcast.subscribe_track("words")
+
+
+async def read(track: moq.TrackConsumer) -> bytes:
+    async with asyncio.timeout(PATIENCE):
+        frame = await track.read_frame()
+    assert frame is not None
+    return bytes(frame.payload)
+
+
+# -- who comes in
 
 
 @on_loop
@@ -138,17 +170,40 @@ async def test_verdicts() -> None:
             sign(root="elsewhere"),
         ):
             assert await here.verdict(token) == UNAUTHORIZED
-        here.keys.fails = lambda _: True
+        here.keys.error = UnavailableError("the key server is down")
         assert await here.verdict(sign()) == OUTAGE
-        here.keys.fails = lambda _: False
+        here.keys.error = None
         assert await here.verdict(sign()) == "admitted"
+        assert len(here.sessions) == 2
+
+
+@on_loop
+async def test_a_client_without_a_url_says_where_it_wants_to_go() -> None:
+    async with relay() as here:
+        assert await here.verdict(sign(), scheme="moqt") == "admitted"
+        assert here.sessions[-1].path == "/rooms/123"
+        assert await here.verdict(scheme="moqt") == UNAUTHORIZED
+
+
+@on_loop
+async def test_the_log_says_why_and_never_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    token, forged = sign(), sign(STRANGER)
+    async with relay() as here:
+        await here.verdict(token)
+        await here.verdict(forged)
+        await here.verdict(path="a\nb")
+    assert "refused at '/rooms/123': bad-signature" in caplog.text
+    assert "token-expected" in caplog.text
+    for secret in (token, forged, *token.split("."), *forged.split(".")):
+        assert secret not in caplog.text
 
 
 @on_loop
 async def test_a_slow_key_server_holds_up_nobody_else() -> None:
-    async with relay(AuthConfig.from_mapping({"auth": {"public": "anon"}})) as here:
+    async with relay(PUBLIC) as here:
         here.keys.open.clear()
-        waiting = [asyncio.create_task(here.verdict(sign(), "rooms/123")) for _ in range(5)]
+        waiting = [asyncio.create_task(here.verdict(sign(root=""), f"rooms/{number}")) for number in range(5)]
         assert await here.verdict(path="anon") == "admitted"
         assert not any(task.done() for task in waiting)
         here.keys.open.set()
@@ -156,21 +211,62 @@ async def test_a_slow_key_server_holds_up_nobody_else() -> None:
 
 
 @on_loop
+async def test_of_too_many_the_one_that_has_waited_longest_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration, "MAX_PENDING", 3)
+    async with relay(PUBLIC) as here:
+        here.keys.open.clear()
+        waiting = []
+        for number in range(4):
+            here.keys.asked.clear()
+            waiting.append(asyncio.create_task(here.verdict(sign(root=""), f"rooms/{number}")))
+            await here.keys.asked.wait()
+        assert await waiting[0] == OUTAGE
+        assert not any(task.done() for task in waiting[1:])
+        # Who needs no key still comes in, at the cost of the next one.
+        assert await here.verdict(path="anon") == "admitted"
+        assert await waiting[1] == OUTAGE
+        here.keys.open.set()
+        assert await asyncio.gather(*waiting[2:]) == ["admitted"] * 2
+
+
+@on_loop
+async def test_a_source_that_never_answers_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration, "DECISION_SECONDS", 0.1)
+    async with relay() as here:
+        here.keys.open.clear()
+        assert await here.verdict(sign()) == OUTAGE
+        here.keys.open.set()
+        assert await here.verdict(sign()) == "admitted"
+
+
+@on_loop
+async def test_a_source_with_a_bug_lets_nobody_in_and_keeps_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    async with relay() as here:
+        here.keys.error = ZeroDivisionError()
+        assert await here.verdict(sign()) == OUTAGE
+        assert "nobody could decide" in caplog.text
+        here.keys.error = None
+        assert await here.verdict(sign()) == "admitted"
+
+
+# -- what is carried
+
+
+@on_loop
 async def test_only_what_is_granted_is_carried() -> None:
     async with relay() as here:
         alice, viewer = sign(publish="alice", subscribe=()), sign(publish=(), subscribe=["alice/open", "mallory"])
         async with here.dial(alice) as publisher, here.dial(viewer) as watcher, here.dial(sign()) as everybody:
-            kept = []
-            for client, name in (
-                (publisher, "alice/open"),
-                (publisher, "alice/closed"),
-                (publisher, "alicex"),
-                (publisher, "mallory"),
-                (watcher, "mallory"),
-            ):
-                broadcast = client.create_broadcast(name)
-                kept.append((broadcast, broadcast.publish_track("words")))
-                broadcast.announce()
+            kept = [
+                announce(client, name)
+                for client, name in (
+                    (publisher, "alicex"),
+                    (publisher, "mallory"),
+                    (watcher, "mallory"),
+                    (publisher, "alice/closed"),
+                    (publisher, "alice/open"),
+                )
+            ]
             assert await watcher.announced_broadcast("alice/open")
             assert await everybody.announced_broadcast("alice/closed")
             for client, name in (
@@ -182,6 +278,11 @@ async def test_only_what_is_granted_is_carried() -> None:
             ):
                 with pytest.raises(MoqError):
                     await client.request_broadcast(name)
+            # Beneath a name that is announced a client may ask, and is told that there is nothing.
+            beneath = await watcher.request_broadcast("alice/open/beneath")
+            with pytest.raises(MoqError):
+                await beneath.subscribe_track("words")
+            del kept
 
 
 @on_loop
@@ -192,27 +293,181 @@ async def test_another_room_hears_nothing() -> None:
         here.dial(sign(root="rooms/12"), "rooms/12") as two,
         here.dial(sign(root=""), "") as top,
     ):
-        broadcast = one.create_broadcast("cam")
-        track = broadcast.publish_track("words")
-        broadcast.announce()
+        kept = announce(one, "cam")
         assert await top.announced_broadcast("rooms/123/cam")
         for name in ("cam", "3/cam", "rooms/123/cam"):
             with pytest.raises(MoqError):
                 await two.request_broadcast(name)
-        del track
+        del kept
+
+
+@on_loop
+async def test_a_role_that_is_not_granted_does_not_get_the_servers_own_origin() -> None:
+    origin = moq.OriginProducer()
+    secret = origin.create_broadcast("secret")
+    secret.announce()
+    async with (
+        relay(origin=origin) as here,
+        here.dial(sign(subscribe=())) as publisher,
+        here.dial(sign(publish=())) as viewer,
+    ):
+        kept = announce(viewer, "intruder"), announce(publisher, "cam")
+        await viewer.announced_broadcast("cam")  # all that was announced before has been heard of
+        for client, name in ((publisher, "secret"), (viewer, "secret"), (publisher, "intruder"), (publisher, "cam")):
+            with pytest.raises(MoqError):
+                await client.request_broadcast(name)
+        for name in ("intruder", "cam"):
+            with pytest.raises(MoqError):
+                await origin.consume().request_broadcast(name)
+        del kept
+
+
+@on_loop
+async def test_the_server_takes_part_through_the_hub() -> None:
+    async with relay() as here, here.dial(sign()) as client:
+        clock = here.hub.create_broadcast("rooms/123/clock")
+        ticks = clock.publish_track("words")
+        clock.announce()
+        watched = await watch(client, "clock")
+        ticks.write_frame(b"tick")
+        assert await read(watched) == b"tick"
+        kept = announce(client, "cam")
+        own = await (await here.hub.consume().announced_broadcast("rooms/123/cam")).subscribe_track("words")
+        kept[1].write_frame(b"hello")
+        assert await read(own) == b"hello"
+        clock.close()
+        async with client.announced("clock") as updates:
+            async for update in updates:
+                if not update.active:
+                    break
+
+
+@on_loop
+async def test_a_track_is_pulled_once_and_only_while_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+    copy_group = integration._copy_group  # noqa: SLF001 - nothing outside tells how often the publisher was asked
+
+    async def counted(original: moq.GroupConsumer, copy: moq.GroupProducer) -> None:
+        copied.append(original.sequence)
+        await copy_group(original, copy)
+
+    monkeypatch.setattr(integration, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(integration, "_copy_group", counted)
+    async with AsyncExitStack() as clients, relay() as here:
+        publisher, *viewers = [await clients.enter_async_context(here.dial(sign())) for _ in range(6)]
+        _, track = kept = announce(publisher, "cam")
+        for number in range(2):  # and again when they come back
+            watched = [await watch(viewer, "cam") for viewer in viewers]
+            reading = [asyncio.create_task(read(consumer)) for consumer in watched]
+            async with asyncio.timeout(PATIENCE):
+                await track.used()
+            group = track.create_group(number)
+            group.write_frame(b"picture")
+            group.finish()
+            assert await asyncio.gather(*reading) == [b"picture"] * 5
+            for consumer in watched:
+                consumer.cancel()
+            async with asyncio.timeout(PATIENCE):
+                await track.unused()
+        assert copied.count(1) == 2  # into the hub, and out of it
+        del kept
+
+
+@on_loop
+async def test_another_publisher_takes_over() -> None:
+    async with relay() as here, here.dial(sign(publish=())) as viewer, here.dial(sign()) as first:
+        kept = announce(first, "cam")
+        watched = await watch(viewer, "cam")
+        kept[1].write_frame(b"first")
+        assert await read(watched) == b"first"
+        async with here.dial(sign()) as second:
+            other = announce(second, "cam")
+            with suppress(MoqError):
+                kept[0].close()
+                while await watched.read_frame() is not None:
+                    pass
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        watched = await watch(viewer, "cam")
+                        other[1].write_frame(b"second")
+                        assert await read(watched) == b"second"
+                        break
+                    except MoqError:  # the first was still on its way out
+                        await asyncio.sleep(0.02)
+            del other
+
+
+@on_loop
+async def test_datagrams_and_old_groups_are_carried() -> None:
+    async with relay() as here, here.dial(sign()) as publisher, here.dial(sign(publish=())) as viewer:
+        _, track = kept = announce(publisher, "cam")
+        old = track.dynamic()
+        watched = await watch(viewer, "cam")
+        await track.used()
+        track.append_datagram(b"soon", 7)
+        async with asyncio.timeout(PATIENCE):
+            datagram = await watched.recv_datagram()
+        assert datagram is not None
+        assert (datagram.payload, datagram.timestamp_us) == (b"soon", 7)
+
+        live = track.create_group(9)
+        live.write_frame(b"now", 11)
+        live.finish()
+        broadcast = await viewer.announced_broadcast("cam")
+        fetching = asyncio.create_task(broadcast.fetch_group("words", 3))
+        request = await old.requested_group()
+        assert request.sequence == 3
+        group = request.accept()
+        group.write_frame(b"then")
+        group.finish()
+        async with asyncio.timeout(PATIENCE):
+            assert [frame.payload async for frame in await fetching] == [b"then"]
+        del kept
+
+
+@on_loop
+async def test_a_session_publishes_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration, "MAX_BROADCASTS", 2)
+    async with relay() as here, here.dial(sign()) as one, here.dial(sign()) as two:
+        kept = [announce(one, name) for name in ("a", "b")]
+        for name in ("a", "b"):
+            await two.announced_broadcast(name)
+        kept += [announce(one, "c"), announce(two, "d")]
+        await one.announced_broadcast("d")
+        with pytest.raises(MoqError):
+            await two.request_broadcast("c")
+        kept[0][0].close()
+        async with two.announced("a") as updates:
+            async for update in updates:
+                if not update.active:
+                    break
+        kept.append(announce(one, "e"))
+        await two.announced_broadcast("e")
+
+
+# -- when it ends
 
 
 @on_loop
 async def test_a_session_ends_with_its_token() -> None:
     async with relay() as here:
         expires = int(time.time()) + 2
-        async with here.dial(sign(expires=expires)) as client:
+        async with here.dial(sign()) as viewer, here.dial(sign(expires=expires)) as client:
+            kept = announce(client, "cam")
+            await viewer.announced_broadcast("cam")
             assert client.session is not None
             with pytest.raises(MoqError) as caught:
                 await client.session.closed()
             assert moq.is_auth(caught.value)
             assert 0 <= time.time() - expires < 2
-        await here.sessions[0].closed()
+            async with viewer.announced("cam") as updates:
+                async for update in updates:
+                    if not update.active:
+                        break
+            del kept
+        for session in here.sessions:
+            await session.closed()
 
 
 @on_loop
@@ -221,46 +476,71 @@ async def test_leaving_the_loop_ends_everything() -> None:
     async with AsyncExitStack() as clients:
         async with relay() as here:
             client = await clients.enter_async_context(here.dial(sign()))
-            async with asyncio.timeout(5):
-                while not here.sessions:  # noqa: ASYNC110 - the guard tells nobody but whoever iterates it
-                    await asyncio.sleep(0.01)
+            kept = announce(client, "cam")
+            await here.hub.consume().announced_broadcast("rooms/123/cam")
         assert client.session is not None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             with suppress(MoqError):
                 await client.session.closed()
+        del kept
     assert asyncio.all_tasks() == before
 
 
+@on_loop
+async def test_the_loop_ends_with_the_server() -> None:
+    before = asyncio.all_tasks()
+    async with Authenticator(PUBLIC) as authenticator:
+        server = moq.Server("127.0.0.1:0", tls_generate=["localhost"])
+        with pytest.raises(RuntimeError, match="not listening"):
+            await anext(guard(server, authenticator))
+        async with server:
+            sessions = guard(server, authenticator)
+            port = server.local_addr.rpartition(":")[2]
+            async with Relay(port, Keys(), moq.OriginProducer()).dial(path="anon"):
+                session = await anext(sessions)
+        async with asyncio.timeout(PATIENCE):
+            assert [session async for session in sessions] == []
+            await session.closed()
+    assert asyncio.all_tasks() == before
+
+
+# -- under fire
+
+
 async def fire(count: int) -> None:
-    """Dial from many clients at once, good and bad, while the key server fails and comes back."""
-    tokens: dict[str, set[str | int]] = {
-        sign(): {"admitted", OUTAGE},
-        sign(STRANGER): {UNAUTHORIZED, OUTAGE},
-        sign(expires=1): {UNAUTHORIZED, OUTAGE},
-        "": {UNAUTHORIZED},
-    }
+    """Dial from many clients at once, good and bad, while the key server fails and comes back; judge every verdict."""
+    expires = int(time.time()) + 3600
+    kinds: list[tuple[str, Callable[[str], str]]] = [
+        ("admitted", lambda kid: sign(KEY.with_kid(kid), expires=expires)),
+        (UNAUTHORIZED, lambda kid: sign(STRANGER.with_kid(kid))),
+        (UNAUTHORIZED, lambda kid: sign(KEY.with_kid(kid), expires=1)),
+        (UNAUTHORIZED, lambda _: ""),
+    ]
     async with relay() as here:
-        verdicts: dict[str, set[str | int]] = {token: set() for token in tokens}
-        pending = asyncio.Semaphore(50)
-        here.keys.fails = lambda call: call // 10 % 2 == 1
 
-        async def dial(number: int) -> None:
-            token = list(tokens)[number % len(tokens)]
-            async with pending:
-                verdicts[token].add(await here.verdict(token, f"rooms/123/{number}"))
+        async def dial(number: int) -> tuple[str | int, str | int]:
+            verdict, make = kinds[number % len(kinds)]
+            kid = f"one-{number}"
+            found = await here.verdict(make(kid), f"rooms/123/{number}")
+            return found, OUTAGE if here.keys.answers.get(kid) is not None else verdict
 
-        await asyncio.gather(*map(dial, range(count)))
-        for token, found in verdicts.items():
-            assert found <= tokens[token], (token[:5], found)
-        assert OUTAGE in set().union(*verdicts.values())
-        here.keys.fails = lambda _: False
+        here.keys.open.clear()
+        clients = asyncio.gather(*map(dial, range(count)))
+        await here.keys.asked.wait()
+        here.keys.flip_after = 7
+        here.keys.open.set()
+        verdicts = await clients
+        assert [found for found, _ in verdicts] == [right for _, right in verdicts]
+        assert {right for _, right in verdicts} == {"admitted", UNAUTHORIZED, OUTAGE}
+        assert len(here.sessions) == sum(right == "admitted" for _, right in verdicts)
+        here.keys.flip_after, here.keys.error = 0, None
         assert await here.verdict(sign()) == "admitted"
 
 
 @on_loop
 async def test_under_fire() -> None:
     before = asyncio.all_tasks()
-    await fire(60)
+    await fire(40)
     assert asyncio.all_tasks() == before
 
 
@@ -278,3 +558,23 @@ async def test_under_heavy_fire() -> None:
     assert asyncio.all_tasks() == before
     assert tracemalloc.get_traced_memory()[0] < 2 * 1024 * 1024
     tracemalloc.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@on_loop
+async def test_many_sessions_end_with_their_tokens() -> None:
+    async with relay() as here:
+        expires = int(time.time()) + 10
+
+        async def stay(number: int) -> float:
+            async with here.dial(sign(expires=expires), f"rooms/123/{number}") as client:
+                assert client.session is not None
+                with pytest.raises(MoqError) as caught:
+                    await client.session.closed()
+                assert moq.is_auth(caught.value)
+                return time.time()
+
+        ends = await asyncio.gather(*map(stay, range(500)))
+        assert len(here.sessions) == 500
+        assert all(0 <= end - expires < 2 for end in ends)

@@ -65,14 +65,16 @@ def generate_command(
 
     With --publish or --subscribe, the key can only ever sign tokens within that scope.
     """
-    for one, other, names in ((out, out_dir, "--out and --out-dir"), (public, public_dir, "--public and --public-dir")):
+    for one, other, names in (
+        (out, out_dir, "--out and --out-dir"),
+        (public, public_dir, "--public and --public-dir"),
+        (base64 or None, file_format if file_format == "json" else None, "--base64 and --format json"),
+    ):
         if one is not None and other is not None:
             raise click.UsageError(f"{names} exclude each other")
     wants_public = public is not None or public_dir is not None
     if wants_public and algorithm.symmetric:
         raise click.UsageError(f"a key for {algorithm} is a secret and has no public half: EdDSA, for example, has one")
-    if base64 and file_format == "json":
-        raise click.UsageError("--base64 and --format json exclude each other")
     if root is not None and not publish and not subscribe:
         raise click.UsageError('--root alone would scope nothing: add --publish PATH or --subscribe PATH ("" for all)')
 
