@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 STATE_NAME = "rotation.json"
 SUFFIX = ".jwk"
 _LOCK_NAME = ".rotation.lock"
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # as files.py names them
+_ABANDONED_SECONDS = 60  # writing a key takes no such time
 
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -46,6 +50,8 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         for kid in filter(None, (self.active, self.pending, *self.retired)):
             KeyId(kid)  # these become names of files
+        if "\0" in (self.public or ""):
+            raise ValueError("`public` is no name of a directory")
 
 
 class Change(NamedTuple):
@@ -70,7 +76,8 @@ class Rotation:
     """The keys of one directory. Every method reads what is on disk at that moment; :class:`OSError` passes."""
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
+        # However it is spelled, and whatever links lead there: the place of the public halves is relative to it.
+        self.directory = Path(os.path.realpath(directory))
 
     def state(self) -> State:
         """Read the state, an empty one where there is none yet. Raises :class:`ConfigError` where it is damaged."""
@@ -95,7 +102,7 @@ class Rotation:
         state = self.state()
         if state.active is not None:
             try:
-                return Key.from_file(self._path(state.active))
+                return _key(self._path(state.active))
             except FileNotFoundError:
                 message = f"the active key {shown(state.active)} has no file in {shown(str(self.directory))}"
                 raise KeyNotFoundError(message, kid=state.active) from None
@@ -133,10 +140,12 @@ class Rotation:
             key = Key.generate(algorithm)
             kid = str(key.kid)
             outgoing = self._outgoing(state)
-            self._write_state(replace(state, pending=kid))
             target = self.public_directory(state)
             if target is not None:
                 target.mkdir(parents=True, exist_ok=True)
+                self._publish(outgoing, target)
+            self._write_state(replace(state, pending=kid))
+            if target is not None:
                 key.to_public().to_file(target / f"{kid}{SUFFIX}", overwrite=False)
             key.to_file(self._path(kid), overwrite=False)
             retired = state.retired | dict.fromkeys(outgoing, now + overlap)
@@ -151,7 +160,7 @@ class Rotation:
         kid = KeyId(kid)
         with self._lock():
             state = self.state()
-            if kid == state.active:
+            if kid == state.active or (state.active is None and self._path(kid).exists()):
                 raise ConfigError(f"{shown(kid)} is the key that signs: `keys rotate` first, then retire it")
             if kid not in state.retired and not self._path(kid).exists():
                 raise KeyNotFoundError(f"there is no key {shown(kid)} in {shown(str(self.directory))}", kid=kid)
@@ -182,19 +191,29 @@ class Rotation:
             problems += _problems([_read(path, "") for path in _paths(target)], public=True)
         if state.active is None:
             return problems
-        if not self._path(state.active).exists():
+        if target is not None and not self._path(state.active).exists():
             problems.append(f"{self._path(state.active)}: the file of the active key is missing")
         for kid in (state.active, *state.retired):
-            if target is not None and self._path(kid).exists():
-                problems += _compare(self._path(kid), target / f"{kid}{SUFFIX}")
+            verifying = self._path(kid) if target is None else target / f"{kid}{SUFFIX}"
+            if not verifying.exists():
+                problems.append(f"{verifying}: it is missing, so relays refuse the tokens of this key")
+            elif target is not None and self._path(kid).exists():
+                problems += _compare(self._path(kid), verifying)
         return problems
 
     def _path(self, kid: str) -> Path:
         return self.directory / f"{kid}{SUFFIX}"
 
+    def _publish(self, kids: list[str], target: Path) -> None:
+        """Put the public halves of keys that have signed where relays read from now on."""
+        for kid in kids:
+            path = target / f"{kid}{SUFFIX}"
+            if not path.exists():
+                _key(self._path(kid)).to_public().to_file(path)
+
     def _signers(self) -> Iterator[Key]:
         for path in _paths(self.directory) if self.directory.exists() else ():
-            key = Key.from_file(path)
+            key = _key(path)
             if key.is_private and KeyOperation.SIGN in key.operations and key.kid == path.stem:
                 yield key
 
@@ -207,7 +226,7 @@ class Rotation:
     def _algorithm(self, state: State) -> Algorithm:
         if state.active is None or not self._path(state.active).exists():
             return Algorithm.EDDSA
-        return Key.from_file(self._path(state.active)).algorithm
+        return _key(self._path(state.active)).algorithm
 
     def _placed(self, state: State, algorithm: Algorithm, public: str | Path | None) -> State:
         if algorithm.symmetric:
@@ -218,7 +237,7 @@ class Rotation:
             raise ConfigError("say where the public halves go, which relays read: --public-dir DIR")
         if public is None:
             return state
-        relative = os.path.relpath(public, self.directory)
+        relative = os.path.relpath(os.path.realpath(public), self.directory)
         if relative == ".":
             raise ConfigError("the public halves need a directory of their own: relays read it, and no private key")
         if state.public not in {None, relative}:
@@ -234,6 +253,7 @@ class Rotation:
         state = self.state()
         due = self._remove(state, self._due(state, now))
         self._remove(state, () if state.pending is None else (state.pending,))
+        self._sweep(state, now)
         kept = {kid: until for kid, until in state.retired.items() if kid not in due}
         if due or state.pending is not None:
             self._write_state(replace(state, pending=None, retired=kept))
@@ -247,6 +267,14 @@ class Rotation:
                 (directory / f"{kid}{SUFFIX}").unlink(missing_ok=True)
         return kids
 
+    def _sweep(self, state: State, now: int) -> None:
+        """Remove what writers left that died: a temporary file may hold a private key."""
+        for directory in filter(None, (self.public_directory(state), self.directory)):
+            for path in directory.glob(".*.tmp") if directory.exists() else ():
+                with contextlib.suppress(FileNotFoundError):
+                    if _TEMPORARY.fullmatch(path.name) and path.stat().st_mtime < now - _ABANDONED_SECONDS:
+                        path.unlink()
+
     def _write_state(self, state: State) -> None:
         files.write(self.directory / STATE_NAME, msgspec.json.encode(state) + b"\n", private=False)
 
@@ -257,7 +285,11 @@ class Rotation:
             import fcntl
         except ImportError:
             raise ConfigError("this system has no locks of the kind that a rotation needs (fcntl)") from None
-        descriptor = os.open(self.directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            error.filename = str(self.directory)  # the lock is nothing that anybody has named
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -286,9 +318,9 @@ def _read(path: Path, use: str) -> KeyFile:
     try:
         status = path.stat()
         modified = status.st_mtime
-        key = Key.from_file(path)
+        key = _key(path)
     except (OSError, InvalidKeyError) as error:
-        problems.append(error.strerror or "unreadable" if isinstance(error, OSError) else str(error))
+        problems.append(error.strerror or "unreadable" if isinstance(error, OSError) else str(error).partition(": ")[2])
     else:
         if key.kid is None:
             problems.append("it has no `kid`, and its name stands for one")
@@ -312,9 +344,17 @@ def _problems(found: list[KeyFile], *, public: bool) -> list[str]:
 
 def _compare(private: Path, public: Path) -> list[str]:
     try:
-        belongs = Key.from_file(private).to_public() == Key.from_file(public)
-    except FileNotFoundError:
-        return [f"{public}: it is missing, so relays refuse the tokens of {private}"]
+        belongs = _key(private).to_public() == _key(public)
     except InvalidKeyError:
         return []  # each has been reported on its own
     return [] if belongs else [f"{public}: it is not the public half of {private}"]
+
+
+def _key(path: Path) -> Key:
+    """Read a key of a directory, in which a pipe could make everybody wait. Raises :class:`InvalidKeyError`."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InvalidKeyError(f"{shown(str(path))}: it is no regular file")
+    try:
+        return Key.from_file(path)
+    except InvalidKeyError as error:
+        raise type(error)(f"{shown(str(path))}: {error}") from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, Claims, ConfigError, InvalidKeyIdError, Key, KeyNotFoundError, KeySet
+from moq_token import Algorithm, Claims, ConfigError, InvalidKeyError, InvalidKeyIdError, Key, KeyNotFoundError, KeySet
 from moq_token.cli import main
 from moq_token.rotation import STATE_NAME, Rotation, State
 
@@ -149,7 +149,17 @@ def test_a_dry_run_changes_nothing(rotation: Rotation, public: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", '{"active":5}', '{"active":"../x"}', '{"retired":{"a/b":1}}', '{"else":1}', '{"retired":[]}'],
+    [
+        "",
+        "[]",
+        "{",
+        '{"active":5}',
+        '{"active":"../x"}',
+        '{"retired":{"a/b":1}}',
+        '{"else":1}',
+        '{"retired":[]}',
+        '{"public":"x\\u0000"}',
+    ],
 )
 def test_a_damaged_state_stops_everything(rotation: Rotation, public: Path, text: str) -> None:
     rotation.rotate(Algorithm.EDDSA, public, 60, NOW)
@@ -318,3 +328,67 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     assert main(["keys", "rotate", "signing", "--overlap", "soon"]) == 2
     assert main(["keys", "list", "nowhere"]) == 1
     assert main(["keys"]) == 2
+
+
+def test_the_first_rotation_publishes_what_has_signed_before(rotation: Rotation, public: Path) -> None:
+    rotation.directory.mkdir()
+    old = Key.generate("EdDSA", "old")
+    old.to_file(rotation.directory / "old.jwk")
+    rotation.rotate(None, public, 60, NOW)
+    verify(public, old.sign(CLAIMS))
+    assert not Key.from_file(public / "old.jwk").is_private
+    assert rotation.check() == []
+
+
+def test_the_only_key_is_not_retired(rotation: Rotation) -> None:
+    rotation.directory.mkdir()
+    Key.generate("EdDSA", "only").to_file(rotation.directory / "only.jwk")
+    with pytest.raises(ConfigError, match="rotate"):
+        rotation.retire("only", NOW)
+    assert names(rotation.directory) == {"only"}
+
+
+def test_links_to_the_directories_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / "releases" / "1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/1")
+    public = tmp_path / "keys"
+    first = Rotation(tmp_path / "current").rotate(None, public, 60, NOW).active
+    second = Rotation(tmp_path / "releases" / "1").rotate(None, None, 60, NOW).active
+    assert names(public) == {first, second}
+    (tmp_path / "alias").symlink_to("releases/1")
+    with pytest.raises(ConfigError, match="of their own"):
+        Rotation(tmp_path / "releases" / "1").rotate(None, tmp_path / "alias", 60, NOW)
+
+
+def test_what_dead_writers_left_is_swept(rotation: Rotation, public: Path) -> None:
+    rotation.rotate(Algorithm.EDDSA, public, 60, NOW)
+    left = [directory / f".{'ab' * 8}.tmp" for directory in (rotation.directory, public)]
+    for path in left:
+        path.write_text("{}", encoding="utf-8")
+        os.utime(path, (NOW - 61, NOW - 61))
+    young, other = rotation.directory / f".{'cd' * 8}.tmp", rotation.directory / ".mine.tmp"
+    for path in (young, other):
+        path.write_text("{}", encoding="utf-8")
+        os.utime(path, (NOW, NOW))
+    rotation.prune(NOW)
+    assert not any(path.exists() for path in left)
+    assert young.exists()
+    assert other.exists()
+
+
+def test_what_is_no_file_is_not_waited_for(rotation: Rotation) -> None:
+    rotation.directory.mkdir()
+    os.mkfifo(rotation.directory / "pipe.jwk")
+    assert "no regular file" in "".join(rotation.check())
+    with pytest.raises(InvalidKeyError, match=r"pipe\.jwk.*no regular file"):
+        rotation.signing_key()
+
+
+@pytest.mark.parametrize("half", ["public", "both"])
+def test_a_retired_key_that_is_missing_is_noticed(rotation: Rotation, public: Path, half: str) -> None:
+    first = rotation.rotate(Algorithm.EDDSA, public, 60, NOW).active
+    rotation.rotate(None, None, 60, NOW)
+    (public / f"{first}.jwk").unlink()
+    if half == "both":
+        (rotation.directory / f"{first}.jwk").unlink()
+    assert "relays refuse the tokens" in "".join(rotation.check())

@@ -60,7 +60,8 @@ def _row(file: KeyFile, state: State, now: float) -> dict[str, object]:
         half, use = "unreadable", file.problems[0]
     else:
         half = "secret" if key.algorithm.symmetric else "private" if key.is_private else "public"
-        use = file.use or ("verifying" if half == "public" else "signing, if it is the only one")
+        alone = "signing, if it is the only one" if state.active is None else "not used"
+        use = file.use or ("verifying" if half == "public" else alone)
         if until is not None:
             use = times.when(until, now, "verifying, ends", "verified until")
     return {
