@@ -668,3 +668,26 @@ def test_no_traceback_shows_a_token_or_a_key() -> None:
     run(body, keys=Source(KEY))
     run(body, AuthConfig(auth_api=API), fetcher=Fetcher((f"{url}one", answer), (f"{url}other", answer)))
     run(body, AuthConfig(public=PublicAccess(("",), ("",))))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://h:x/a", "http://h:0/a", "http://:1/a"])
+def test_a_url_without_a_good_port_is_no_configuration(url: str) -> None:
+    with pytest.raises(ConfigError, match="must be a URL"):
+        AuthConfig(auth_api=url)
+
+
+@pytest.mark.parametrize("member", ["auth_api", "public"])
+def test_an_error_of_asking_shows_no_url(member: str) -> None:
+    """Neither in its message nor in the local variables of its frames, which crash reports print."""
+    url = "http://user:hunter2@127.0.0.1:1/a?k=hunter2"
+    config = AuthConfig(auth_api=url) if member == "auth_api" else AuthConfig(public=PublicAccess(api=url))
+    del url
+
+    async def ask() -> None:
+        async with Authenticator(config) as authenticator:
+            await authenticator.authenticate(Connection("/x"))
+
+    with pytest.raises(UnavailableError) as caught:
+        asyncio.run(ask())
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
+    assert "hunter2" not in "".join(shown)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moq_token import Key, KeyId, KeyNotFoundError, UnavailableError
+from moq_token import ConfigError, Key, KeyId, KeyNotFoundError, UnavailableError
 from moq_token.sources import Http, JwksUrlSource, UrlDirectorySource, UrlSource
 from moq_token.sources import http as http_module
 from moq_token.sources.memory import MAX_BYTES, MAX_ENTRIES, Bucket, Lru
@@ -690,3 +690,10 @@ async def test_what_a_key_set_may_hold() -> None:
         clock.pass_(JWKS_INTERVAL_SECONDS)
         with pytest.raises(KeyNotFoundError):
             await source.get(KID)
+
+
+def test_a_proxy_that_cannot_be_used_is_a_matter_of_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:hunter2@localhost:1")
+    with pytest.raises(ConfigError, match="proxy") as caught:
+        Http()
+    assert "hunter2" not in str(caught.value)

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from moq_token.auth.api import auth_api_url, parse_answer, parse_public, public_api_url
 from moq_token.auth.decision import Grant, decide, kid_of
-from moq_token.errors import ConfigError, InvalidKeyIdError, InvalidTokenError, KeyNotFoundError, sealed
+from moq_token.errors import (
+    ConfigError,
+    InvalidKeyIdError,
+    InvalidTokenError,
+    KeyNotFoundError,
+    UnavailableError,
+    sealed,
+)
 from moq_token.kid import KeyId
 from moq_token.sources import Http, open_source
+from moq_token.sources.memory import again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +108,7 @@ class Authenticator:
             raise RuntimeError("an Authenticator decides nothing outside of its `async with`")
         config = self.config
         if config.auth_api is not None:
-            return await self._ask(config.auth_api, connection)
+            return await self._ask(connection)
         if connection.certificate is not None:
             return decide(connection, tier=config.mtls_tier or "")
         if connection.token is None:
@@ -110,11 +118,13 @@ class Authenticator:
         key = await self._keys.get(self._kid(connection))
         return decide(connection, key=_Remembering(self._tokens, key), now=self._clock())
 
-    async def _ask(self, url: str, connection: Connection) -> Grant:
+    async def _ask(self, connection: Connection) -> Grant:
         # Where there is a verified certificate it is the credential, and a token beside it is none.
         by_token = connection.token is not None and connection.certificate is None
         kid = self._kid(connection) if by_token else None
-        answer = parse_answer(await self._asked.fetch(auth_api_url(url, connection, kid)), connection.path)
+        answer = parse_answer(
+            await self._fetch(auth_api_url(self.config.auth_api or "", connection, kid)), connection.path
+        )
         if by_token and answer.key is None:
             what = "a token without `kid`" if kid is None else f"the id {kid}"
             raise KeyNotFoundError(f"`auth_api` gives no key for {what}", kid=kid)
@@ -133,8 +143,18 @@ class Authenticator:
         claims = public.at(path)
         if claims is not None or public.api is None:
             return claims
-        url = public_api_url(public.api, path)
-        return None if url is None else parse_public(await self._asked.fetch(url), path)
+        if public_api_url(public.api, path) is None:
+            return None
+        return parse_public(await self._fetch(public_api_url(public.api, path) or ""), path)
+
+    async def _fetch(self, url: str) -> bytes:
+        """Fetch what is asked; the frames of an error hold no URL, which may have a password in it."""
+        try:
+            return await self._asked.fetch(url)
+        except UnavailableError as error:
+            failure = again(error)
+        del url
+        raise failure
 
     def _kid(self, connection: Connection) -> KeyId | None:
         """Return what to ask the source of keys for: nothing, where it holds a single one."""

@@ -321,6 +321,8 @@ def _traps(config: AuthConfig) -> list[str]:
 
 def _is_web_url(text: str) -> bool:
     try:
-        return text.isascii() and text.isprintable() and text.lower().startswith(_WEB) and bool(urlsplit(text).hostname)
+        parts = urlsplit(text)
+        good = bool(parts.hostname) and parts.port != 0  # reading the port checks it
     except ValueError:
         return False
+    return good and text.isascii() and text.isprintable() and text.lower().startswith(_WEB)

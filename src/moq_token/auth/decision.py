@@ -98,7 +98,8 @@ def decide(
 
     A verified client certificate is granted everything beneath its path. A token is checked with ``key``, and a bad one
     never falls back to ``public``, which is what everybody may do who brings none (see :meth:`PublicAccess.at`).
-    ``alias`` replaces the path as the root of the grant; it must have as many segments. ``now`` is in Unix seconds,
+    ``alias`` replaces the path as the root of the grant; it must have as many segments (which the relay, and so this,
+    does not hold against a certificate). ``now`` is in Unix seconds,
     None is the clock.
 
     Raises :class:`NotAdmittedError` (``no-key-source``, ``token-expected``), what :meth:`Key.verify` raises for a

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from moq_token.cli import output
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -44,7 +46,7 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         if ctx.parent is not None and (key := ctx.parent.params.get("key")) is not None:
             if self.older_key is None:
-                raise click.UsageError(f"{ctx.info_name} takes no --key: see {ctx.command_path} --help")
+                raise click.UsageError(f"{ctx.info_name} takes no --key in front of it: see {ctx.command_path} --help")
             args = [f"{self.older_key}={key}", *args]
         self._look_over(ctx, args)
         rest = super().parse_args(ctx, args)
@@ -86,6 +88,12 @@ class Command(click.Command):
             raise click.UsageError(f"{what}: an option takes one value and is repeated for more, {name} A {name} B")
         raise click.UsageError(what)
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help  # click's own takes no notice of an output that is closed
+        return option
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):
             for line in self.examples:
@@ -93,12 +101,24 @@ class Command(click.Command):
                 formatter.write(f"{'':{formatter.current_indent}}{ctx.find_root().info_name} {line}\n")
 
 
+def _show_help(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        output.emit(context.get_help())
+        context.exit()
+
+
 class Group(Command, click.Group):
     """The commands by name, of which only the one that is run is imported."""
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, invoke_without_command=True, **kwargs)
         self.modules = modules
+
+    def invoke(self, ctx: click.Context) -> object:
+        result = super().invoke(ctx)
+        if ctx.invoked_subcommand is None:
+            raise click.UsageError(f"a command is missing, those are: {', '.join(self.modules)}")
+        return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.modules)
@@ -133,7 +153,7 @@ class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
     name = "file"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value.startswith(_SECRETS) and not os.path.exists(value):
+        if is_secret(value):
             where = param.opts[-1] if isinstance(param, click.Option) else "the argument"
             raise click.UsageError(f"{where} takes the name of a file, and this looks like {_WHAT_ELSE}", ctx)
         return value
@@ -144,8 +164,13 @@ class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
         return [CompletionItem(incomplete, type="file")]
 
 
-# How JSON begins, as it is and in base64url; the third as JavaScript prints it.
-_SECRETS = ("{", "eyJ", "ewo")
+def is_secret(name: str) -> bool:
+    """Whether what should be the name of a file looks like the content, a key or a token, itself."""
+    return name.lstrip().startswith(_SECRETS) and not os.path.lexists(name)
+
+
+# How JSON begins, as it is and in base64url, the third as JavaScript prints it; and how PEM does.
+_SECRETS = ("{", "eyJ", "ewo", "-----BEGIN ")
 _WHAT_ELSE = "a key or a token itself, which everybody on this machine can see: give it on standard input instead, as -"
 
 

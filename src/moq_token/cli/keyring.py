@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import click
 
 from moq_token import jws
+from moq_token.cli.grammar import is_secret
 from moq_token.cli.output import Failed, note, place, reason, to_terminal
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, shown
 from moq_token.files import MAX_FILE_BYTES
@@ -106,6 +107,10 @@ def source(path: str | None) -> Source:
             "no key: name its file (- for standard input), or set MOQ_TOKEN_KEY to the name of the file or "
             "MOQ_TOKEN_KEY_DATA to the key itself"
         )
+    if path and is_secret(path):
+        raise click.UsageError(
+            "MOQ_TOKEN_KEY takes the name of a file, and this looks like a key itself: that is for MOQ_TOKEN_KEY_DATA"
+        )
     return Source(path or None)
 
 
@@ -151,10 +156,11 @@ def _fetch(url: str) -> bytes:
     import asyncio
 
     from moq_token.sources import Http
+    from moq_token.sources.http import check_url
 
     async def fetch() -> bytes:
         async with Http() as http:
-            return await http.fetch(url)
+            return await http.fetch(check_url(url))
 
     return asyncio.run(fetch())
 

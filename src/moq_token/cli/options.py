@@ -12,13 +12,9 @@ ALGORITHM = AlgorithmName()
 key = click.option(
     "--key", type=FILE, metavar="FILE", help="Key file, or - for standard input; otherwise MOQ_TOKEN_KEY(_DATA)."
 )
-keys = click.option(
-    "--key",
-    type=FILE,
-    metavar="FILE|DIR|URL",
-    help="Key, JWK Set or directory of {kid}.jwk, here or at https://… or s3://…, or - for standard input; "
-    "otherwise MOQ_TOKEN_KEY(_DATA).",
-)
+_KEYS = "Key, JWK Set or directory of {kid}.jwk, here or at https://… or s3://…, or - for standard input"
+keys = click.option("--key", type=FILE, metavar="FILE|DIR|URL", help=f"{_KEYS}; otherwise MOQ_TOKEN_KEY(_DATA).")
+keys_or_none = click.option("--key", type=FILE, metavar="FILE|DIR|URL", help=f"{_KEYS}.")
 key_argument = click.argument("file", type=FILE, required=False, metavar="[FILE]")
 token_argument = click.argument("token", required=False, metavar="[TOKEN]")
 token_file = click.option("--in", "token_file", type=FILE, metavar="FILE", help="Token file instead of standard input.")

@@ -166,4 +166,10 @@ def _say(label: str, colour: str, text: str) -> None:
 
 def _encodable(text: str, stream: TextIO) -> str:
     encoding = stream.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    with contextlib.suppress(UnicodeEncodeError):
+        text.encode(encoding)
+        return text
+    import json
+
+    # The escapes of JSON, so that JSON stays what it is.
+    return "".join(char if char.encode(encoding, "ignore") else json.dumps(char)[1:-1] for char in text)

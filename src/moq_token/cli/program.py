@@ -111,10 +111,9 @@ def _run(args: list[str]) -> int:
 
         return shell_complete(program, {}, name, COMPLETE_VARIABLE, instruction)
     try:
-        with program.make_context(name, args or ["--help"], color=output.coloured(sys.stdout)) as context:
+        with program.make_context(name, args or ["--help"]) as context:
             return program.invoke(context) or _DONE
     except click.exceptions.Exit as done:
-        sys.stdout.flush()  # what is left of a page of help, while a reader who has gone away can still be ignored
         return done.exit_code
 
 
@@ -128,6 +127,10 @@ def _sentence(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and len(error.option_name) > REPEATED_CHARACTERS:
         return "there is no such option"
     message = error.format_message().removesuffix(".")
+    if isinstance(error, click.BadParameter):
+        import re
+
+        message = re.sub(rf": (['\"]).{{{REPEATED_CHARACTERS},}}\1 is not", ": this is not", message)
     # An abbreviation such as PEM stays as it is.
     return message if message[:2].isupper() else message[:1].lower() + message[1:]
 

@@ -35,16 +35,16 @@ def completion_command(shell: str) -> None:
     output.emit((completion.source_template % completion.source_vars()).strip())
 
 
-@command("help", examples=("help sign",))
-@click.argument("name", required=False, metavar="[COMMAND]")
+@command("help", examples=("help sign", "help keys rotate"))
+@click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @click.pass_context
-def help_command(context: click.Context, name: str | None) -> None:
+def help_command(context: click.Context, names: tuple[str, ...]) -> None:
     """Show the help of a command, or of them all."""
-    parent = context.find_root()
-    assert isinstance(parent.command, click.Group)  # noqa: S101 - it is the program
-    if name is None:
-        output.emit(parent.get_help())
-        return
-    _, found, _ = parent.command.resolve_command(parent, [name])
-    assert found is not None  # noqa: S101 - or it would have raised
-    output.emit(found.get_help(click.Context(found, info_name=name, parent=parent)))
+    where = context.find_root()
+    for name in names:
+        if not isinstance(where.command, click.Group):
+            raise click.UsageError(f"{where.info_name} has no commands of its own")
+        _, found, _ = where.command.resolve_command(where, [name])
+        assert found is not None  # noqa: S101 - or it would have raised
+        where = click.Context(found, info_name=name, parent=where)
+    output.emit(where.get_help())

@@ -13,7 +13,7 @@ from moq_token.claims import Claims
 from moq_token.cli import keyring, options, output, times
 from moq_token.cli.grammar import command
 from moq_token.encoding import parse_json
-from moq_token.errors import Error, RefusedError
+from moq_token.errors import Error, RefusedError, shown
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ _UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
 @click.option("--expires", metavar="TIME", help="90s, 15m, 1h, 7d, a Unix timestamp, an RFC 3339 date, or never.")
 @click.option("--issued", metavar="TIME", help="When it was made: a Unix timestamp, an RFC 3339 date, or now.")
 @click.option("--allow-past", is_flag=True, help="Sign a token that has already expired.")
-@click.option("--url", metavar="URL", help="Print the URL to dial at this relay instead of the bare token.")
+@click.option(
+    "--url", metavar="URL", help="Print the URL to dial: this relay's, at the root where it names no path itself."
+)
 def sign_command(
     key: str | None,
     root: str,
@@ -77,18 +79,27 @@ def sign_command(
         expires=None if expires is None else times.expiry(expires, now, allow_past=allow_past),
         issued=None if issued is None else times.issue(issued, now),
     )
-    token = keyring.read_signer(keyring.source(key)).sign(claims)
-    output.emit(token if url is None else _connection_url(url, root, token))
+    before = "" if url is None else _dialed(url, claims)
+    output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
     if expires is None:
         output.hint("this token never expires: --expires 1h would limit it, --expires never says that it is meant")
 
 
-def _connection_url(url: str, root: str, token: str) -> str:
+def _dialed(url: str, claims: Claims) -> str:
+    """Return the URL at which a client dials this relay with these claims, ready for the token to follow.
+
+    That is the path in it, or where it has none, the root of the claims. Raises :class:`click.UsageError` for what a
+    relay would not admit there: it compares the path as it stands in the URL, percent-encoding and all.
+    """
     from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+
+    from moq_token.auth import Connection
+    from moq_token.auth.connection import PATH_CHARACTERS
 
     try:
         parts = urlsplit(url)
         good = bool(parts.scheme and parts.hostname) and parts.port != 0  # reading the port checks it
+        good = good and url.isprintable() and " " not in parts.netloc
     except ValueError:
         parts, good = urlsplit(""), False
     if not good:
@@ -97,10 +108,21 @@ def _connection_url(url: str, root: str, token: str) -> str:
         raise click.UsageError("--url must have no user name or password: the token is what admits")
     if parts.fragment or any(name == "jwt" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise click.UsageError("--url must have no fragment and no jwt of its own")
-    base = paths.normalize(parts.path)
-    path = paths.join(base, quote(paths.normalize(root)))
-    query = f"{parts.query}&jwt={token}" if parts.query else f"jwt={token}"
-    return urlunsplit((parts.scheme, parts.netloc, f"/{path}", query, ""))
+    own, root = paths.normalize(parts.path), paths.normalize(claims.root)
+    encoded = quote(parts.path if own else f"/{root}", safe=PATH_CHARACTERS)
+    query = quote(f"{parts.query}&" if parts.query else "", safe=f"{PATH_CHARACTERS}?")
+    dialed = urlunsplit((parts.scheme, parts.netloc, encoded, f"{query}jwt=", ""))
+    try:
+        path = paths.normalize(Connection.from_url(dialed).path)
+        if not own and path != root:
+            raise click.UsageError(
+                f"--url: a URL holds the root {shown(root)} as {shown(path)}, and relays compare them as they stand: "
+                "choose a root that a URL leaves alone"
+            )
+        claims.authorize(path)
+    except RefusedError as error:
+        raise click.UsageError(f"--url: {error}") from None
+    return dialed
 
 
 @command(
@@ -133,7 +155,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     if permissions is not None and not as_json:
         for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
-            output.note(f"may {role} {listed(prefixes)} at /{paths.normalize(path or '')}")
+            output.note(f"may {role} {listed(prefixes, full=True)} at /{paths.normalize(path or '')}")
 
 
 @command(
@@ -142,7 +164,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
 )
 @options.token_argument
 @options.token_file
-@options.keys
+@options.keys_or_none
 @options.as_json
 def inspect_command(token: str | None, token_file: str | None, key: str | None, as_json: bool) -> int:
     """Show what stands in a token: header, claims, times in words, and what it grants as full paths.

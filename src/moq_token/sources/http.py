@@ -113,14 +113,20 @@ class Http(Closing):
         self._clock = clock
         self._flights: Flights[Fetched] = Flights()
         self._parse_url = httpx2.URL
-        self._failure = httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError
-        self._client = httpx2.AsyncClient(
-            verify=_context(Tls() if tls is None else tls),
-            headers=_HEADERS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would pile up
-            follow_redirects=False,
-            timeout=None,  # there is one for all of it, redirects and waiting for a connection included
-        )
+        # The group is what comes of connecting to several addresses at once.
+        self._failure = httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ExceptionGroup
+        context = _context(Tls() if tls is None else tls)
+        try:
+            self._client = httpx2.AsyncClient(
+                verify=context,
+                headers=_HEADERS,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would pile up
+                follow_redirects=False,
+                timeout=None,  # there is one for all of it, redirects and waiting for a connection included
+            )
+        except (ImportError, ValueError, httpx2.InvalidURL):
+            # The library's own words could quote the variable, which may hold a password.
+            raise ConfigError("the proxy that the environment names (HTTP_PROXY and the like) cannot be used") from None
 
     async def fetch(self, url: str) -> bytes:
         """Return the body of a good answer (200), fresh or confirmed.

@@ -1,0 +1,1071 @@
+"""The commands about tokens, and the program as a whole, as a shell would call them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import moq_token
+from moq_token import Algorithm, Key, KeySet, RefusedError, Scope
+from moq_token import cli as command_line
+from moq_token.cli import keyring, main, program, times
+from moq_token.files import MAX_FILE_BYTES
+from tests import forge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+HS, RS, PS, ES, ED = forge.ONE_OF_EACH
+NOW = forge.NOW
+OTHER_SECRET = forge.b64(bytes(64))
+TOKEN = forge.token(HS)
+SIGN = ("sign", "--key", "hs.jwk", "--publish", "")
+# What may never be read in an error: the private members of the keys that these tests use, and a password.
+SECRETS = {
+    OTHER_SECRET,
+    "hunter2",
+    *(forge.jwk(alg)[name] for alg in Algorithm for name in forge.PRIVATE_MEMBERS[alg.kty]),
+}
+
+
+class Cli:
+    """Calls the command line in a directory of its own, at a time that stands still."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+
+    def at(self, seconds: float) -> None:
+        self._monkeypatch.setattr(time, "time", lambda: seconds)
+
+    def run(self, *argv: str, stdin: str | bytes = "") -> tuple[int, str, str]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        self._capsys.readouterr()
+        status = main(argv)
+        out, err = self._capsys.readouterr()
+        return status, out, err
+
+    def done(self, *argv: str, stdin: str | bytes = "") -> str:
+        """Return the result of a command that succeeds and has nothing else to say."""
+        status, out, err = self.run(*argv, stdin=stdin)
+        assert (status, err) == (0, "")
+        return out
+
+    def refused(self, status: int, *argv: str, stdin: str | bytes = "") -> str:
+        """Return the one line that a command ends with which prints no result, and tells no secret."""
+        got, out, err = self.run(*argv, stdin=stdin)
+        assert (got, out) == (status, ""), err
+        assert re.fullmatch(r"error: [^\n]+\n", err)
+        assert err[:-1].isprintable()
+        assert not [secret for secret in SECRETS if secret[:20] in err]
+        assert not re.search(r"eyJ\w", err)  # no part of a token either
+        assert "this is a bug" not in err
+        return err.removeprefix("error: ").removesuffix("\n")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory with the files that the tables name, which nobody changes."""
+    folder = tmp_path_factory.mktemp("desk")
+    lay_out(folder)
+    return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, desk: Path) -> Cli:
+    monkeypatch.chdir(desk)
+    monkeypatch.setattr(sys, "argv", ["moq-token"])
+    made = Cli(capsys, monkeypatch)
+    made.at(float(NOW))
+    return made
+
+
+@pytest.fixture
+def own(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Call the command line where files may be written."""
+    lay_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return cli
+
+
+def lay_out(folder: Path) -> None:
+    """Write the keys, sets, directories and tokens that the tables name."""
+    files: dict[str, Mapping[str, object] | str] = {
+        "hs.jwk": forge.jwk(HS),
+        "hs.base64": forge.b64(forge.compact(forge.jwk(HS))),
+        "other.jwk": forge.jwk(HS, k=OTHER_SECRET),
+        "ed.jwk": forge.jwk(ED, kid="ed"),
+        "ed.public": forge.public_jwk(ED, kid="ed"),
+        "nokid.jwk": forge.jwk(HS, kid=None),
+        "signs.jwk": forge.jwk(HS, key_ops=["sign"]),
+        "verifies.jwk": forge.jwk(HS, key_ops=["verify"]),
+        "scoped.jwk": forge.jwk(HS, scope={"root": "rooms", "put": ["123/alice"]}),
+        "set.jwk": {"keys": [forge.public_jwk(ED, kid="ed"), forge.jwk(HS), forge.jwk(ES, kid="es")]},
+        "public-set.jwk": {"keys": [forge.public_jwk(ED, kid="ed"), forge.public_jwk(ES, kid="es")]},
+        "one.jwk": {"keys": [forge.jwk(HS)]},
+        "empty-set.jwk": {"keys": []},
+        "keys/test-key.jwk": forge.jwk(HS),
+        "keys/ed.jwk": forge.public_jwk(ED, kid="ed"),
+        "two/a.jwk": forge.jwk(HS, kid="a"),
+        "two/b.jwk": forge.jwk(HS, kid="b"),
+        "many.jwk": {"keys": [forge.public_jwk(ED, kid=f"key-{index}") for index in range(7)]},
+        "broken.jwk": json.dumps(forge.jwk(HS))[:-1],
+        "secret.jwk": forge.jwk(HS, alg="HS999"),
+        "key.pem": forge.public_forms(ED)["pem"].decode(),
+        "alice.jwt": f"{TOKEN}\n",
+        "large": " " * (MAX_FILE_BYTES + 1),
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    (folder / "folder").mkdir()
+
+
+def grant(**claims: object) -> str:
+    return forge.token(HS, forge.claim(**claims))
+
+
+def payload(token: str) -> dict[str, object]:
+    claims: dict[str, object] = json.loads(forge.unb64(token.strip().split(".")[1]))
+    return claims
+
+
+def unix(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+# -- the command lines of the page that this project follows
+
+PAGE = (
+    "generate --out root.jwk --algorithm HS256",
+    "generate --algorithm RS256 --out rsa.jwk --public rsa.public",
+    "generate --algorithm EdDSA --out private.jwk --public public.jwk",
+)
+PAGE_SIGN = 'sign --key {} --root "rooms/123" --publish "alice" --subscribe "" --expires 1735689600'
+
+
+def test_the_command_lines_of_the_page_work(own: Cli) -> None:
+    own.at(unix("2024-12-01"))
+    for line in PAGE:
+        assert own.done(*shlex.split(line)) == ""
+    assert own.done(*shlex.split("--key older.jwk generate")) == ""
+    for signer, verifier in (
+        ("root.jwk", "root.jwk"),
+        ("rsa.jwk", "rsa.public"),
+        ("private.jwk", "public.jwk"),
+        ("older.jwk", "older.jwk"),
+    ):
+        token = own.done(*shlex.split(PAGE_SIGN.format(signer)))
+        claims = own.done("verify", "--key", verifier, stdin=token)
+        assert claims == '{"root":"rooms/123","put":["alice"],"get":[""],"exp":1735689600}\n'
+
+
+def test_the_date_of_the_page_has_passed(cli: Cli) -> None:
+    why = cli.refused(2, *shlex.split(PAGE_SIGN.format("hs.jwk")))
+    assert why == (
+        "--expires 2025-01-01T00:00:00Z is in the past, and the token would be refused: --allow-past signs it anyway"
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["EC256", "EC384", *Algorithm])
+def test_every_algorithm_of_the_page_signs_and_verifies(own: Cli, algorithm: str) -> None:
+    known = Algorithm.parse(algorithm)
+    if known.kty == "RSA":  # made of a published key, as it takes long to find one
+        Path("k.jwk").write_text(json.dumps(forge.jwk(known)), encoding="utf-8")
+        Path("v.jwk").write_text(json.dumps(forge.public_jwk(known)), encoding="utf-8")
+    else:
+        public = () if known.symmetric else ("--public", "v.jwk")
+        own.done("generate", "--algorithm", algorithm, "--out", "k.jwk", *public)
+    verifier = "k.jwk" if known.symmetric else "v.jwk"
+    token = own.done("sign", "--key", "k.jwk", "--root", "r", "--publish", "", "--expires", "1h")
+    assert json.loads(forge.unb64(token.split(".")[0]))["alg"] == known.value
+    assert json.loads(own.done("verify", "--key", verifier, stdin=token))["exp"] == NOW + 3600
+    assert Key.from_file(verifier).verify(token.strip(), now=NOW).publish == ("",)
+
+
+# -- sign
+
+
+@pytest.mark.parametrize(
+    ("options", "claims"),
+    [
+        (["--publish", ""], {"root": "", "put": [""]}),
+        (["--subscribe", ""], {"root": "", "get": [""]}),
+        (["--publish="], {"root": "", "put": [""]}),
+        (["--root", "rooms/123", "--publish", "alice"], {"root": "rooms/123", "put": ["alice"]}),
+        (["--root=rooms", "--subscribe=a=b"], {"root": "rooms", "get": ["a=b"]}),
+        (["--publish", "b", "--subscribe", "c", "--publish", "a"], {"root": "", "put": ["b", "a"], "get": ["c"]}),
+        (["--publish=-dash", "--root", "ünï/😀"], {"root": "ünï/😀", "put": ["-dash"]}),
+        (["--cluster", "--publish", ""], {"root": "", "put": [""], "cluster": True}),
+        (["--publish", "", "--issued", "now"], {"root": "", "put": [""], "iat": NOW}),
+        (["--publish", "", "--issued", "NOW"], {"root": "", "put": [""], "iat": NOW}),
+        (["--publish", "", "--issued", "0"], {"root": "", "put": [""], "iat": 0}),
+        (["--publish", "", "--issued", "2027-01-01"], {"root": "", "put": [""], "iat": unix("2027-01-01")}),
+        (
+            ["--issued", "now", "--expires", "1h", "--cluster", "--subscribe", "s", "--publish", "p", "--root", "r"],
+            {"root": "r", "put": ["p"], "get": ["s"], "cluster": True, "exp": NOW + 3600, "iat": NOW},
+        ),
+    ],
+)
+def test_sign_writes_what_the_options_say(cli: Cli, options: list[str], claims: dict[str, object]) -> None:
+    # HMAC leaves no choice, so the token is known to the last character.
+    assert cli.done("sign", "--key", "hs.jwk", *options) == f"{forge.token(HS, claims)}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expires"),
+    [
+        ("90s", NOW + 90),
+        ("15m", NOW + 900),
+        ("1h", NOW + 3600),
+        ("7d", NOW + 604_800),
+        ("2w", NOW + 1_209_600),
+        ("1h30m", NOW + 5400),
+        ("1w2d3h4m5s", NOW + 788_645),
+        ("0h1s", NOW + 1),
+        ("+1h", NOW + 3600),
+        (str(NOW + 1), NOW + 1),
+        (f"+{NOW + 1}", NOW + 1),
+        ("2027-01-31", unix("2027-01-31")),
+        ("2027-01-31T12:00:00Z", unix("2027-01-31T12:00:00")),
+        ("2027-01-31t12:00:00z", unix("2027-01-31T12:00:00")),
+        ("2027-01-31 12:00:00+02:00", unix("2027-01-31T10:00:00")),
+        ("2027-01-31T12:00:00-05:30", unix("2027-01-31T17:30:00")),
+        ("2027-01-31T12:00:00.9Z", unix("2027-01-31T12:00:00")),
+        ("2028-02-29", unix("2028-02-29")),
+        ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ("never", None),
+        ("NEVER", None),
+    ],
+)
+@pytest.mark.parametrize("fraction", [0.0, 0.9])
+def test_sign_reads_an_expiry(cli: Cli, text: str, expires: int | None, fraction: float) -> None:
+    cli.at(NOW + fraction)
+    assert payload(cli.done(*SIGN, "--expires", text)).get("exp") == expires
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "hint"),
+    [
+        ("0s", "2027-01-15T08:00:00Z", "--allow-past"),
+        (str(NOW), "2027-01-15T08:00:00Z", "--allow-past"),
+        (str(NOW - 1), "2027-01-15T07:59:59Z", "--allow-past"),
+        ("2020-01-01", "2020-01-01T00:00:00Z", "--allow-past"),
+        ("1969-12-31", "1969-12-31T00:00:00Z", "with its unit"),
+        ("3600", "1970-01-01T01:00:00Z", "write a duration with its unit, such as 1h"),
+        ("0", "1970-01-01T00:00:00Z", "with its unit"),
+        ("2027", "1970-01-01T00:33:47Z", "with its unit"),  # a year is no date
+    ],
+)
+def test_sign_refuses_the_past_unless_it_is_allowed(cli: Cli, text: str, shown: str, hint: str) -> None:
+    why = cli.refused(2, *SIGN, "--expires", text)
+    assert f"--expires {shown} is in the past" in why
+    assert hint in why
+    if text != "1969-12-31":  # which no token can say
+        token = cli.done(*SIGN, "--expires", text, "--allow-past")
+        assert payload(token)["exp"] == unix(shown.removesuffix("Z"))
+        assert "the token expired at" in cli.refused(1, "verify", "--key", "hs.jwk", stdin=token)
+
+
+def test_sign_refuses_a_time_before_1970(cli: Cli) -> None:
+    assert "from 0 to" in cli.refused(1, *SIGN, "--expires", "1969-12-31", "--allow-past")
+    assert "from 0 to" in cli.refused(1, *SIGN, "--issued", "1969-12-31")
+
+
+NO_TIME = (
+    *("", " ", "h", "1y", "1h1h", "1m1h", "1.5h", "1 h", "1H", "1hour", "--", "=1h", "1e9", "0x10", "nan", "inf", "٣h"),
+    *("tomorrow", " never", "never ", "1h\n", "-1", "1_000_000_000", "9" * 19, "1" * 10_000, "1" * 10 + "d"),
+    *("2027-02-29", "2027-13-01", "2027-1-1", "0000-01-01", "2027-01-31T12:00Z", "2027-01-31T12:00:00"),
+    *("2027-01-31T25:00:00Z", "2027-01-31T12:60:00Z", "2027-01-31T12:00:60Z", "2027-01-31T12:00:00+25:00"),
+    *("2027-01-31T12:00:00,5Z", "2027-W05-1", "+2027-01-31", "2027-01-31Z", "\x1b[31m", "now"),
+)
+
+
+@pytest.mark.parametrize("text", NO_TIME)
+def test_sign_refuses_what_is_no_time(cli: Cli, text: str) -> None:
+    for option in ("--expires", "--issued"):
+        if (option, text) != ("--issued", "now"):
+            why = cli.refused(2, *SIGN, f"{option}={text}")
+            assert why.startswith(f"{option} must be a ")
+            assert "2026-12-31T23:59:59Z" in why
+
+
+@pytest.mark.parametrize("text", [str(NOW * 1000), "253402300800", "9" * 18])
+def test_sign_refuses_milliseconds(cli: Cli, text: str) -> None:
+    for option in ("--expires", "--issued"):
+        assert f"{option} lies beyond the year 9999" in cli.refused(2, *SIGN, option, text)
+    assert "beyond the year 9999" in cli.refused(2, *SIGN, "--expires", "999999999w", "--allow-past")
+
+
+UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+
+
+@given(st.dictionaries(st.sampled_from("wdhms"), st.integers(0, 9_999), min_size=1), st.integers(0, 2_000_000_000))
+def test_a_duration_is_the_sum_of_its_parts(parts: dict[str, int], now: int) -> None:
+    text = "".join(f"{parts[unit]}{unit}" for unit in UNITS if unit in parts)
+    length = sum(UNITS[unit] * count for unit, count in parts.items())
+    assert times.duration(text, "--option") == length
+    assert times.expiry(text, now + 0.5, allow_past=True) == now + length
+    if len(parts) > 1:
+        backwards = "".join(f"{parts[unit]}{unit}" for unit in reversed(UNITS) if unit in parts)
+        with pytest.raises(click.UsageError, match="--option must be a duration"):
+            times.duration(backwards, "--option")
+
+
+@given(st.text() | st.from_regex(r"[+-]?[0-9:TZwdhms. -]{1,30}"))
+def test_any_text_is_a_time_ahead_or_refused(text: str) -> None:
+    with contextlib.suppress(click.UsageError):
+        expires = times.expiry(text, NOW)
+        assert expires is None or NOW < expires < 253_402_300_800
+    with contextlib.suppress(click.UsageError):
+        assert times.issue(text, NOW) < 253_402_300_800
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "expected"),
+    [
+        ("https://relay.example.com", "rooms/123", "https://relay.example.com/rooms/123?jwt="),
+        ("https://relay.example.com/", "rooms/123", "https://relay.example.com/rooms/123?jwt="),
+        ("https://relay.example.com:4443", "/rooms//123/", "https://relay.example.com:4443/rooms/123?jwt="),
+        ("https://relay.example.com/rooms//123/", "rooms/123", "https://relay.example.com/rooms//123/?jwt="),
+        ("https://relay.example.com/rooms/123/bob", "rooms/123", "https://relay.example.com/rooms/123/bob?jwt="),
+        ("https://relay.example.com/rooms?a", "rooms/123", "https://relay.example.com/rooms?a&jwt="),
+        ("https://relay.example.com/base", "", "https://relay.example.com/base?jwt="),
+        ("https://relay.example.com", "", "https://relay.example.com/?jwt="),
+        ("https://relay.example.com/?a=b&c", "r", "https://relay.example.com/r?a=b&c&jwt="),
+        ("https://relay.example.com", "caf%C3%A9", "https://relay.example.com/caf%C3%A9?jwt="),
+        ("https://relay.example.com", "a'b&c=d+e;%", "https://relay.example.com/a'b&c=d+e;%?jwt="),
+        ("https://relay.example.com/a b/ü?c d", "", "https://relay.example.com/a%20b/%C3%BC?c%20d&jwt="),
+        ("https://bücher.example", "r", "https://bücher.example/r?jwt="),
+        ("HTTPS://relay.example.com", "r", "https://relay.example.com/r?jwt="),
+        ("moqt://[::1]:443", "r", "moqt://[::1]:443/r?jwt="),
+        ("http://localhost:4443", "r", "http://localhost:4443/r?jwt="),
+    ],
+)
+def test_sign_prints_the_url_to_dial(cli: Cli, url: str, root: str, expected: str) -> None:
+    argv = (*SIGN, "--root", root, "--expires", "1h")
+    assert cli.done(*argv, "--url", url) == f"{expected}{cli.done(*argv)}"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        *(
+            (url, "--url must be the URL of a relay")
+            for url in (
+                *("", "relay.example.com", "relay.example.com:443", "https://", "https:///rooms", "//relay", "/rooms"),
+                *("https://relay:0", "https://relay:99999", "https://relay:x", "https://[::1", "https://:443"),
+            )
+        ),
+        ("https://bob:hunter2@relay.example.com", "--url must have no user name or password"),
+        ("https://@relay.example.com", "--url must have no user name or password"),
+        ("https://relay.example.com/#top", "--url must have no fragment"),
+        (f"https://relay.example.com/?jwt={TOKEN}", "no jwt of its own"),
+        ("https://relay.example.com/?a=b&j%77t=", "no jwt of its own"),
+    ],
+)
+def test_sign_refuses_a_url(cli: Cli, url: str, why: str) -> None:
+    assert why in cli.refused(2, *SIGN, "--url", url)
+
+
+NOTHING = "the token would grant nothing"
+TWICE = "is given twice, and takes one value only"
+
+
+@pytest.mark.parametrize(
+    ("status", "argv", "why"),
+    [
+        (2, "sign --key hs.jwk", NOTHING),
+        (2, "sign --key hs.jwk --root rooms --expires 1h --cluster", NOTHING),
+        (2, "sign --publish a", "no key: name its file (- for standard input), or set MOQ_TOKEN_KEY"),
+        (2, "sign --key", "--key needs a value: --key FILE"),
+        (2, "sign --publish", "--publish needs a value: --publish PATH"),
+        (2, "sign --publish --subscribe a", "--publish needs a value, and an option follows"),
+        (2, "sign --publish -a", "a value that begins with a dash is written --publish=VALUE"),
+        (2, "sign --expires -1h --publish a", "--expires needs a value, and an option follows"),
+        *(
+            (2, f"sign --publish a {option} 1 {option} 2", f"{option} {TWICE}")
+            for option in ("--key", "--root", "--expires", "--issued", "--url")
+        ),
+        (2, "sign --key=a --publish a --key b", f"--key {TWICE}"),
+        (2, "sign --cluster --cluster", f"--cluster {TWICE}"),
+        (2, "sign --cluster=yes --publish a", "does not take a value"),
+        (2, "sign --key hs.jwk --publish a b", "unexpected argument 'b': an option takes one value and is repeated"),
+        (2, f"sign --key hs.jwk --publish a {TOKEN}", "unexpected argument: an option takes one value"),
+        (2, "sign --expire 1h", "no such option"),
+        (2, "sign --pub a", "no such option"),
+        (2, f"sign --{TOKEN}", "there is no such option"),
+        (2, "sign -k hs.jwk", "no such option"),
+        (2, f"sign --publish a --key {TOKEN}", "--key takes the name of a file, and this looks like a key or a token"),
+        (1, "sign --key missing.jwk --publish a", "cannot read 'missing.jwk': No such file or directory"),
+        (1, "sign --key broken.jwk --publish a", "'broken.jwk': a key must be readable as JSON"),
+        (1, "sign --key secret.jwk --publish a", "'secret.jwk': the member `alg` must be one of HS256"),
+        (1, "sign --key key.pem --publish a", "this is PEM: make a key of it with the command `import`"),
+        (1, "sign --key large --publish a", "'large' is larger than any key"),
+        (1, "sign --key ed.public --publish a", "may not sign"),
+        (1, "sign --key verifies.jwk --publish a", "may not sign"),
+        (1, "sign --key public-set.jwk --publish a", "no key of this set may sign"),
+        (1, "sign --key empty-set.jwk --publish a", "no key of this set may sign"),
+        (1, "sign --key folder --publish a", "must be for signing, here are none"),
+        (1, "sign --key two --publish a", "must be for signing, here are 2"),
+        (1, "sign --key scoped.jwk --root rooms --publish 123", "the claims grant 'rooms/123', which the scope"),
+        (1, "sign --key scoped.jwk --root rooms --subscribe 123/alice", "which the scope of the key does not"),
+        (1, f"sign --key hs.jwk --publish {'a' * 70_000}", "the claims must not take more than"),
+        (1, "sign --key hs.jwk --publish \udcff", "lone surrogate"),
+        (1, "sign --key hs.jwk/x --publish a", "cannot read 'hs.jwk/x': Not a directory"),
+        (1, "sign --key a\0b --publish a", "cannot read 'a\\x00b': there cannot be such a name"),
+    ],
+)
+def test_sign_refuses(cli: Cli, status: int, argv: str, why: str) -> None:
+    assert why.casefold() in cli.refused(status, *argv.split(" ")).casefold()
+
+
+@pytest.mark.parametrize(
+    ("option", "now"),
+    [
+        ("--path", "--root"),
+        ("--guest", "--subscribe and --publish"),
+        ("--guest-sub", "--subscribe"),
+        ("--guest-pub", "--publish"),
+        ("--publish-force", "--publish"),
+    ],
+)
+def test_removed_spellings_are_explained(cli: Cli, option: str, now: str) -> None:
+    for words in ([option], [option, "demo"], [f"{option}=demo"]):
+        assert cli.refused(2, *SIGN, *words) == f"{option} is gone: it is {now} now"
+
+
+def test_a_value_is_no_removed_spelling(cli: Cli) -> None:
+    assert payload(cli.done(*SIGN, "--root=--guest"))["root"] == "--guest"
+    assert "unexpected argument '--guest'" in cli.refused(2, *SIGN, "--", "--guest")
+
+
+@pytest.mark.parametrize("text", [json.dumps(forge.jwk(HS)), forge.b64(forge.compact(forge.jwk(HS)))])
+@pytest.mark.parametrize("command", ["sign", "verify", "inspect", "explain"])
+def test_a_key_in_place_of_its_file_is_not_repeated(cli: Cli, command: str, text: str) -> None:
+    assert "give it on standard input instead, as -" in cli.refused(2, command, "--key", text)
+    assert "give it on standard input instead, as -" in cli.refused(2, "--key", text, command)
+    assert "give it on standard input instead, as -" in cli.refused(2, command, f"--key={text}")
+
+
+def test_a_pem_in_place_of_its_file_is_not_repeated(cli: Cli) -> None:
+    text = "-----BEGIN PRIVATE KEY-----\nhunter2"
+    assert "looks like a key" in cli.refused(2, *SIGN[:1], f"--key={text}", "--publish", "a")
+    assert "an option follows" in cli.refused(2, *SIGN[:1], "--key", text, "--publish", "a")
+
+
+# -- where the key is
+
+
+@pytest.mark.parametrize("name", ["hs.jwk", "hs.base64", "one.jwk", "set.jwk", "keys", "keys/", "keys/test-key.jwk"])
+def test_sign_takes_a_key_from_everywhere(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    expected = f"{forge.token(HS, {'root': '', 'put': ['']})}\n"
+    assert cli.done("sign", "--key", name, "--publish", "") == expected
+    assert cli.done("--key", name, "sign", "--publish", "") == expected
+    assert cli.done(f"--key={name}", "sign", "--publish", "") == expected
+    monkeypatch.setenv("MOQ_TOKEN_KEY", name)
+    assert cli.done("sign", "--publish", "") == expected
+    assert cli.done("sign", "--publish", "", "--key", name) == expected
+    if Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+        assert cli.done("sign", "--key", "-", "--publish", "", stdin=text) == expected
+        assert cli.done("--key", "-", "sign", "--publish", "", stdin=f"{text}\n") == expected
+        monkeypatch.setenv("MOQ_TOKEN_KEY", "")
+        monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", text)
+        assert cli.done("sign", "--publish", "") == expected
+
+
+def test_a_key_in_the_environment_stands_back_for_one_that_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOQ_TOKEN_KEY", "missing.jwk")
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", "nonsense")
+    assert cli.done(*SIGN)
+    assert cli.done("verify", "--key", "hs.jwk", stdin=TOKEN)
+    for argv in (["sign", "--publish", "a"], ["verify"]):
+        assert "MOQ_TOKEN_KEY and MOQ_TOKEN_KEY_DATA are both set" in cli.refused(2, *argv)
+
+
+@pytest.mark.parametrize("argv", [["sign", "--publish", "a"], ["verify", "--in", "alice.jwt"]])
+def test_what_is_wrong_in_the_environment_is_named(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, argv: Sequence[str]
+) -> None:
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", f"hunter2 {OTHER_SECRET}")
+    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: a key")
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", "\udcff")
+    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: a key")
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", "")
+    monkeypatch.setenv("MOQ_TOKEN_KEY", "missing.jwk")
+    assert cli.refused(1, *argv).startswith("cannot read 'missing.jwk'")
+    for key in (
+        json.dumps(forge.jwk(HS)),
+        forge.b64(forge.compact(forge.jwk(HS))),
+        "-----BEGIN PRIVATE KEY-----\nhunter2",
+    ):
+        monkeypatch.setenv("MOQ_TOKEN_KEY", key)
+        why = cli.refused(2, *argv)
+        assert why.startswith("MOQ_TOKEN_KEY takes the name of a file")
+        assert "MOQ_TOKEN_KEY_DATA" in why
+
+
+@pytest.mark.parametrize("argv", [["verify"], ["verify", "--in", "-"], ["inspect"], ["inspect", "-"]])
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_key_and_token_cannot_both_come_from_standard_input(cli: Cli, argv: Sequence[str], name: str) -> None:
+    key = Path("hs.jwk").read_text(encoding="utf-8")
+    why = "key and token cannot both come from standard input"
+    assert why in cli.refused(2, argv[0], "--key", name, *argv[1:], stdin=key)
+    if argv[0] == "verify":
+        assert why in cli.refused(2, "--key", name, *argv, stdin=key)
+
+
+# -- verify
+
+CLAIMS = '{"root":"rooms/123","put":["alice"],"get":[""]}\n'
+HEADER = {"typ": "JWT", "alg": "HS256", "kid": "test-key"}
+
+
+@pytest.mark.parametrize(
+    "key", ["hs.jwk", "hs.base64", "nokid.jwk", "verifies.jwk", "one.jwk", "set.jwk", "keys", "keys/"]
+)
+@pytest.mark.parametrize("command", [["verify"], ["--key"]])
+def test_verify_prints_the_claims(cli: Cli, key: str, command: Sequence[str]) -> None:
+    argv = ["verify", "--key", key] if command == ["verify"] else ["--key", key, "verify"]
+    assert cli.done(*argv, stdin=TOKEN) == CLAIMS
+    assert cli.done(*argv, stdin=f"\n \t{TOKEN}\r\n\n") == CLAIMS
+    assert cli.done(*argv, "--in", "-", stdin=TOKEN) == CLAIMS
+    assert cli.done(*argv, "--in", "alice.jwt") == CLAIMS
+    assert json.loads(cli.done(*argv, "--json", "--in=alice.jwt")) == {"header": HEADER, "claims": forge.GRANT}
+
+
+@pytest.mark.parametrize("name", ["hs.jwk", "set.jwk"])
+def test_verify_takes_the_key_from_anywhere(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    text = Path(name).read_text(encoding="utf-8")
+    assert cli.done("verify", "--key", "-", "--in", "alice.jwt", stdin=text) == CLAIMS
+    monkeypatch.setenv("MOQ_TOKEN_KEY", name)
+    assert cli.done("verify", stdin=TOKEN) == CLAIMS
+    monkeypatch.delenv("MOQ_TOKEN_KEY")
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", text)
+    assert cli.done("verify", stdin=TOKEN) == CLAIMS
+
+
+@pytest.mark.parametrize("option", ["--path", "--root"])
+@pytest.mark.parametrize(
+    ("path", "publish", "subscribe"),
+    [
+        ("rooms/123", ["alice"], [""]),
+        ("/rooms//123/", ["alice"], [""]),
+        ("rooms/123/alice", [""], [""]),
+        ("rooms/123/bob", [], [""]),
+        ("rooms", ["123/alice"], ["123"]),
+        ("", ["rooms/123/alice"], ["rooms/123"]),
+    ],
+)
+def test_verify_says_what_is_granted_at_a_path(
+    cli: Cli, option: str, path: str, publish: Sequence[str], subscribe: Sequence[str]
+) -> None:
+    status, out, err = cli.run("verify", "--key", "hs.jwk", option, path, stdin=TOKEN)
+    where = "/" + "/".join(part for part in path.split("/") if part)
+    words = [", ".join(prefix or "everything" for prefix in found) or "nothing" for found in (publish, subscribe)]
+    assert (status, out) == (0, CLAIMS)
+    assert err == f"note: may publish {words[0]} at {where}\nnote: may subscribe to {words[1]} at {where}\n"
+    found = json.loads(cli.done("verify", "--key", "hs.jwk", option, path, "--json", stdin=TOKEN))
+    assert found["permissions"] == {"publish": list(publish), "subscribe": list(subscribe)}
+
+
+BAD_SIGNATURE = forge.token(HS, signer=lambda data: forge.sign(HS, data, bytes(64)))
+NO_KID = forge.token(HS, head=forge.header(HS, kid=...))
+# Which key refuses which token, and why; good is whether `inspect` says that the signature is.
+REFUSED = [
+    ("hs.jwk", BAD_SIGNATURE, "the signature was not made over this token by this key", False),
+    ("other.jwk", TOKEN, "the signature was not made over this token by this key", False),
+    ("hs.jwk", TOKEN[:-1], "", False),
+    ("ed.public", TOKEN, "its key is for EdDSA", False),
+    (
+        "hs.jwk",
+        forge.token(HS, head=forge.header(HS, alg="none"), signer=lambda _: b""),
+        "its key is for HS256",
+        False,
+    ),
+    ("hs.jwk", forge.token(HS, head=forge.header(HS, crit=["x"])), "`crit`", False),
+    ("hs.jwk", grant(exp=NOW), f"the token expired at {NOW} (Unix seconds)", True),
+    ("hs.jwk", grant(exp=1), "the token expired at 1 (Unix seconds)", True),
+    ("hs.jwk", grant(nbf=NOW + 1), f"the token is not valid before {NOW + 1}", True),
+    ("hs.jwk", grant(exp="soon"), "the claim `exp` must be a whole number", True),
+    ("hs.jwk", grant(put=5), "the claim `put` must be", True),
+    ("hs.jwk", grant(aud="x"), "the token has an `aud`", True),
+    ("hs.jwk", grant(put=..., get=[]), "the token grants nothing", True),
+    ("scoped.jwk", TOKEN, "the token grants 'rooms/123', beyond the scope of its key", True),
+    ("public-set.jwk", TOKEN, "there is no key with the id 'test-key'; there are: 'ed', 'es'", False),
+    ("many.jwk", TOKEN, "there are: 'key-0', 'key-1', 'key-2', 'key-3', 'key-4', …", False),
+    ("empty-set.jwk", TOKEN, "there is no key with the id 'test-key', and there are no keys with an id", False),
+    ("folder", TOKEN, "there is no key with the id 'test-key', and there are no keys with an id", False),
+    ("two", TOKEN, "there is no key with the id 'test-key'; there are: 'a', 'b'", False),
+    ("set.jwk", NO_KID, "the token names no `kid`, so it is not known which key made it; there are: 'ed'", False),
+    ("keys", NO_KID, "the token names no `kid`", False),
+    ("keys", forge.token(HS, head=forge.header(HS, kid="../hs")), "there is no key with the id '../hs'", False),
+    ("keys", forge.token(HS, head=forge.header(HS, kid="\x1b[2J")), "there is no key with the id '\\x1b[2J'", False),
+    (
+        "keys",
+        forge.token(HS, head=forge.header(HS, kid="k" * 500)),
+        f"there is no key with the id '{'k' * 80}…'",
+        False,
+    ),
+    ("keys", forge.token(HS, head=forge.header(HS, kid=5)), "`kid`", False),
+]
+
+
+@pytest.mark.parametrize(("key", "token", "why", "good"), REFUSED)
+def test_verify_refuses(cli: Cli, key: str, token: str, why: str, *, good: bool) -> None:
+    message = cli.refused(1, "verify", "--key", key, stdin=token)
+    assert why in message
+    assert cli.refused(1, "verify", "--key", key, "--json", stdin=token) == message
+
+    status, out, err = cli.run("inspect", "--key", key, "--json", stdin=token)
+    if out:
+        found = json.loads(out)
+        assert (status, err, found["refused"]) == (1, "", message)
+        assert found["signature"] == ("good" if good else "bad")
+        status, out, err = cli.run("inspect", "--key", key, stdin=token)
+        assert (status, err) == (1, "")
+        assert out.splitlines()[-2:] == [f"signature  {found['signature']}", f"refused    {message}"]
+    else:
+        assert (status, err) == (1, f"error: {message}\n")
+
+
+def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None:
+    for key in ("hs.jwk", "one.jwk"):
+        assert cli.done("verify", "--key", key, stdin=NO_KID) == CLAIMS
+
+
+@pytest.mark.parametrize(
+    ("status", "argv", "why"),
+    [
+        (2, "verify", "no key: name its file"),
+        (2, "verify --key", "--key needs a value"),
+        (2, "verify --key hs.jwk --key ed.jwk", f"--key {TWICE}"),
+        (2, "verify --key hs.jwk --path a --root b", f"--path or --root {TWICE}"),
+        (2, "verify --key hs.jwk --in a --in b", f"--in {TWICE}"),
+        (2, "verify --json --json", f"--json {TWICE}"),
+        (2, f"verify --key hs.jwk {TOKEN}", "unexpected argument"),
+        (2, f"verify --key hs.jwk --in {TOKEN}", "--in takes the name of a file, and this looks like a key or a token"),
+        (2, "verify --key hs.jwk --publish a", "no such option"),
+        (1, "verify --key hs.jwk", "this has 1"),
+        (1, "verify --key hs.jwk --in missing.jwt", "cannot read 'missing.jwt': No such file or directory"),
+        (1, "verify --key hs.jwk --in folder", "cannot read 'folder': Is a directory"),
+        (1, "verify --key hs.jwk --in large", "is larger than any token"),
+        (1, "verify --key signs.jwk --in alice.jwt", "may not verify"),
+        (1, "verify --key missing.jwk --in alice.jwt", "cannot read 'missing.jwk'"),
+        (1, "verify --key broken.jwk --in alice.jwt", "'broken.jwk': a key must be readable as JSON"),
+        (1, "verify --key key.pem --in alice.jwt", "this is PEM"),
+        (1, "verify --key hs.jwk --in alice.jwt --path rooms/999", "does not overlap the root 'rooms/123'"),
+        (1, "verify --key hs.jwk --in alice.jwt --path other --json", "does not overlap the root 'rooms/123'"),
+        (2, "inspect a b", "unexpected argument 'b'"),
+        (2, f"inspect a {TOKEN}", "unexpected argument"),
+        (2, "inspect a --in b", "give the token as an argument or with --in, not both"),
+        (2, "inspect - --in b", "give the token as an argument or with --in, not both"),
+        (2, "inspect --json --json", f"--json {TWICE}"),
+        (2, "inspect --path a", "no such option"),
+        (1, "inspect", "this has 1"),
+        (1, "inspect alice.jwt", "this has 2"),
+        (1, "inspect --in missing.jwt", "cannot read 'missing.jwt'"),
+        (1, "inspect --in large", "is larger than any token"),
+        (1, f"inspect {'a' * 70_000}", "the token is longer than"),
+        (1, f"inspect {TOKEN.replace('.', '!.', 1)}", "not canonical base64url"),
+        (1, f"inspect {forge.token(HS, b'[]')}", "the claims of the token must be a JSON object"),
+        (1, f"inspect {forge.token(HS, b'{')}", "the claims of the token are not readable as JSON"),
+        (1, f"inspect {forge.token(HS, head=b'[]')}", "the header of the token must be a JSON object"),
+        (1, f"inspect --key missing.jwk {TOKEN}", "cannot read 'missing.jwk'"),
+        (1, f"inspect --key signs.jwk {TOKEN}", "may not verify"),
+    ],
+)
+def test_verify_and_inspect_refuse(cli: Cli, status: int, argv: str, why: str) -> None:
+    assert why.casefold() in cli.refused(status, *argv.split(" ")).casefold()
+
+
+def test_a_broken_key_of_a_directory_is_no_refusal_of_the_token(own: Cli) -> None:
+    Path("keys/test-key.jwk").write_text("{hunter2", encoding="utf-8")
+    assert "test-key.jwk': a key must be readable" in own.refused(1, "verify", "--key", "keys", stdin=TOKEN)
+    Path("keys/test-key.jwk").unlink()
+    Path("keys/test-key.jwk").symlink_to("nowhere")
+    assert "test-key.jwk': No such file" in own.refused(1, "verify", "--key", "keys", stdin=TOKEN)
+
+
+def test_a_directory_of_public_keys_verifies_by_the_id(cli: Cli) -> None:
+    token = cli.done("sign", "--key", "ed.jwk", "--root", "r", "--publish", "")
+    for key in ("keys", "set.jwk", "public-set.jwk", "ed.public"):
+        assert cli.done("verify", "--key", key, stdin=token) == '{"root":"r","put":[""]}\n'
+
+
+@given(st.binary(max_size=60) | st.sampled_from([f"{TOKEN}é".encode(), b"\xff\xfe", b".." * 9, b"\0.\0.\0"]))
+def test_no_bytes_are_a_token(data: bytes) -> None:
+    text = data.decode("utf-8", "replace").strip()
+    with pytest.raises(RefusedError):
+        keyring.key_for(KeySet([forge.key(HS)]), text).verify(text, now=NOW)
+
+
+# -- inspect
+
+
+@pytest.mark.parametrize(
+    ("claims", "lines"),
+    [
+        (
+            {"root": "rooms/123", "put": ["alice"], "get": [""], "exp": NOW + 5400},
+            [
+                "time       expires in 90 min (2027-01-15T09:30:00Z)",
+                "publish    rooms/123/alice",
+                "subscribe  rooms/123",
+            ],
+        ),
+        (
+            {"put": [""], "exp": NOW - 3 * 86_400, "iat": NOW - 86_400 * 1000, "nbf": NOW - 30},
+            [
+                "time       issued 2 years ago (2024-04-20T08:00:00Z)",
+                "time       valid since 30 s ago (2027-01-15T07:59:30Z)",
+                "time       expired 3 days ago (2027-01-12T08:00:00Z)",
+                "publish    everything",
+                "subscribe  nothing",
+            ],
+        ),
+        (
+            {"root": "/a//b/", "put": "c/", "get": ["", "/d", 5], "nbf": NOW + 7200},
+            [
+                "time       valid in 2 h (2027-01-15T10:00:00Z)",
+                "time       never expires",
+                "publish    a/b/c",
+                "subscribe  a/b, a/b/d",
+            ],
+        ),
+        # What nobody should have written.
+        ({"exp": "soon", "put": {}, "root": 5, "get": None}, ["publish    nothing", "subscribe  nothing"]),
+        ({"exp": True, "put": ["a"], "root": 5}, ["publish    a", "subscribe  nothing"]),
+        ({"exp": 1e300, "iat": -(2**60), "put": []}, ["publish    nothing", "subscribe  nothing"]),
+        (
+            {"exp": 2**52, "iat": -5.5},
+            [
+                "time       issued 57 years ago (1969-12-31T23:59:55Z)",
+                "time       expires in 142808150 years (142715360-12-06T03:48:16Z)",
+                "publish    nothing",
+                "subscribe  nothing",
+            ],
+        ),
+    ],
+)
+def test_inspect_says_what_stands_in_a_token(cli: Cli, claims: dict[str, object], lines: list[str]) -> None:
+    token = forge.token(HS, claims, signer=lambda _: b"anything")
+    out = cli.done("inspect", token)
+    assert out.splitlines() == [
+        'header     {"typ":"JWT","alg":"HS256","kid":"test-key"}',
+        f"claims     {forge.compact(claims).decode()}",
+        *lines,
+        "signature  not checked, anybody can have written this",
+    ]
+    for argv, stdin in (([], token), (["-"], token), (["--in", "-"], token), ([f" {token}\n"], "")):
+        assert cli.done("inspect", *argv, stdin=stdin) == out
+    found = json.loads(cli.done("inspect", "--json", token))
+    assert (found["header"], found["claims"]) == (HEADER, claims)
+    assert (found["signature"], found["refused"]) == ("not checked", None)
+
+
+@pytest.mark.parametrize("key", ["hs.jwk", "one.jwk", "set.jwk", "keys"])
+def test_inspect_checks_with_a_key(cli: Cli, key: str) -> None:
+    assert cli.done("inspect", "--key", key, stdin=TOKEN).endswith("\nsignature  good\n")
+    assert json.loads(cli.done("inspect", "--key", key, "--json", TOKEN)) == {
+        "header": HEADER,
+        "claims": forge.GRANT,
+        "grants": {"publish": ["rooms/123/alice"], "subscribe": ["rooms/123"]},
+        "signature": "good",
+        "refused": None,
+    }
+
+
+def test_inspect_takes_no_key_from_the_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOQ_TOKEN_KEY", "hs.jwk")
+    assert "not checked" in cli.done("inspect", TOKEN)
+    assert "MOQ_TOKEN_KEY" not in cli.done("inspect", "--help")
+
+
+@pytest.mark.parametrize("char", ["\x1b", "\x07", "\n", "\r", "\x9b", "\u202e", "\u2028", "\x00"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--key", "hs.jwk"]])
+def test_no_token_commands_the_terminal(cli: Cli, char: str, options: list[str]) -> None:
+    token = grant(root=f"a{char}b", put=[f"{char}[2Jc"], **{f"x{char}": char})
+    for argv in (["inspect", *options], ["verify", "--key", "hs.jwk", "--json"], ["verify", "--key", "hs.jwk"]):
+        out = cli.done(*argv, stdin=token)
+        assert all(line.isprintable() for line in out.split("\n"))
+        assert len(out.split("\n")) <= 8
+        if "--json" in argv or argv[0] == "verify":
+            assert f"a{char}b" in out.encode().decode("unicode_escape")
+    status, _, err = cli.run("verify", "--key", "hs.jwk", "--path", f"a{char}b", stdin=token)
+    assert status == 0
+    assert len(err.splitlines()) == 2
+    assert all(line.isprintable() for line in err.split("\n"))
+
+
+# -- the program as a whole
+
+
+def test_an_interrupt_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keyring, "read_signer", interrupted)
+    assert cli.run(*SIGN) == (130, "", "")
+
+
+def test_a_bug_shows_no_traceback_and_no_secret(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(_: object) -> None:
+        raise RuntimeError("hunter2")
+
+    monkeypatch.setattr(keyring, "read_signer", bug)
+    message = "error: this is a bug (RuntimeError): please report the command, without its keys\n"
+    assert cli.run(*SIGN) == (1, "", message)
+
+
+def test_run_leaves_with_the_status(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for argv, status in ((["inspect", TOKEN], 0), (["inspect", "x"], 1), (["inspect", "x", "y"], 2)):
+        cli.run()
+        monkeypatch.setattr(sys, "argv", ["moq-token", *argv])
+        with pytest.raises(SystemExit) as leaving:
+            command_line.run()
+        assert leaving.value.code == status
+
+
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_the_version_names_what_it_runs_with(cli: Cli, option: str) -> None:
+    first, second, third = cli.done(option).splitlines()
+    assert first == f"moq-token {moq_token.__version__}"
+    assert re.fullmatch(r"Python 3\.[0-9.]+\S*, cryptography [0-9.]+", second)
+    assert third.startswith("extra `fast`: ")
+
+
+def test_the_version_says_that_nothing_is_fast(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_FAST", {"no-such-distribution": "nothing"})
+    assert cli.done("-V").splitlines()[2] == "extra `fast`: not installed"
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--key", "hs.jwk"], "a command is missing, those are: generate, sign, verify"),
+        (["--key"], "--key needs a value"),
+        (["--key", "--json"], "an option follows"),
+        (["--key", "a", "--key", "b", "sign"], "--key is given twice"),
+        (["--key", "a", "sign", "--key", "b", "--publish", "c"], "--key is given twice"),
+        *((["--key", "hs.jwk", name], f"{name} takes no --key in front of it") for name in ("inspect", "help")),
+        (["--bogus", "sign"], "no such option"),
+        (["sign", "--publish", "a", "verify"], "unexpected argument 'verify'"),
+        (["Sign"], "'Sign' is no command, those are: generate, sign, verify"),
+        ([""], "'' is no command"),
+        ([TOKEN], "this is no command"),
+        (["completion", TOKEN], ": this is not one of 'bash', 'zsh', 'fish'"),
+    ],
+)
+def test_wrong_usage_is_one_line(cli: Cli, argv: list[str], why: str) -> None:
+    assert why.casefold() in cli.refused(2, *argv).casefold()
+
+
+@pytest.mark.parametrize("argv", [SIGN, ("verify", "--key", "hs.jwk"), ("inspect",), ("help",), ("--version",)])
+def test_a_result_that_cannot_be_printed_is_a_failure(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, argv: Sequence[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.refused(1, *argv, stdin=TOKEN) == "cannot write the result: standard output is closed"
+
+
+def test_an_error_that_cannot_be_printed_is_lost_quietly(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["inspect", "x"]) == 1
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    assert cli.run("inspect", "x")[:2] == (1, "")
+
+
+def test_a_terminal_that_knows_few_characters_gets_escapes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding="ascii"))
+    assert main(["inspect", grant(root="ü")]) == 0
+    assert cli is not None
+    assert b'"root":"\\u00fc"' in data.getvalue()
+
+
+# -- as a process of its own
+
+
+def call(
+    folder: Path, *argv: str, name: str = "", stdin: str = "", env: Mapping[str, str] | None = None, tail: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the program in a directory with keys; ``tail`` is what a shell reads behind it, such as ``>&-``."""
+    line = f"{name or shlex.quote(sys.executable) + ' -m moq_token'} {shlex.join(argv)} {tail}"
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        input=stdin,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("argv", [SIGN, ("inspect", TOKEN), ("--help",), ("sign", "--help"), ("generate",)])
+def test_standard_output_that_is_no_more(desk: Path, argv: Sequence[str]) -> None:
+    gone = call(desk, *argv, tail="| true")
+    assert (gone.stdout, gone.stderr) == ("", "")
+    closed = call(desk, *argv, tail=">&-")
+    assert (closed.returncode, closed.stderr) == (1, "error: cannot write the result: standard output is closed\n")
+    if Path("/dev/full").exists():
+        full = call(desk, *argv, tail="> /dev/full")
+        message = "error: cannot write to standard output: No space left on device\n"
+        assert (full.returncode, full.stderr) == (1, message)
+
+
+def test_a_reader_who_has_gone_away_is_no_matter(desk: Path) -> None:
+    for argv in (SIGN, ("--help",)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "moq_token", *argv],
+                cwd=desk,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                check=False,
+                timeout=30,
+            )
+        finally:
+            os.close(writer)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_closed_standard_input_and_error(desk: Path) -> None:
+    done = call(desk, "verify", "--key", "hs.jwk", tail="<&-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: cannot read the token: standard input is closed\n"
+    done = call(desk, "verify", "--key", "hs.jwk", tail="2>&-", stdin="x")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_the_names_of_the_program_are_one(desk: Path) -> None:
+    scripts = Path(sys.executable).parent
+    outputs = set()
+    for name in (scripts / "moq-token", scripts / "moq-token-cli"):
+        done = call(desk, "verify", "--key", "hs.jwk", name=shlex.quote(str(name)), stdin=TOKEN)
+        outputs.add((done.returncode, done.stdout, done.stderr))
+        assert f"\n  {name.name} generate" in call(desk, "help", name=shlex.quote(str(name))).stdout
+    assert outputs == {(0, CLAIMS, "")}
+    assert "Usage: python -m moq_token [OPTIONS]" in call(desk, "help").stdout
+
+
+def test_a_locale_without_unicode_is_served(desk: Path) -> None:
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = call(desk, "verify", "--key", "hs.jwk", stdin=grant(root="nö/😀"), env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+    assert json.loads(done.stdout)["root"] == "nö/😀"
+
+
+def at_terminal(folder: Path, *argv: str, typed: str = "", env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Return the status of the program, and all that a person at its terminal sees."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moq_token", *argv],
+            cwd=folder,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", **(env or {})},
+        )
+        os.close(theirs)
+        if typed:
+            os.write(ours, typed.encode())
+        seen = b""
+        with contextlib.suppress(OSError):  # which is how Linux says that nobody has the other end open
+            while data := os.read(ours, 4096):
+                seen += data
+        return process.wait(30), seen.decode().replace("\r\n", "\n")
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_a_terminal_has_colours_and_notes(desk: Path, env: dict[str, str], *, coloured: bool) -> None:
+    error, note = ("\x1b[31merror:\x1b[0m", "\x1b[36mnote:\x1b[0m") if coloured else ("error:", "note:")
+    status, seen = at_terminal(desk, "inspect", "x", env=env)
+    assert status == 1
+    assert seen.startswith(f"{error} ")
+    status, seen = at_terminal(desk, *SIGN, env=env)
+    token, hint = seen.splitlines()
+    assert status == 0
+    assert payload(token) == {"root": "", "put": [""]}
+    assert hint == (
+        f"{note} this token never expires: --expires 1h would limit it, --expires never says that it is meant"
+    )
+
+
+def test_a_terminal_is_asked_for_a_token_and_shown_json_on_many_lines(desk: Path) -> None:
+    status, seen = at_terminal(desk, "verify", "--key", "hs.jwk", typed=f"{TOKEN}\n\x04", env={"NO_COLOR": "1"})
+    assert status == 0
+    assert "note: reading the token from the terminal: end it with Ctrl-D on a line of its own\n" in seen
+    shown = json.dumps(forge.GRANT, indent=2)
+    assert seen.endswith(f"{shown}\n")
+
+
+def test_a_token_that_is_meant_to_last_needs_no_note(desk: Path) -> None:
+    status, seen = at_terminal(desk, *SIGN, "--expires", "never")
+    assert (status, len(seen.splitlines())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["sig"], "sign"),
+        (["sign", "--pub"], "--publish"),
+        (["verify", "--pa"], "--path"),
+        (["generate", "--algorithm", "Ed"], "EdDSA"),
+        (["completion", "ba"], "bash"),
+    ],
+)
+def test_bash_completes(desk: Path, words: list[str], expected: str) -> None:
+    program_path = Path(sys.executable).parent / "moq-token"
+    line = f"""
+        PATH={shlex.quote(str(program_path.parent))}:$PATH
+        source <(moq-token completion bash)
+        COMP_WORDS=(moq-token {shlex.join(words)})
+        COMP_CWORD={len(words)}
+        _moq_token_completion moq-token
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", line], cwd=desk, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+
+
+def test_a_scope_limits_what_a_key_signs(own: Cli) -> None:
+    scoped = forge.key(HS).with_scope(Scope("rooms", ["123/alice"]))
+    scoped.to_file("limited.jwk")
+    token = own.done("sign", "--key", "limited.jwk", "--root", "rooms/123", "--publish", "alice/cam")
+    assert json.loads(own.done("verify", "--key", "limited.jwk", stdin=token))["put"] == ["alice/cam"]
