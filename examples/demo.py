@@ -22,6 +22,7 @@ MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq.
 
 RELAY = Path(__file__).with_name("relay.py")
 TIME_LIMIT = 30  # seconds for all of it, which takes about three
+LEAVE_SECONDS = 5  # of these, for the relay to take leave of its clients
 ROOM = "rooms/123"
 RELAY_TOML = """
 [server]
@@ -158,7 +159,12 @@ async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[st
     finally:
         if process.returncode is None:
             process.terminate()
-        await process.communicate()
+        try:
+            await asyncio.wait_for(process.communicate(), LEAVE_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            expect("the relay ends when it is told to", happened=False)
 
 
 async def refusal(client: moq.Client) -> str:

@@ -43,6 +43,9 @@ def main(path: str) -> None:
 
 
 async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
+    this = cast("asyncio.Task[None]", asyncio.current_task())
+    if sys.platform != "win32":  # ended from outside too, it takes leave of its clients
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     tls = {name: texts(value) for name, value in table.get("tls", {}).items() if name in ("cert", "key", "generate")}
     bind = table.get("bind", table.get("listen", "localhost:4443"))
     async with (
@@ -73,11 +76,10 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # ended from outside too, it takes leave of its clients
     if len(sys.argv) != 2:
         sys.exit("usage: relay.py relay.toml")
     try:
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt, asyncio.CancelledError):
             main(sys.argv[1])
     except (Error, MoqError, OSError) as error:
         sys.exit(f"error: {error}")

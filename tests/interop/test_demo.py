@@ -52,7 +52,7 @@ def test_a_relay_that_is_wrong_is_noticed(tmp_path: Path, correct: str, wrong: s
         "import AuthConfig, Authenticator", "import AuthConfig, Authenticator, Grant"
     )
     (tmp_path / "relay.py").write_text(relay, encoding="utf-8")
-    demo = (EXAMPLES / "demo.py").read_text(encoding="utf-8").replace("TIME_LIMIT = 30", "TIME_LIMIT = 5")
+    demo = (EXAMPLES / "demo.py").read_text(encoding="utf-8").replace("TIME_LIMIT = 30", "TIME_LIMIT = 3")
     (tmp_path / "demo.py").write_text(demo, encoding="utf-8")
     done = run(tmp_path / "demo.py")
     assert done.returncode != 0

@@ -231,7 +231,7 @@ async def test_of_too_many_the_one_that_has_waited_longest_has_to_go(monkeypatch
 
 @on_loop
 async def test_a_source_that_never_answers_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integration, "DECISION_SECONDS", 0.1)
+    monkeypatch.setattr(integration, "PENDING_SECONDS", 0.1)
     async with relay() as here:
         here.keys.open.clear()
         assert await here.verdict(sign()) == OUTAGE

@@ -23,6 +23,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
 
 @click.group(
     "keys",
+    short_help="Keep a directory of keys: list, rotate, retire, …",
     cls=Group,
     modules=dict.fromkeys(("list", "rotate", "retire", "prune", "check"), "moq_token.cli.directory"),
     examples=(
@@ -36,7 +37,7 @@ def keys_command() -> None:
     """Keep a directory of keys: list, rotate, retire, prune and check them."""
 
 
-@command("list", examples=("keys list signing", "keys list keys --json"))
+@command("list", short_help="List the keys of a directory.", examples=("keys list signing", "keys list keys --json"))
 @_directory
 @options.as_json
 def list_command(directory: str, as_json: bool) -> None:
@@ -87,6 +88,7 @@ def _cell(name: str, value: object) -> object:
 
 @command(
     "rotate",
+    short_help="Make a new key, and sign with it from now on.",
     examples=(
         "keys rotate signing --public-dir keys --algorithm EdDSA",
         "keys rotate signing --overlap 7d  # where tokens live for up to a week",
@@ -117,7 +119,11 @@ def rotate_command(
     )
 
 
-@command("retire", examples=("keys retire signing 4f0a1b2c3d4e5f60  # its secret has got out",))
+@command(
+    "retire",
+    short_help="Withdraw a key at once.",
+    examples=("keys retire signing 4f0a1b2c3d4e5f60  # its secret has got out",),
+)
 @_directory
 @click.argument("kid", metavar="KID")
 def retire_command(directory: str, kid: str) -> None:
@@ -134,7 +140,11 @@ def prune_command(directory: str, dry_run: bool) -> None:
     output.note(f"{'would remove' if dry_run else 'removed'}: {_named(change.removed)}")
 
 
-@command("check", examples=("keys check signing", "keys check keys --public"))
+@command(
+    "check",
+    short_help="Check the key files of a directory.",
+    examples=("keys check signing", "keys check keys --public"),
+)
 @_directory
 @click.option("--public", is_flag=True, help="Relays read this directory: no private key belongs in it.")
 def check_command(directory: str, public: bool) -> int:

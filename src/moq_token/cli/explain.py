@@ -72,6 +72,7 @@ class Explanation(NamedTuple):
 
 @command(
     "explain",
+    short_help="Say whether a relay would admit a token, and why.",
     examples=(
         "explain --key public.jwk --path /rooms/123 < alice.jwt",
         "explain --key keys/ --path /rooms/123 --publish alice/camera --json < alice.jwt",

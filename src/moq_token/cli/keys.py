@@ -94,6 +94,7 @@ def generate_command(
 
 @command(
     "public",
+    short_help="Write the public half of a key or of a set.",
     examples=("public private.jwk --out public.jwk", "public < private.jwk"),
 )
 @options.key_argument
@@ -108,6 +109,7 @@ def public_command(file: str | None, out: str, base64: bool, force: bool) -> Non
 
 @command(
     "import",
+    short_help="Make a key of PEM, or of a JWK of other tools.",
     examples=(
         "import server.pem --algorithm RS256 --kid thumbprint --out private.jwk",
         "import browser.json --kid laptop --out public.jwk",
@@ -154,6 +156,7 @@ def import_command(
 
 @command(
     "export",
+    short_help="Write a key as PEM.",
     examples=("export private.jwk --out private.pem", "public private.jwk | moq-token export -"),
 )
 @options.key_argument
@@ -174,7 +177,7 @@ def export_command(file: str | None, password_file: str | None, out: str, force:
     output.write(path, text, private=key.is_private, force=force)
 
 
-@command("thumbprint", examples=("thumbprint public.jwk",))
+@command("thumbprint", short_help="Print the thumbprint of a key (RFC 7638).", examples=("thumbprint public.jwk",))
 @options.key_argument
 def thumbprint_command(file: str | None) -> None:
     """Print the thumbprint of a key (RFC 7638, SHA-256), or of every key of a set; both halves have the same."""
@@ -182,7 +185,11 @@ def thumbprint_command(file: str | None) -> None:
     output.emit("\n".join(key.thumbprint() for key in ([keys] if isinstance(keys, Key) else keys)))
 
 
-@command("jwks", examples=("jwks keys/ > jwks.json", "jwks old.jwk new.jwk --out jwks.json"))
+@command(
+    "jwks",
+    short_help="Write the public JWK Set of keys and directories.",
+    examples=("jwks keys/ > jwks.json", "jwks old.jwk new.jwk --out jwks.json"),
+)
 @click.argument("files", nargs=-1, type=options.FILE, metavar="FILE|DIR…")
 @options.out
 @options.force

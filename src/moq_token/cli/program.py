@@ -112,7 +112,8 @@ def _run(args: list[str]) -> int:
         return shell_complete(program, {}, name, COMPLETE_VARIABLE, instruction)
     try:
         with program.make_context(name, args or ["--help"]) as context:
-            return program.invoke(context) or _DONE
+            status = program.invoke(context)
+            return status if isinstance(status, int) else _DONE
     except click.exceptions.Exit as done:
         return done.exit_code
 

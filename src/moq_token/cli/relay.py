@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @command(
     "check-config",
+    short_help="Say how a relay with this TOML admits clients.",
     examples=("check-config relay.toml", "check-config relay.toml --strict"),
 )
 @click.argument("file", type=options.FILE, metavar="FILE")

@@ -12,6 +12,7 @@ _SHELLS = ("bash", "zsh", "fish")
 
 @command(
     "completion",
+    short_help="Print the script that lets a shell complete.",
     examples=(
         "completion bash > ~/.local/share/bash-completion/completions/moq-token-cli",
         "completion zsh > ~/.zfunc/_moq-token-cli",

@@ -160,6 +160,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
 
 @command(
     "inspect",
+    short_help="Show what stands in a token: claims, times, grants.",
     examples=("inspect < alice.jwt", "inspect --key public.jwk < alice.jwt", "inspect eyJ0eXAi…"),
 )
 @options.token_argument

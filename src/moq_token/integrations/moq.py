@@ -53,10 +53,10 @@ if TYPE_CHECKING:
 # Clients that are not yet admitted or rejected. Where there are more, the one that has waited longest has to go, so
 # that a slow key server holds up only those whose keys it has.
 MAX_PENDING = 1_000
-# How long it may take to decide about a client; longer than a source of keys may take.
-DECISION_SECONDS = 20
-# How long a client may take over its part of the handshake, or of its rejection.
-HANDSHAKE_SECONDS = 10
+# How long it may take until a client is admitted; a source of keys may take half of it.
+PENDING_SECONDS = 20
+# How long it may take to tell a client that it is rejected.
+REJECTING_SECONDS = 5
 
 # What a session may publish at a time, and what may be under way for one broadcast, or for one track.
 MAX_BROADCASTS = 1_000
@@ -168,15 +168,16 @@ class _Queue:
         self._taken: OrderedDict[asyncio.Timeout, None] = OrderedDict()
 
     @asynccontextmanager
-    async def place(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    async def place(self, seconds: float) -> AsyncIterator[None]:
         """Raise :class:`TimeoutError` in the block when it has to be left."""
         async with asyncio.timeout(seconds) as place:
             if len(self._taken) >= self._places:
                 oldest, _ = self._taken.popitem(last=False)
-                oldest.reschedule(asyncio.get_running_loop().time())
+                if not oldest.expired():
+                    oldest.reschedule(asyncio.get_running_loop().time())
             self._taken[place] = None
             try:
-                yield place
+                yield
             finally:
                 self._taken.pop(place, None)
 
@@ -222,14 +223,13 @@ class _Doorman:
         incoming, outgoing = moq.OriginProducer(), moq.OriginProducer()
         path = request.path
         try:
-            async with self._pending.place(DECISION_SECONDS) as place:
+            async with self._pending.place(PENDING_SECONDS):
                 connection = _connection(request, self._authenticator)
                 path = connection.path
                 grant = await self._authenticator.authenticate(connection)
                 del connection  # its token is of no more use
                 request.set_consume(incoming if grant.publish else None)
                 request.set_publish(outgoing if grant.subscribe else None)
-                place.reschedule(asyncio.get_running_loop().time() + HANDSHAKE_SECONDS)
                 session = await request.accept()
         except (RefusedError, UnavailableError) as error:
             await self._reject(request, path, error)
@@ -253,7 +253,7 @@ class _Doorman:
         reason = error.reason if isinstance(error, RefusedError) else "unavailable"
         _log.info("refused at %s: %s (%s)", shown(path), reason, error)
         try:
-            async with self._rejected.place(HANDSHAKE_SECONDS):
+            async with self._rejected.place(REJECTING_SECONDS):
                 await request.reject(Rejection.of(error).status)
         except (_MoqError, TimeoutError):
             request.cancel()  # the client has gone, or hangs in the middle of being accepted
