@@ -19,14 +19,14 @@ endif
 MADE := $(VENV)/.made-by-$(PYTHON_VERSION)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell find src -name __pycache__ -prune -o -print)
+WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell find share src -name __pycache__ -prune -o -print)
 
 # What @moq/token needs is installed where there is a node to run it; its tests are skipped elsewhere.
 INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lock.json),$(NODE_MODULES)/.installed))
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-check bench-baseline format lock build smoke clean
+.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -126,14 +126,29 @@ bench-check: $(VENV)/.test $(SITE)/.installed  ## Fail where an operation takes 
 bench-baseline: $(VENV)/.test $(SITE)/.installed  ## Make the numbers of instructions that it takes now the baseline
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m benchmarks.instructions --renew
 
+$(VENV)/.docs: $(VENV)/.test requirements/docs.txt
+	@echo "Installing what builds the documentation into $(VENV)"
+	@$(PIP) install --require-hashes --requirement requirements/docs.txt
+	@touch $@
+
+docs: $(VENV)/.docs  ## Build the documentation into build/docs, every warning an error, and check its links
+	$(BIN)/python -m scripts.docs build
+
+docs-write: $(VENV)/.docs  ## Renew what of docs/ the program itself says: help, tables, figure
+	$(BIN)/python -m scripts.docs write
+
 format: $(VENV)/.dev  ## Put the code into the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml
+LOCK_GROUP := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11
+LOCK := $(LOCK_GROUP) pyproject.toml
 lock: $(VENV)/.dev  ## Renew the locked versions (UPGRADE=1: to the newest)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements/dev.txt
 	$(LOCK) --output-file requirements/base.txt --constraint requirements/dev.txt
+	$(LOCK) --group docs --output-file requirements/docs.txt --constraint requirements/dev.txt
+	$(LOCK_GROUP) --group build --output-file requirements/build.txt --constraint requirements/dev.txt
+	$(LOCK_GROUP) $(if $(UPGRADE),--upgrade) --group release --output-file requirements/release.txt --constraint requirements/dev.txt
 	$(LOCK) --group test --output-file requirements/test.txt --constraint requirements/dev.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group bench --output-file requirements/bench.txt --constraint requirements/dev.txt
 
@@ -149,5 +164,45 @@ smoke: build  ## Try the wheel in a fresh environment with nothing but its base 
 	build/smoke/bin/python -m pip check
 	build/smoke/bin/python -I scripts/smoke.py
 
+# The tools of a release bring much along, and have an environment of their own.
+RELEASE_VENV := build/release-$(PYTHON_VERSION)
+RELEASE := $(RELEASE_VENV)/bin
+
+$(RELEASE_VENV)/.installed: requirements/release.txt
+	@echo "Installing what checks a release into $(RELEASE_VENV)"
+	@$(PYTHON) -m venv --clear $(RELEASE_VENV)
+	@$(RELEASE)/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/release.txt
+	@touch $@
+
+dist: build $(RELEASE_VENV)/.installed  ## Build both, and check what they say of themselves and what is in them
+	$(RELEASE)/twine check --strict dist/*
+	$(BIN)/python -m pytest tests/contract/test_release.py
+
+sbom: build $(RELEASE_VENV)/.installed  ## Write the bill of materials of the wheel into build/handout/
+	rm -rf build/sbom
+	$(PYTHON) -m venv --without-pip build/sbom
+	$(PIP) --python build/sbom install --require-hashes --requirement requirements/base.txt
+	$(PIP) --python build/sbom install --no-deps --no-index dist/*.whl
+	mkdir -p build/handout
+	$(RELEASE)/python -m scripts.sbom build/sbom build/handout/moq-token.cdx.json
+
+man: $(VENV)/.test  ## Renew the manual page and the shell completions in share/
+	$(BIN)/python -m scripts.man
+
+image-test: $(VENV)/.test  ## Build the container image with buildah (as root) and run it
+	PYTHON=$(BIN)/python scripts/image-test
+
+release-check: $(VENV)/.test  ## Say whether this version may be released (TAG=: while that tag is)
+	$(BIN)/python -m scripts.release_check $(if $(TAG),--tag $(TAG))
+
+release-notes: $(VENV)/.test
+	mkdir -p build/handout
+	$(BIN)/python -m scripts.release_check --notes >build/handout/notes.md
+
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+workflows: $(RELEASE_VENV)/.installed  ## Check the workflows; with go on the machine also by actionlint
+	$(RELEASE)/zizmor --offline --no-progress --quiet .github
+	$(if $(shell command -v go),go run $(ACTIONLINT))
+
 clean:  ## Remove everything that these targets made
-	rm -rf .venv build dist $(NODE_MODULES) $(BENCH_NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .cache build dist $(NODE_MODULES) $(BENCH_NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

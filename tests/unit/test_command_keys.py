@@ -28,6 +28,7 @@ from moq_token import Algorithm, Key, KeySet, RefusedError, Scope
 from moq_token.cli import main
 from moq_token.files import MAX_FILE_BYTES
 from tests import forge
+from tests.command_line import PASSWORD, SECRETS, Cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,14 +41,6 @@ HS, RS, PS, ES, ES384, ED = (
     Algorithm.ES384,
     Algorithm.EDDSA,
 )
-PASSWORD = "correct horse battery"
-OTHER_SECRET = forge.b64(bytes(64))
-# What may never be read in an error: every private member of the keys that these tests use.
-SECRETS = {
-    PASSWORD,
-    OTHER_SECRET,
-    *(forge.jwk(alg)[name] for alg in Algorithm for name in forge.PRIVATE_MEMBERS[alg.kty]),
-}
 COMMANDS = (
     *("generate", "sign", "verify", "inspect", "explain", "public", "import", "export", "thumbprint", "jwks", "keys"),
     *("check-config", "completion", "help"),
@@ -55,45 +48,11 @@ COMMANDS = (
 CHECKS = (*("token", "readable", "key", "algorithm", "signature", "claims", "time", "grants", "scope", "root", "path"),)
 
 
-class Cli:
-    """Calls the command line in a directory of its own, which is the working directory."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-        self.home = home
-
-    def run(self, *argv: str, stdin: str | bytes = "") -> tuple[int, str, str]:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        self._capsys.readouterr()
-        status = main(argv)
-        out, err = self._capsys.readouterr()
-        return status, out, err
-
-    def done(self, *argv: str, stdin: str | bytes = "") -> str:
-        """Return what stands on standard output of a command that succeeds and has nothing else to say."""
-        status, out, err = self.run(*argv, stdin=stdin)
-        assert (status, err) == (0, "")
-        return out
-
-    def refused(self, status: int, *argv: str, stdin: str | bytes = "") -> str:
-        """Return the one line that a command ends with which prints no result, and tells no secret."""
-        got, out, err = self.run(*argv, stdin=stdin)
-        assert (got, out) == (status, ""), err
-        assert re.fullmatch(r"error: [^\n]+\n", err)
-        assert err[:-1].isprintable()
-        assert not [secret for secret in SECRETS if secret in err]
-        assert "this is a bug" not in err
-        return err.removeprefix("error: ").strip()
-
-
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cli]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["moq-token"])
     before = os.umask(0o022)
-    yield Cli(capsys, monkeypatch, tmp_path)
+    yield Cli(capsys, monkeypatch)
     os.umask(before)
 
 
@@ -388,7 +347,8 @@ SECRET_WORD = forge.jwk(HS)["k"]
         (2, [], "", "no key: name its file"),
         (2, [json.dumps(forge.jwk(HS))], "", "takes the name of a file"),
         (2, [forge.b64(json.dumps(forge.jwk(HS)).encode())], "", "takes the name of a file"),
-        (2, ["ed.jwk", "--key", "ed.jwk"], "", "no such option"),
+        (2, ["ed.jwk", "--key", "ed.jwk"], "", "no such option '--key': name the file alone, moq-token "),
+        (2, ["--key=ed.jwk"], "", "no such option '--key': name the file alone, moq-token "),
     ],
 )
 def test_what_is_no_key_is_refused(  # noqa: PLR0917 - a table has as many columns as it needs
@@ -1187,12 +1147,11 @@ def test_explain_says_yes_exactly_where_the_library_does(
 
 
 @pytest.fixture
-def web(counter: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve the keys on loopback; what is asked for beside them fails."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    assert counter.home.is_dir()
     bodies = {
         "/keys/test-key.jwk": json.dumps(forge.jwk(HS)),
         "/keys/broken.jwk": SECRET_WORD,

@@ -8,9 +8,9 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,62 +21,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import moq_token
-from moq_token import Algorithm, Key, KeySet, RefusedError, Scope
+from moq_token import Algorithm, Claims, Key, KeySet, RefusedError, Scope
 from moq_token import cli as command_line
-from moq_token.cli import keyring, main, program, times
+from moq_token.auth import Connection
+from moq_token.cli import keyring, main, program, times, tokens
 from moq_token.files import MAX_FILE_BYTES
+from moq_token.path import normalize
 from tests import forge
+from tests.command_line import OTHER_SECRET, Cli
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HS, RS, PS, ES, ED = forge.ONE_OF_EACH
 NOW = forge.NOW
-OTHER_SECRET = forge.b64(bytes(64))
 TOKEN = forge.token(HS)
 SIGN = ("sign", "--key", "hs.jwk", "--publish", "")
-# What may never be read in an error: the private members of the keys that these tests use, and a password.
-SECRETS = {
-    OTHER_SECRET,
-    "hunter2",
-    *(forge.jwk(alg)[name] for alg in Algorithm for name in forge.PRIVATE_MEMBERS[alg.kty]),
-}
-
-
-class Cli:
-    """Calls the command line in a directory of its own, at a time that stands still."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys = capsys
-        self._monkeypatch = monkeypatch
-
-    def at(self, seconds: float) -> None:
-        self._monkeypatch.setattr(time, "time", lambda: seconds)
-
-    def run(self, *argv: str, stdin: str | bytes = "") -> tuple[int, str, str]:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-        self._capsys.readouterr()
-        status = main(argv)
-        out, err = self._capsys.readouterr()
-        return status, out, err
-
-    def done(self, *argv: str, stdin: str | bytes = "") -> str:
-        """Return the result of a command that succeeds and has nothing else to say."""
-        status, out, err = self.run(*argv, stdin=stdin)
-        assert (status, err) == (0, "")
-        return out
-
-    def refused(self, status: int, *argv: str, stdin: str | bytes = "") -> str:
-        """Return the one line that a command ends with which prints no result, and tells no secret."""
-        got, out, err = self.run(*argv, stdin=stdin)
-        assert (got, out) == (status, ""), err
-        assert re.fullmatch(r"error: [^\n]+\n", err)
-        assert err[:-1].isprintable()
-        assert not [secret for secret in SECRETS if secret[:20] in err]
-        assert not re.search(r"eyJ\w", err)  # no part of a token either
-        assert "this is a bug" not in err
-        return err.removeprefix("error: ").removesuffix("\n")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +50,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, desk: Path) -> Cli:
     monkeypatch.chdir(desk)
-    monkeypatch.setattr(sys, "argv", ["moq-token"])
     made = Cli(capsys, monkeypatch)
     made.at(float(NOW))
     return made
@@ -314,6 +273,11 @@ def test_sign_refuses_milliseconds(cli: Cli, text: str) -> None:
     assert "beyond the year 9999" in cli.refused(2, *SIGN, "--expires", "999999999w", "--allow-past")
 
 
+def test_a_duration_is_bounded_too() -> None:
+    with pytest.raises(click.UsageError, match="--overlap is longer than any key lives"):
+        times.duration("999999999w", "--overlap")
+
+
 UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -379,10 +343,53 @@ def test_sign_prints_the_url_to_dial(cli: Cli, url: str, root: str, expected: st
         ("https://relay.example.com/#top", "--url must have no fragment"),
         (f"https://relay.example.com/?jwt={TOKEN}", "no jwt of its own"),
         ("https://relay.example.com/?a=b&j%77t=", "no jwt of its own"),
+        ("ftp://relay.example.com", "nobody dials a relay by the scheme 'ftp'"),
+        ("moqt://relay example", "--url must be the URL of a relay"),
+        ("https://relay.example.com/a\nb", "--url must be the URL of a relay"),
+        (f"https://relay.example.com/{'a' * 200_000}", "too long"),
     ],
 )
 def test_sign_refuses_a_url(cli: Cli, url: str, why: str) -> None:
     assert why in cli.refused(2, *SIGN, "--url", url)
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "why"),
+    [
+        *(
+            ("https://relay.example.com", root, f"a URL holds the root {root!r} as {held!r}")
+            for root, held in {
+                "café": "caf%C3%A9",
+                "a b": "a%20b",
+                "a?b#c": "a%3Fb%23c",
+                "{a}": "%7Ba%7D",
+                "..": "",
+                "a/../b": "b",
+                "a/%2E": "a",
+                "a\\b": "a/b",
+            }.items()
+        ),
+        ("https://relay.example.com/base", "rooms", "the path 'base' does not overlap the root 'rooms'"),
+        ("https://relay.example.com/rooms/bob", "rooms", "grants nothing at the path 'rooms/bob'"),
+    ],
+)
+def test_sign_prints_no_url_that_a_relay_would_refuse(cli: Cli, url: str, root: str, why: str) -> None:
+    argv = ("sign", "--key", "hs.jwk", "--root", root, "--publish", "alice", "--expires", "1h", "--url", url)
+    assert why in cli.refused(2, *argv)
+
+
+SEGMENTS = st.text("ab./%2e\\é ?#&=+'", max_size=8)
+
+
+@given(SEGMENTS, SEGMENTS, st.sampled_from(["", "/", "/?a", "/a", "/a/b?c=%20d"]))
+def test_a_url_that_is_printed_is_admitted_where_it_leads(root: str, publish: str, rest: str) -> None:
+    claims = Claims(root, publish)
+    with contextlib.suppress(click.UsageError):
+        dialed = Connection.from_url(tokens.dialed(f"https://relay.example{rest}", claims) + "header.payload.signature")
+        assert dialed.token == "header.payload.signature"
+        assert claims.authorize(dialed.path).publish
+        if rest in {"", "/", "/?a"}:
+            assert dialed.path.strip("/") == normalize(root)
 
 
 NOTHING = "the token would grant nothing"
@@ -661,7 +668,11 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (2, "verify --key hs.jwk --path a --root b", f"--path or --root {TWICE}"),
         (2, "verify --key hs.jwk --in a --in b", f"--in {TWICE}"),
         (2, "verify --json --json", f"--json {TWICE}"),
-        (2, f"verify --key hs.jwk {TOKEN}", "unexpected argument"),
+        (
+            2,
+            f"verify --key hs.jwk {TOKEN}",
+            "unexpected argument: the token comes from standard input, or from a file by",
+        ),
         (2, f"verify --key hs.jwk --in {TOKEN}", "--in takes the name of a file, and this looks like a key or a token"),
         (2, "verify --key hs.jwk --publish a", "no such option"),
         (1, "verify --key hs.jwk", "this has 1"),
@@ -1062,6 +1073,44 @@ def test_bash_completes(desk: Path, words: list[str], expected: str) -> None:
         ["bash", "--norc", "-c", line], cwd=desk, capture_output=True, text=True, check=False, timeout=30
     )
     assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+
+
+def in_shell(shell: Sequence[str], script: str, folder: Path) -> str:
+    """Run a script with the program on the path, in a shell that is on this machine, and return what it prints."""
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"needs {shell[0]}")
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
+    done = subprocess.run([*shell, script], env=env, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("moq-token sig", ["sign"]),
+        ("moq-token-cli sign --pub", ["--publish"]),
+        ("moq-token generate --algorithm Ed", ["EdDSA"]),
+        ("moq-token keys r", ["rotate", "retire"]),
+    ],
+)
+def test_fish_completes(tmp_path: Path, line: str, expected: list[str]) -> None:
+    name = line.split(maxsplit=1)[0]
+    out = in_shell(["fish", "--no-config", "-c"], f"{name} completion fish | source; complete -C '{line}'", tmp_path)
+    assert [found.split("\t")[0] for found in out.splitlines()] == expected
+
+
+@pytest.mark.parametrize("name", ["moq-token", "moq-token-cli"])
+def test_zsh_takes_the_completion(tmp_path: Path, name: str) -> None:
+    load = f"autoload -U compinit && compinit -u && source <({name} completion zsh)"
+    script = f"{load} && print $_comps[{name}]"
+    assert in_shell(["zsh", "-f", "-c"], script, tmp_path).strip() == f"_{name.replace('-', '_')}_completion"
+
+
+def test_the_module_has_a_completion_for_the_program(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = cli.done("completion", "bash")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/moq_token/__main__.py"])
+    assert cli.done("completion", "bash") == expected
 
 
 def test_a_scope_limits_what_a_key_signs(own: Cli) -> None:

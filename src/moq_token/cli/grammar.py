@@ -67,6 +67,8 @@ class Command(click.Command):
                 return
             if name in self.gone:
                 raise click.UsageError(f"{name} is gone: {self.gone[name]}")
+            if name == "--key" and option is None and self._takes({"file", "files"}):
+                raise click.UsageError(f"no such option '--key': name the file alone, {ctx.command_path} FILE")
             if option is None:
                 continue
             if option.name in given and not option.multiple:
@@ -80,8 +82,13 @@ class Command(click.Command):
                     what = f"{name} needs a value, and an option follows"
                     raise click.UsageError(f"{what}; a value that begins with a dash is written {name}=VALUE")
 
+    def _takes(self, names: set[str]) -> bool:
+        return any(param.name in names for param in self.params)
+
     def _refuse_word(self, word: str) -> NoReturn:
         what = f"unexpected argument {word!r}" if len(word) <= REPEATED_CHARACTERS else "unexpected argument"
+        if self._takes({"token_file"}) and not self._takes({"token"}):
+            raise click.UsageError(f"{what}: the token comes from standard input, or from a file by --in FILE")
         repeatable = [param.opts[0] for param in self.params if isinstance(param, click.Option) and param.multiple]
         if repeatable:
             name = repeatable[0]
@@ -111,7 +118,8 @@ class Group(Command, click.Group):
     """The commands by name, of which only the one that is run is imported."""
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
-        super().__init__(*args, invoke_without_command=True, **kwargs)
+        # Without a command it is invoked too, to say which there are.
+        super().__init__(*args, invoke_without_command=True, subcommand_metavar="COMMAND [ARGS]...", **kwargs)
         self.modules = modules
 
     def invoke(self, ctx: click.Context) -> object:

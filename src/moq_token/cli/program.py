@@ -15,6 +15,7 @@ from moq_token.errors import shown
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
+NAME = "moq-token"
 # One for both names of the program, so that one completion script serves both.
 COMPLETE_VARIABLE = "_MOQ_TOKEN_COMPLETE"
 
@@ -40,7 +41,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
         with contextlib.suppress(PackageNotFoundError):
             fast.append(f"{name} {version(name)} ({use})")
     output.emit(
-        f"moq-token {__version__}\n"
+        f"{NAME} {__version__}\n"
         f"Python {platform.python_version()}, cryptography {version('cryptography')}\n"
         f"extra `fast`: {', '.join(fast) or 'not installed'}"
     )

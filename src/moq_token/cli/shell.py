@@ -27,11 +27,13 @@ def completion_command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from moq_token.cli.program import COMPLETE_VARIABLE, program, program_name
+    from moq_token.cli.program import COMPLETE_VARIABLE, NAME, program, program_name
 
     made = get_completion_class(shell)
     assert made is not None  # noqa: S101 - these three are click's own
-    completion = made(program, {}, program_name(), COMPLETE_VARIABLE)
+    # No shell completes `python -m moq_token`, which is three words.
+    name = program_name()
+    completion = made(program, {}, NAME if " " in name else name, COMPLETE_VARIABLE)
     # Not `source()`: that of bash would start a shell to ask its version.
     output.emit((completion.source_template % completion.source_vars()).strip())
 

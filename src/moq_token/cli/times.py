@@ -15,7 +15,6 @@ _DURATION = re.compile(
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 _UNITS = (7 * 86400, 86400, 3600, 60, 1)
 _YEAR_10000 = 253402300800
-_CENTURY = 36525 * 86400
 # Before this, a number is rather a duration without its unit.
 _YEAR_2001 = 10**9
 
@@ -57,10 +56,12 @@ def issue(text: str, now: float) -> int:
 
 
 def duration(text: str, option: str) -> int:
-    """Read a duration such as ``24h`` as seconds, at most a century. Raises :class:`click.UsageError`."""
+    """Read a duration such as ``24h`` as seconds. Raises :class:`click.UsageError`."""
     seconds = _duration(text, 0)
-    if seconds is None or seconds > _CENTURY:
+    if seconds is None:
         raise click.UsageError(f"{option} must be a duration such as 90s, 15m, 24h or 7d")
+    if seconds >= _YEAR_10000:
+        raise click.UsageError(f"{option} is longer than any key lives: it ends beyond the year 9999")
     return seconds
 
 

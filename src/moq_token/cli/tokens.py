@@ -79,13 +79,13 @@ def sign_command(
         expires=None if expires is None else times.expiry(expires, now, allow_past=allow_past),
         issued=None if issued is None else times.issue(issued, now),
     )
-    before = "" if url is None else _dialed(url, claims)
+    before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
     if expires is None:
         output.hint("this token never expires: --expires 1h would limit it, --expires never says that it is meant")
 
 
-def _dialed(url: str, claims: Claims) -> str:
+def dialed(url: str, claims: Claims) -> str:
     """Return the URL at which a client dials this relay with these claims, ready for the token to follow.
 
     That is the path in it, or where it has none, the root of the claims. Raises :class:`click.UsageError` for what a
@@ -111,9 +111,9 @@ def _dialed(url: str, claims: Claims) -> str:
     own, root = paths.normalize(parts.path), paths.normalize(claims.root)
     encoded = quote(parts.path if own else f"/{root}", safe=PATH_CHARACTERS)
     query = quote(f"{parts.query}&" if parts.query else "", safe=f"{PATH_CHARACTERS}?")
-    dialed = urlunsplit((parts.scheme, parts.netloc, encoded, f"{query}jwt=", ""))
+    made = urlunsplit((parts.scheme, parts.netloc, encoded, f"{query}jwt=", ""))
     try:
-        path = paths.normalize(Connection.from_url(dialed).path)
+        path = paths.normalize(Connection.from_url(made).path)
         if not own and path != root:
             raise click.UsageError(
                 f"--url: a URL holds the root {shown(root)} as {shown(path)}, and relays compare them as they stand: "
@@ -122,7 +122,7 @@ def _dialed(url: str, claims: Claims) -> str:
         claims.authorize(path)
     except RefusedError as error:
         raise click.UsageError(f"--url: {error}") from None
-    return dialed
+    return made
 
 
 @command(

@@ -1,0 +1,80 @@
+"""Check every link of a built site: that the page, the file and the place on the page are there.
+
+    python scripts/check_links.py build/docs
+
+Links that leave the site are not followed: what others take down tomorrow should not break a build. Whatever a page
+*loads* from elsewhere is an error, as the site has to work without a network.
+"""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+LINKS = {"a": "href"}
+LOADS = {"link": "href", "script": "src", "img": "src", "source": "src", "iframe": "src"}
+# Of <link>, these are fetched; a canonical address, say, is only mentioned.
+FETCHED = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+        self.links: list[tuple[str, bool]] = []
+        self.unresolved: list[str] = []
+        self._verbatim = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.places |= {values[name] for name in ("id", "name") if name in values}
+        self._verbatim += tag in {"pre", "code", "script", "style"}
+        if tag in LINKS and LINKS[tag] in values:
+            self.links.append((values[LINKS[tag]], False))
+        elif tag in LOADS and LOADS[tag] in values and (tag != "link" or FETCHED & set(values.get("rel", "").split())):
+            self.links.append((values[LOADS[tag]], True))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._verbatim -= tag in {"pre", "code", "script", "style"}
+
+    def handle_data(self, data: str) -> None:
+        # What a reference that leads nowhere looks like once it is on a page.
+        if not self._verbatim and ("][" in data or "--8<--" in data or ":class:" in data or ":meth:" in data):
+            self.unresolved.append(data.strip())
+
+
+def problems(site: Path) -> list[str]:
+    """Return a line for each link that leads nowhere."""
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    found = [] if pages else [f"{site}: no pages"]
+    for path, page in pages.items():
+        where = path.relative_to(site)
+        found += [f"{where}: not resolved: {text}" for text in page.unresolved]
+        for link, loaded in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                found += [f"{where}: loads {link}"] if loaded and parts.scheme != "data" else []
+                continue
+            if path.name == "404.html":
+                continue  # it is shown in place of any page, and knows no place of its own
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
+            if target.is_dir():
+                target /= "index.html"
+            if not target.is_relative_to(site.resolve()) or not target.is_file():
+                found.append(f"{where}: {link} leads nowhere")
+            elif parts.fragment and target.suffix == ".html":
+                there = pages[site / target.relative_to(site.resolve())].places
+                if unquote(parts.fragment) not in there and parts.fragment not in {"", "__skip"}:
+                    found.append(f"{where}: {link}: there is no such place on the page")
+    return found
+
+
+def main(site: str) -> None:
+    found = problems(Path(site))
+    print("\n".join(found) or f"{site}: every link leads somewhere")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,129 @@
+"""The documentation site: put what the program itself says into the pages, build them, and check what came of it.
+
+    python -m scripts.docs write   # renew the generated parts of docs/
+    python -m scripts.docs build   # build the site into build/docs, with every warning an error
+
+A generated part stands between ``<!-- begin NAME -->`` and ``<!-- end -->`` of a page; a test compares it.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from moq_token import Claims, UnauthorizedError
+from scripts import check_links, docs_figure
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SITE = ROOT / "build" / "docs"
+FIGURE = DOCS / "assets" / "paths.svg"
+PART = re.compile(r"(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+# The generator has pages that are opened from a disk load this from somebody else; ours is in docs/assets/offline.js.
+SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
+# What the generator and its plugins say when all is well; anything else is a warning.
+QUIET = re.compile(r"(Build started|No issues found|Build finished.*|\s*)")
+
+GRANTS: list[tuple[Claims, str]] = [
+    (Claims("rooms/123", "alice", ""), "/rooms/123"),
+    (Claims("rooms/123", "alice", ""), "/rooms/123/alice"),
+    (Claims("rooms/123", "alice", ""), "/rooms/123/bob"),
+    (Claims("rooms/123", "alice", ""), "/"),
+    (Claims("rooms/123", "alice", ""), "/rooms/1234"),
+    (Claims("rooms/123", "alice"), "/rooms/123/bob"),
+    (Claims("rooms/123", ["alice/camera", "alice/screen"]), "/rooms/123/alice"),
+    (Claims("", (), ["news", "sport/live"]), "/sport"),
+    (Claims("demo", "", ""), "/demolition"),
+]
+
+
+def help_text(command: str) -> str:
+    """Return what a command says with ``--help``, as the program says it on a terminal 80 columns wide."""
+    from click.testing import CliRunner
+
+    from moq_token.cli.program import program
+
+    result = CliRunner().invoke(program, [*command.split(), "--help"], prog_name="moq-token-cli", terminal_width=80)
+    assert result.exit_code == 0, result.output
+    return f"```text\n{result.output.strip()}\n```\n"
+
+
+def grants_table(_: str) -> str:
+    """Return the table of what tokens allow where, each row of it asked of :meth:`Claims.authorize`."""
+    rows = [
+        "| root | publish | subscribe | dialed path | may publish | may subscribe to |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for claims, path in GRANTS:
+        try:
+            permissions = claims.authorize(path)
+            left = [_allowed(permissions.publish), _allowed(permissions.subscribe)]
+        except UnauthorizedError as error:
+            left = [f"refused: `{error.reason}`"] * 2
+        cells = [_code([claims.root]), _code(claims.publish), _code(claims.subscribe), _code([path]), *left]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _code(paths: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"`{path}`" if path else '`""`' for path in paths) or "none"
+
+
+def _allowed(prefixes: tuple[str, ...]) -> str:
+    return "nothing" if not prefixes else ", ".join(f"`{prefix}`" if prefix else "everything" for prefix in prefixes)
+
+
+def source(path: str) -> str:
+    """Return a file of the repository as a block of Python."""
+    return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```\n"
+
+
+PARTS: dict[str, Callable[[str], str]] = {"help": help_text, "grants": grants_table, "source": source}
+
+
+def renewed(text: str) -> str:
+    """Return the text of a page with its generated parts as they should be."""
+    return PART.sub(lambda part: f"{part['begin']}{PARTS[part['what']](part['of'])}{part['end']}", text)
+
+
+def generated() -> dict[Path, str]:
+    """Return every file that has generated parts, as it should be."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
+    files = {path: renewed(text) for path, text in pages.items() if PART.search(text)}
+    return files | {FIGURE: docs_figure.figure()}
+
+
+def write() -> None:
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
+
+
+def build() -> None:
+    stale = [
+        path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    if stale:
+        names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
+        sys.exit(f"not as the program has it, renew with `python -m scripts.docs write`: {names}")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    # The plugins only log what they dislike, strict or not.
+    disliked = [line for line in done.stdout.splitlines() if not QUIET.fullmatch(line)]
+    if done.returncode or disliked:
+        sys.exit("\n".join(disliked) or f"zensical failed with {done.returncode}")
+    for page in SITE.rglob("*.html"):
+        text, count = SHIM.subn(f'<script src="{_up_from(page)}assets/offline.js"></script>', page.read_text("utf-8"))
+        if not count:
+            sys.exit(f"{page.name}: there is no shim to replace")
+        page.write_text(text, encoding="utf-8")
+    check_links.main(str(SITE))
+
+
+def _up_from(page: Path) -> str:
+    """Return the way from a page to the top of the site; the one in place of any page has to name it in full."""
+    return "/" if page.name == "404.html" else "../" * (len(page.relative_to(SITE).parts) - 1)
+
+
+if __name__ == "__main__":
+    {"write": write, "build": build}[sys.argv[1]]()

@@ -1,0 +1,64 @@
+"""The command line called as a shell would call it, within this process."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from moq_token import Algorithm
+from moq_token.cli import main
+from tests import forge
+
+if TYPE_CHECKING:
+    import pytest
+
+PASSWORD = "correct horse battery"
+OTHER_SECRET = forge.b64(bytes(64))
+# What may never be read in an error: the private members of the keys that tests use, and passwords.
+SECRETS = {
+    PASSWORD,
+    "hunter2",
+    OTHER_SECRET,
+    *(forge.jwk(alg)[name] for alg in Algorithm for name in forge.PRIVATE_MEMBERS[alg.kty]),
+}
+
+
+class Cli:
+    """Calls the command line under the name of `moq-token`."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        monkeypatch.setattr(sys, "argv", ["moq-token"])
+
+    def at(self, seconds: float) -> None:
+        """Let time stand still."""
+        self._monkeypatch.setattr(time, "time", lambda: seconds)
+
+    def run(self, *argv: str, stdin: str | bytes = "") -> tuple[int, str, str]:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        self._capsys.readouterr()
+        status = main(argv)
+        out, err = self._capsys.readouterr()
+        return status, out, err
+
+    def done(self, *argv: str, stdin: str | bytes = "") -> str:
+        """Return the result of a command that succeeds and has nothing else to say."""
+        status, out, err = self.run(*argv, stdin=stdin)
+        assert (status, err) == (0, "")
+        return out
+
+    def refused(self, status: int, *argv: str, stdin: str | bytes = "") -> str:
+        """Return the one line that a command ends with which prints no result, and tells no secret."""
+        got, out, err = self.run(*argv, stdin=stdin)
+        assert (got, out) == (status, ""), err
+        assert re.fullmatch(r"error: [^\n]+\n", err)
+        assert err[:-1].isprintable()
+        assert not [secret for secret in SECRETS if secret[:20] in err]
+        assert not re.search(r"eyJ\w", err)  # no part of a token either
+        assert "this is a bug" not in err
+        return err.removeprefix("error: ").strip()

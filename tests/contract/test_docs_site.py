@@ -1,0 +1,211 @@
+"""The documentation site: what its pages tell people to run does run, and what is generated is current."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+
+import moq_token
+import moq_token.auth
+import moq_token.sources
+from moq_token.cli.program import program
+from scripts import check_links, docs
+from tests.contract.fences import blocks, run_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+MODULES = ROOT / "tests" / "interop" / "node_modules"
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS).as_posix()
+
+
+# The examples of web backends are whole files, which tests/interop/test_web_examples.py runs.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "web-backends.md"], ids=name_of)
+def test_runs_as_written(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    copy = tmp_path / page.name
+    # Programs for node have their own test below.
+    copy.write_text(re.sub(r"^```js\n.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), encoding="utf-8")
+    run_document(copy)
+
+
+def test_the_web_backends_are_the_tested_files() -> None:
+    page = (DOCS / "web-backends.md").read_text(encoding="utf-8")
+    shown = [block.text for block in blocks(page) if block.language == "python"]
+    files = sorted((ROOT / "examples" / "web").glob("*.py"))
+    assert sorted(shown) == sorted(path.read_text(encoding="utf-8") for path in files)
+    assert {block.language for block in blocks(page)} == {"python", "text"}
+
+
+@pytest.mark.skipif(not shutil.which("node") or not MODULES.is_dir(), reason="node or @moq/token is not there")
+def test_the_typescript_runs(tmp_path: Path) -> None:
+    text = (DOCS / "coming-from.md").read_text(encoding="utf-8")
+    (program_text,) = (block.text for block in blocks(text) if block.language == "js")
+    (tmp_path / "node_modules").symlink_to(MODULES, target_is_directory=True)
+    (tmp_path / "page.mjs").write_text(program_text, encoding="utf-8")
+    done = subprocess.run(["node", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "rooms/123\n"), done.stderr
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [
+        line for page in PAGES for block in blocks(page.read_text(encoding="utf-8")) for line in block.text.split("\n")
+    ]
+    targets = {line.split()[1] for line in lines if line.startswith("make ")}
+    assert targets
+    assert [target for target in sorted(targets) if f"\n{target}:" not in makefile] == []
+
+
+# -- what is generated
+
+
+@pytest.mark.parametrize("path", docs.generated(), ids=lambda path: path.name)
+def test_generated_parts_are_current(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == docs.generated()[path], "python -m scripts.docs write"
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        yield f"{prefix}{name}"
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+def test_every_command_is_there() -> None:
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    found = {part["of"] for part in docs.PART.finditer(page) if part["what"] == "help"}
+    assert found == {"", *commands(program)}
+
+
+def test_a_stale_part_is_noticed() -> None:
+    page = (DOCS / "command-line.md").read_text(encoding="utf-8")
+    stale = page.replace("Sign a token and print it.", "Sign.")
+    assert stale != page
+    assert docs.renewed(stale) == docs.renewed(page)
+    assert docs.renewed("<!-- begin grants -->\nold\n<!-- end -->").count("\n| `") == len(docs.GRANTS)
+
+
+def test_the_figure_says_what_authorize_says() -> None:
+    figure = docs.FIGURE.read_text(encoding="utf-8")
+    assert "publish alice; subscribe “” (all)" in figure
+    assert "publish rooms/123/alice; subscribe rooms/123" in figure
+    assert "refused: root-mismatch" in figure
+
+
+# -- the reference
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
+    found = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    assert len(found) == len(set(found))
+    wanted = {f"moq_token.{name}" for name in moq_token.__all__ if name != "__version__"}
+    wanted |= {f"moq_token.auth.{name}" for name in moq_token.auth.__all__}
+    wanted |= {f"moq_token.sources.{name}" for name in moq_token.sources.__all__}
+    assert set(found) == wanted | {"moq_token.integrations.moq"}
+
+
+def reasons() -> set[str]:
+    """Find every reason for a refusal that the package gives."""
+    found: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        found |= set(re.findall(r"\breason(?:: str)? ?= ?\"([a-z-]+)\"", path.read_text(encoding="utf-8")))
+    return found - {"refused"}
+
+
+def test_every_reason_is_explained() -> None:
+    page = (DOCS / "relays.md").read_text(encoding="utf-8")
+    assert len(reasons()) > 10
+    assert [reason for reason in sorted(reasons()) if f"`{reason}`" not in page] == []
+
+
+# -- the site
+
+
+def configuration() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    return project
+
+
+def pages_of(nav: list[dict[str, Any]]) -> Iterator[str]:
+    for entry in nav:
+        for value in entry.values():
+            if isinstance(value, str):
+                yield value
+            else:
+                yield from pages_of(value)
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    config = configuration()
+    listed = list(pages_of(config["nav"]))
+    assert sorted([*listed, config["exclude_docs"]]) == [name_of(page) for page in PAGES]
+
+
+def test_nothing_is_fetched_from_elsewhere() -> None:
+    assert configuration()["theme"]["font"] is False
+
+
+SITE = {
+    "index.html": '<a href="sub/page.html#place">x</a><img src="a.svg"><a href="https://elsewhere.example/">y</a>',
+    "sub/page.html": '<h2 id="place">z</h2><a href="../index.html">x</a><code>[a][b]</code>',
+    "a.svg": "<svg/>",
+}
+
+
+def site(tmp_path: Path, **changed: str) -> list[str]:
+    for name, text in (SITE | {name.replace("__", "/") + ".html": text for name, text in changed.items()}).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return check_links.problems(tmp_path)
+
+
+def test_a_good_site_has_no_problems(tmp_path: Path) -> None:
+    assert site(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('<a href="nowhere.html">x</a>', "nowhere.html leads nowhere"),
+        ('<a href="page.html#other">x</a>', "no such place"),
+        ('<a href="../../outside.html">x</a>', "leads nowhere"),
+        ('<img src="missing.png">', "leads nowhere"),
+        ('<script src="https://elsewhere.example/x.js"></script>', "loads https://elsewhere.example/x.js"),
+        ('<link rel="stylesheet" href="https://elsewhere.example/x.css">', "loads"),
+        ("<p>see [`Key`][moq_token.Kee]</p>", "not resolved"),
+    ],
+)
+def test_a_bad_link_is_noticed(text: str, problem: str, tmp_path: Path) -> None:
+    (found,) = site(tmp_path, sub__other=text)
+    assert found.startswith(str(Path("sub/other.html")))
+    assert problem in found
+
+
+def test_a_site_without_pages_is_none(tmp_path: Path) -> None:
+    assert len(check_links.problems(tmp_path)) == 1
+
+
+def test_the_link_check_fails_by_its_exit_status(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "check_links.py"), str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 1
+    assert site(tmp_path) == []
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0

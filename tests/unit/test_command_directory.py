@@ -1,0 +1,272 @@
+"""The commands about a directory of keys, as a shell or cron would call them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from moq_token import Algorithm, Claims, Key, Scope
+from moq_token.rotation import STATE_NAME
+from tests import forge
+from tests.command_line import Cli
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="locks and modes are those of POSIX")
+
+NOW = 1_700_000_000
+DAY = 86_400
+ROTATE = ("keys", "rotate", "signing", "--public-dir", "keys")
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Call the command line in a directory of its own, which is the working directory, at a time that stands still."""
+    monkeypatch.chdir(tmp_path)
+    cli = Cli(capsys, monkeypatch)
+    cli.at(float(NOW))
+    return cli
+
+
+def noted(cli: Cli, *argv: str) -> str:
+    """Return the note of a command that succeeds and has no result."""
+    status, out, err = cli.run(*argv)
+    assert (status, out) == (0, "")
+    found = re.fullmatch(r"note: ([^\n]+)\n", err)
+    assert found is not None, err
+    return found[1]
+
+
+def rotated(cli: Cli, *argv: str) -> str:
+    """Return the id that a rotation prints, alone on its line."""
+    out = cli.done(*argv)
+    assert re.fullmatch(r"[0-9a-f]{16}\n", out)
+    return out.strip()
+
+
+def names(directory: str) -> set[str]:
+    return {path.stem for path in Path(directory).glob("*.jwk")}
+
+
+def age(path: str, seconds: int) -> None:
+    os.utime(path, (NOW - seconds, NOW - seconds))
+
+
+def test_a_life_of_keys(cli: Cli) -> None:
+    first = rotated(cli, *ROTATE)
+    token = cli.done("sign", "--key", "signing", "--publish", "", "--expires", "1h")
+    assert Key.from_file(f"keys/{first}.jwk").verify(token.strip(), now=NOW) == Claims("", "", expires=NOW + 3600)
+
+    cli.at(NOW + 10)
+    second = rotated(cli, "keys", "rotate", "signing", "--overlap", "1h30m")
+    assert names("signing") == names("keys") == {first, second}
+    later = cli.done("sign", "--key", "signing", "--publish", "", "--expires", "1h")
+    for signed, kid in ((token, first), (later, second)):
+        assert json.loads(cli.done("verify", "--key", "keys", "--json", stdin=signed))["header"]["kid"] == kid
+
+    assert noted(cli, "keys", "prune", "signing") == "removed: none"
+    cli.at(NOW + 10 + 5400)
+    assert noted(cli, "keys", "prune", "signing", "--dry-run") == f"would remove: {first}"
+    assert names("keys") == {first, second}
+    assert noted(cli, "keys", "prune", "signing") == f"removed: {first}"
+    assert names("signing") == names("keys") == {second}
+    assert f"there is no key with the id '{first}'" in cli.refused(1, "verify", "--key", "keys", stdin=token)
+
+
+def test_rotate_tries_without_doing(cli: Cli) -> None:
+    assert noted(cli, *ROTATE, "--dry-run") == "would make a new key the signing one, and retire none after 24h"
+    assert not Path("signing").exists()
+    assert not Path("keys").exists()
+    first = rotated(cli, *ROTATE)
+    assert noted(cli, *ROTATE, "--overlap", "7d", "--dry-run").endswith(f"retire {first} after 7d")
+    assert names("signing") == {first}
+
+
+@pytest.mark.parametrize("algorithm", ["EC256", "es384", "EdDSA"])
+def test_rotate_makes_the_algorithm_that_is_named_and_keeps_to_it(cli: Cli, algorithm: str) -> None:
+    for words in (("--algorithm", algorithm), ()):
+        kid = rotated(cli, *ROTATE, *words)
+        assert Key.from_file(f"keys/{kid}.jwk").algorithm == Algorithm.parse(algorithm)
+
+
+def test_secrets_need_no_public_directory(cli: Cli) -> None:
+    kid = rotated(cli, "keys", "rotate", "signing", "--algorithm", "HS256")
+    token = cli.done("sign", "--key", "signing", "--publish", "", "--expires", "1h")
+    assert cli.done("verify", "--key", "signing", stdin=token)
+    assert "is the key that signs: `keys rotate` first" in cli.refused(1, "keys", "retire", "signing", kid)
+    assert "has no public half to publish" in cli.refused(1, *ROTATE)
+
+
+def test_retire_withdraws_a_key_at_once(cli: Cli) -> None:
+    first, second = rotated(cli, *ROTATE), rotated(cli, *ROTATE)
+    assert noted(cli, "keys", "retire", "signing", first) == f"removed: {first}"
+    assert names("signing") == names("keys") == {second}
+    assert first in cli.refused(1, "keys", "retire", "signing", first)
+
+
+def test_a_person_at_a_terminal_is_told_what_comes_next(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    first = rotated(cli, *ROTATE)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    _, out, err = cli.run(*ROTATE, "--overlap", "7d")
+    assert out.strip() in names("signing")
+    assert err == f"note: signing from now on; {first} verifies for 7d more, then: keys prune signing\n"
+
+
+# -- list and check
+
+
+@pytest.fixture
+def full(cli: Cli) -> Cli:
+    """Lay out a directory with a key of each use, and the public halves."""
+    made = {
+        "old": forge.jwk(Algorithm.ES256, kid="old"),
+        "new": forge.jwk(Algorithm.EDDSA, kid="new", scope={"root": "rooms", "put": ["live"]}),
+        "secret": forge.jwk(Algorithm.HS256, kid="secret"),
+    }
+    for directory in ("signing", "keys"):
+        Path(directory).mkdir()
+    for index, (kid, jwk) in enumerate(made.items(), 1):
+        key = forge.load(jwk)
+        key.to_file(f"signing/{kid}.jwk")
+        age(f"signing/{kid}.jwk", index * DAY * 400)
+        if not key.algorithm.symmetric:
+            key.to_public().to_file(f"keys/{kid}.jwk")
+    state = {"active": "new", "retired": {"old": NOW + 2 * DAY}, "public": "../keys"}
+    Path("signing", STATE_NAME).write_text(json.dumps(state), encoding="utf-8")
+    return cli
+
+
+def test_list_shows_a_table(full: Cli) -> None:
+    lines = full.done("keys", "list", "signing").splitlines()
+    assert [re.split(r" {2,}", line) for line in lines] == [
+        ["KID", "ALGORITHM", "HALF", "SCOPE", "AGE", "USED FOR"],
+        ["new", "EdDSA", "private", '{"root":"rooms","put":["live"],"get":[]}', "2 years", "signing"],
+        ["old", "ES256", "private", "-", "400 days", "verifying, ends in 2 days (2023-11-16T22:13:20Z)"],
+        ["secret", "HS256", "secret", "-", "3 years", "not used"],
+    ]
+    assert len({line.index(cell) for line, cell in zip(lines, ("AGE", "2 years", "400", "3 years"), strict=True)}) == 1
+    full.at(NOW + 2 * DAY)
+    assert "verified until 0 s ago" in full.done("keys", "list", "signing")
+
+
+def test_list_prints_json(full: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = full.done("keys", "list", "signing", "--json")
+    assert out.count("\n") == 1
+    rows = json.loads(out)
+    assert rows[0] == {
+        "kid": "new",
+        "algorithm": "EdDSA",
+        "half": "private",
+        "scope": {"root": "rooms", "put": ["live"], "get": []},
+        "age": 800 * DAY,
+        "use": "signing",
+        "until": None,
+    }
+    assert [(row["kid"], row["until"]) for row in rows] == [("new", None), ("old", NOW + 2 * DAY), ("secret", None)]
+    for row in json.loads(full.done("keys", "list", "keys", "--json")):
+        assert (row["half"], row["use"]) == ("public", "verifying")
+    shutil.rmtree("keys")
+    Path("keys").mkdir()
+    assert full.done("keys", "list", "keys", "--json") == "[]\n"
+    assert full.done("keys", "list", "keys") == "KID  ALGORITHM  HALF  SCOPE  AGE  USED FOR\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert full.done("keys", "list", "signing", "--json") == f"{json.dumps(rows, indent=2)}\n"
+
+
+def test_list_shows_what_no_key_is_without_giving_in_to_it(full: Cli) -> None:
+    Path("signing/a\nb\x1b[31m.jwk").write_text("{", encoding="utf-8")
+    out = full.done("keys", "list", "signing")
+    line = next(line for line in out.splitlines() if line.startswith("a"))
+    assert re.split(r" {2,}", line)[:3] == ["a\\nb\\x1b[31m", "-", "unreadable"]
+    assert "a key must be readable as JSON" in line
+    assert "\x1b" not in out
+
+
+def test_check_is_content(full: Cli) -> None:
+    assert noted(full, "keys", "check", "signing") == "3 keys in 'signing', all as they should be"
+    assert noted(full, "keys", "check", "keys", "--public") == "2 keys in 'keys', all as they should be"
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        ("open", "signing/new.jwk: it is private, and its mode 0644 lets others read it: chmod 600"),
+        ("broken", "signing/new.jwk: a key must be readable as JSON"),
+        ("renamed", "signing/other.jwk: its `kid` is 'secret', so it should be named 'secret.jwk'"),
+        ("lost", "keys/old.jwk: it is missing, so relays refuse the tokens of"),
+        ("swapped", "keys/old.jwk: "),
+        ("leaked", "keys/new.jwk: a private key where only public ones belong: whoever reads it can sign"),
+        ("line\nbreak", "signing/line\\nbreak.jwk: "),
+    ],
+)
+def test_check_says_what_is_wrong(full: Cli, damage: str, line: str) -> None:
+    signing, public = Path("signing"), Path("keys")
+    if damage == "open":
+        (signing / "new.jwk").chmod(0o644)
+    elif damage == "broken":
+        (signing / "new.jwk").write_text("{", encoding="utf-8")
+    elif damage == "renamed":
+        (signing / "secret.jwk").rename(signing / "other.jwk")
+    elif damage == "lost":
+        (public / "old.jwk").unlink()
+    elif damage == "swapped":
+        shutil.copy(public / "new.jwk", public / "old.jwk")
+    elif damage == "leaked":
+        shutil.copy(signing / "new.jwk", public / "new.jwk")
+    else:
+        (signing / f"{damage}.jwk").write_text("{", encoding="utf-8")
+    status, out, err = full.run("keys", "check", "signing")
+    assert (status, err) == (1, "")
+    assert line in out
+    assert not [word for word in (forge.jwk(Algorithm.EDDSA)["d"], "\x1b") if word in out]
+
+
+@pytest.mark.parametrize(
+    ("status", "argv", "why"),
+    [
+        *((2, f"keys {name}", "missing argument 'DIR'") for name in ("list", "rotate", "retire", "prune", "check")),
+        *((1, f"keys {name} nowhere", "No such file or directory") for name in ("list", "prune", "check")),
+        *((1, f"keys {name} file", "Not a directory") for name in ("list", "prune", "check")),
+        *((1, f"keys {name} damaged", "is no state of a rotation") for name in ("list", "rotate", "prune", "check")),
+        *((2, f"keys {name} signing extra", "unexpected argument 'extra'") for name in ("list", "prune", "check")),
+        (2, "keys", "a command is missing, those are: list, rotate, retire, prune, check"),
+        (2, "keys lists signing", "'lists' is no command, those are: list, rotate, retire, prune, check"),
+        (2, "--key signing keys list signing", "keys takes no --key in front of it"),
+        (2, "keys --key signing list", "no such option '--key'"),
+        (2, "keys list eyJrdHkiOiJvY3QifQ", "the argument takes the name of a file"),
+        (1, "keys rotate fresh", "say where the public halves go, which relays read: --public-dir DIR"),
+        (1, "keys rotate fresh --public-dir fresh", "the public halves need a directory of their own"),
+        (1, "keys rotate signing --public-dir other", "the public halves are in"),
+        (1, "keys rotate signing --algorithm HS256", "has no public half to publish"),
+        (1, "keys rotate file --public-dir keys", "Not a directory"),
+        (2, "keys rotate signing --algorithm none", "--algorithm: "),
+        (2, "keys rotate signing --overlap 86400", "--overlap must be a duration such as 90s, 15m, 24h or 7d"),
+        (2, "keys rotate signing --overlap never", "--overlap must be a duration"),
+        (2, "keys rotate signing --overlap=-1h", "--overlap must be a duration"),
+        (2, "keys rotate signing --overlap 999999999w", "--overlap is longer than any key lives"),
+        (2, "keys retire signing", "missing argument 'KID'"),
+        (1, "keys retire signing ../new", "a key id must be 1 to 128 characters"),
+        (1, "keys retire signing nobody", "there is no key 'nobody' in"),
+        (1, "keys retire signing new", "'new' is the key that signs: `keys rotate` first, then retire it"),
+        (1, "keys retire nowhere new", "No such file or directory"),
+    ],
+)
+def test_refusals(full: Cli, status: int, argv: str, why: str) -> None:
+    Path("file").touch()
+    Path("damaged").mkdir()
+    Path("damaged", STATE_NAME).write_text("{}]", encoding="utf-8")
+    before = sorted(str(path) for path in Path().rglob("*") if path.suffix != ".lock")
+    assert why.casefold() in full.refused(status, *argv.split(" ")).casefold()
+    assert sorted(str(path) for path in Path().rglob("*") if path.suffix != ".lock") == before
+
+
+def test_a_scoped_key_says_so_and_signs_within(full: Cli) -> None:
+    assert Key.from_file("signing/new.jwk").scope == Scope("rooms", "live")
+    within = ("sign", "--key", "signing", "--root", "rooms/live", "--expires", "1h")
+    assert full.done(*within, "--publish", "")
+    assert "which the scope of the key does not" in full.refused(1, *within, "--subscribe", "")
