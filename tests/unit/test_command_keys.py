@@ -803,7 +803,7 @@ def grant(**claims: object) -> str:
 TOKEN = grant()
 PUBLISH_ONLY = grant(get=...)
 REFUSALS = {
-    "no token": Refusal("readable", "malformed", "three segments", "copy the whole token", ""),
+    "no token": Refusal("token", "token-expected", "there is no token", "dial with a token", ""),
     "one segment": Refusal("readable", "malformed", "this has 1", "copy the whole token", "eyJ"),
     "a segment cut off": Refusal(
         "readable", "malformed", "this has 2", "copy the whole token", TOKEN.rpartition(".")[0]

@@ -122,6 +122,8 @@ def explain(
     keys: keyring.Keys, token: str, path: str, publish: str | None, subscribe: str | None, now: float
 ) -> Explanation:
     """Check a token as a relay does; ``now`` is in Unix seconds. Raises nothing of the token's fault."""
+    if not token:
+        return Explanation(None, "token", "token-expected", "there is no token", _FIXES["token-expected"])
     unverified: UnverifiedToken | None = None
     key: Key | None = None
     try:

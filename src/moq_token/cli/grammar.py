@@ -47,6 +47,10 @@ class Command(click.Command):
         if ctx.parent is not None and (key := ctx.parent.params.get("key")) is not None:
             if self.older_key is None:
                 raise click.UsageError(f"{ctx.info_name} takes no --key in front of it: see {ctx.command_path} --help")
+            if self.older_key != "--key" and any(word.partition("=")[0] == self.older_key for word in args):
+                raise click.UsageError(
+                    f"--key in front of {ctx.info_name} is its {self.older_key}: leave one of them out"
+                )
             args = [f"{self.older_key}={key}", *args]
         self._look_over(ctx, args)
         rest = super().parse_args(ctx, args)

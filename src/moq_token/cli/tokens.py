@@ -144,7 +144,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     there, and says what.
     """
     where = keyring.source(key)
-    token = keyring.read_token(None, token_file, where)
+    token = _token(None, token_file, where)
     claims = keyring.key_for(keyring.read_keys(where), token).verify(token)
     permissions = None if path is None else claims.authorize(path)
     result = parse_json(claims.to_json().encode())
@@ -173,7 +173,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
     Without --key nothing of it is checked, and anybody can have written it.
     """
     where = None if key is None else keyring.source(key)
-    text = keyring.read_token(token, token_file, where)
+    text = _token(token, token_file, where)
     unverified = read_unverified(text)
     now = time.time()
 
@@ -211,6 +211,13 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
             lines.append(("refused", output.printable(str(refusal))))
         output.emit("\n".join(f"{label:<11}{output.printable(text)}" for label, text in lines))
     return int(refusal is not None)
+
+
+def _token(word: str | None, path: str | None, key: keyring.Source | None) -> str:
+    token = keyring.read_token(word, path, key)
+    if not token:
+        raise output.Failed("there is no token in what was given: it is empty")
+    return token
 
 
 def _times(claims: dict[str, object], now: float) -> Iterable[str]:
