@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import subprocess
+import sys
 import time
 import tracemalloc
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -33,6 +37,7 @@ STRANGER = Key.generate("EdDSA", "one")
 OUTAGE = 502 + 64  # how far the transport's codes lie above those of HTTP
 UNAUTHORIZED = "unauthorized"
 PATIENCE = 20  # seconds
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PUBLIC = AuthConfig.from_mapping({"auth": {"public": "anon"}})
 
 
@@ -578,3 +583,49 @@ async def test_many_sessions_end_with_their_tokens() -> None:
         ends = await asyncio.gather(*map(stay, range(500)))
         assert len(here.sessions) == 500
         assert all(0 <= end - expires < 2 for end in ends)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says there how much memory is resident")
+@on_loop
+async def test_a_relay_does_not_grow(tmp_path: Path) -> None:
+    """Of the memory of moq-rs, which tracemalloc does not see; in a process of its own, as clients take much of it."""
+    KEY.to_public().to_file(tmp_path / "key.jwk")
+    config = tmp_path / "relay.toml"
+    config.write_text(
+        f"[server]\nbind = '127.0.0.1:0'\ntls.generate = 'localhost'\n[auth]\nkey = '{tmp_path}/key.jwk'\n"
+    )
+    command = sys.executable, str(EXAMPLES / "relay.py"), str(config)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    port = (await process.stdout.readline()).decode().strip().rpartition(":")[2]
+    reading = asyncio.create_task(process.stdout.read())
+    clients = Relay(port, Keys(), moq.OriginProducer())
+
+    async def come_and_go(number: int) -> None:
+        if number % 2:
+            assert await clients.verdict(path=f"rooms/123/{number}") == UNAUTHORIZED
+            return
+        async with clients.dial(sign()) as client:
+            kept = announce(client, f"cam-{number}")
+            await client.announced_broadcast("clock")
+            del kept
+
+    def size() -> int:
+        pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+    async def wave() -> int:
+        await asyncio.gather(*map(come_and_go, range(100)))
+        return size()
+
+    try:
+        async with clients.dial(sign()) as standing:
+            kept = announce(standing, "clock")
+            sizes = [await wave() for _ in range(8)]
+            del kept
+    finally:
+        process.terminate()
+    await reading
+    assert await process.wait() == 0
+    assert sizes[-1] - sizes[3] < 10, sizes  # MiB
