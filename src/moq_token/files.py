@@ -32,7 +32,7 @@ def read(path: str | Path) -> bytes:
         with open(path, "rb") as file:  # noqa: PTH123 - a Path would only wrap this
             data = file.read(MAX_FILE_BYTES + 1)
     except IsADirectoryError:
-        raise InvalidKeyError(f"{os.fspath(path)!r} is a directory, a key file is wanted") from None
+        raise InvalidKeyError(f"{os.fspath(path)!r} is a directory, a file is wanted") from None
     except ValueError:
         raise InvalidKeyError(f"{os.fspath(path)!r} is no file name") from None
     if len(data) > MAX_FILE_BYTES:

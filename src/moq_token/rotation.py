@@ -76,8 +76,7 @@ class Rotation:
     """The keys of one directory. Every method reads what is on disk at that moment; :class:`OSError` passes."""
 
     def __init__(self, directory: str | Path) -> None:
-        # However it is spelled, and whatever links lead there: the place of the public halves is relative to it.
-        self.directory = Path(os.path.realpath(directory))
+        self.directory = Path(directory)
 
     def state(self) -> State:
         """Read the state, an empty one where there is none yet. Raises :class:`ConfigError` where it is damaged."""
@@ -91,7 +90,7 @@ class Rotation:
 
     def public_directory(self, state: State) -> Path | None:
         """Return where the public halves are; None where relays read this directory itself."""
-        return None if state.public is None else Path(os.path.normpath(self.directory / state.public))
+        return None if state.public is None else Path(os.path.normpath(self._place() / state.public))
 
     def signing_key(self) -> Key:
         """Return the key that signs: the active one, or, before any rotation, the only one that can.
@@ -201,6 +200,10 @@ class Rotation:
                 problems += _compare(self._path(kid), verifying)
         return problems
 
+    def _place(self) -> Path:
+        """Say where this directory is, however it was spelled, and whatever links lead there."""
+        return Path(os.path.realpath(self.directory))
+
     def _path(self, kid: str) -> Path:
         return self.directory / f"{kid}{SUFFIX}"
 
@@ -237,7 +240,7 @@ class Rotation:
             raise ConfigError("say where the public halves go, which relays read: --public-dir DIR")
         if public is None:
             return state
-        relative = os.path.relpath(os.path.realpath(public), self.directory)
+        relative = os.path.relpath(os.path.realpath(public), self._place())
         if relative == ".":
             raise ConfigError("the public halves need a directory of their own: relays read it, and no private key")
         if state.public not in {None, relative}:

@@ -288,3 +288,11 @@ sys.addaudithook(lambda event, _: sys.exit(event) if event.startswith("socket") 
 AuthConfig.from_mapping({"auth": {"auth_api": "https://api.example/"}})
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_file_that_is_none_is_no_configuration(tmp_path: Path) -> None:
+    large = tmp_path / "large.toml"
+    large.write_bytes(b"#" * (1024 * 1024 + 1))
+    for path, why in ((large, "larger than"), (tmp_path, "is a directory")):
+        with pytest.raises(ConfigError, match=why):
+            AuthConfig.from_toml(path)

@@ -1354,7 +1354,7 @@ def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str
         (2, ["relay.toml", "--json"], "no such option"),
         (2, ["relay.toml", "--strict", "--strict"], "--strict is given twice"),
         (1, ["gone.toml"], "'gone.toml': No such file or directory"),
-        (1, ["folder"], "'folder': Is a directory"),
+        (1, ["folder"], "'folder' is a directory"),
         (1, ["relay.toml"], "`key` and `key_dir` exclude each other"),
         (1, ["broken.toml"], "'broken.toml' is no TOML"),
         (1, ["binary.toml"], "'binary.toml' is no TOML"),

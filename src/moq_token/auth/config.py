@@ -7,17 +7,18 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
+from moq_token import files
 from moq_token import path as paths
 from moq_token.auth.connection import canonical_domain
 from moq_token.claims import Claims
-from moq_token.errors import ConfigError, InvalidClaimsError, UnauthorizedError, shown
+from moq_token.errors import ConfigError, InvalidClaimsError, InvalidKeyError, UnauthorizedError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     Table = dict[str, Any]
 
@@ -144,7 +145,9 @@ class AuthConfig:
         type; :class:`OSError` passes.
         """
         try:
-            document = tomllib.loads(Path(path).read_bytes().decode())
+            document = tomllib.loads(files.read(path).decode())
+        except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
+            raise ConfigError(str(error)) from None
         except ValueError as error:
             # Of a syntax error the message may quote the line, with whatever secret stands there.
             place = f" ({str(error).rpartition('(')[2]}" if str(error).endswith(")") else ""
