@@ -64,7 +64,7 @@ class InvalidTokenError(RefusedError):
     reason = "malformed"
 
     # To refuse must cost little more than to accept: `__new__` has kept the message, and no class above is called.
-    def __init__(self, message: str, *, reason: str | None = None) -> None:  # noqa: ARG002
+    def __init__(self, message: str, /, *, reason: str | None = None) -> None:  # noqa: ARG002
         if reason is not None:
             self.reason = reason
 
@@ -80,7 +80,7 @@ class ExpiredTokenError(InvalidTokenError):
 
     reason = "expired"
 
-    def __init__(self, message: str, *, expires: int = 0) -> None:  # noqa: ARG002 - as above
+    def __init__(self, message: str, /, *, expires: int = 0) -> None:  # noqa: ARG002 - as above
         self.expires = expires
 
 
@@ -89,7 +89,7 @@ class NotYetValidTokenError(InvalidTokenError):
 
     reason = "not-yet-valid"
 
-    def __init__(self, message: str, *, not_before: int = 0) -> None:  # noqa: ARG002 - as above
+    def __init__(self, message: str, /, *, not_before: int = 0) -> None:  # noqa: ARG002 - as above
         self.not_before = not_before
 
 

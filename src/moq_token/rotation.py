@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from moq_token import files
 from moq_token.algorithm import Algorithm
@@ -26,7 +27,6 @@ from moq_token.kid import KeyId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
 
 STATE_NAME = "rotation.json"
 SUFFIX = ".jwk"
@@ -63,13 +63,15 @@ class Change(NamedTuple):
 
 
 class KeyFile(NamedTuple):
-    """A file ``{kid}.jwk`` of a directory; ``key`` is None where it is not readable, for ``problems`` that say why."""
+    """A file ``{kid}.jwk`` of a directory, ``modified`` at that time (Unix seconds).
+
+    ``key`` is None where it is not readable, and ``problems`` say why, or what else is wrong.
+    """
 
     path: Path
     key: Key | None
     problems: tuple[str, ...]
     modified: float
-    use: str
 
 
 class Rotation:
@@ -175,8 +177,7 @@ class Rotation:
 
     def files(self) -> list[KeyFile]:
         """Read every ``*.jwk`` of the directory, in the order of names."""
-        state = self.state()
-        return [_read(path, _use(path.stem, state)) for path in _paths(self.directory)]
+        return [_read(path) for path in _paths(self.directory)]
 
     def check(self, *, public: bool = False) -> list[str]:
         """Return what is wrong, one line each: files, names, modes, and halves that miss each other.
@@ -187,7 +188,7 @@ class Rotation:
         state = self.state()
         target = self.public_directory(state)
         if target is not None:
-            problems += _problems([_read(path, "") for path in _paths(target)], public=True)
+            problems += _problems([_read(path) for path in _paths(target)], public=True)
         if state.active is None:
             return problems
         if target is not None and not self._path(state.active).exists():
@@ -300,23 +301,11 @@ class Rotation:
             os.close(descriptor)
 
 
-replace = msgspec.structs.replace
-
-
 def _paths(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
 
 
-def _use(kid: str, state: State) -> str:
-    """Say what a key is used for, in the words that `keys list` shows."""
-    if kid == state.active:
-        return "signing"
-    if kid == state.pending:
-        return "unfinished"
-    return "retired" if kid in state.retired else ""
-
-
-def _read(path: Path, use: str) -> KeyFile:
+def _read(path: Path) -> KeyFile:
     modified, key, problems = 0.0, None, []
     try:
         status = path.stat()
@@ -331,7 +320,7 @@ def _read(path: Path, use: str) -> KeyFile:
             problems.append(f"its `kid` is {shown(key.kid)}, so it should be named {shown(f'{key.kid}{SUFFIX}')}")
         if key.is_private and os.name == "posix" and status.st_mode & 0o077:
             problems.append(f"it is private, and its mode {status.st_mode & 0o777:04o} lets others read it: chmod 600")
-    return KeyFile(path, key, tuple(problems), modified, use)
+    return KeyFile(path, key, tuple(problems), modified)
 
 
 def _problems(found: list[KeyFile], *, public: bool) -> list[str]:

@@ -170,7 +170,7 @@ def test_a_damaged_state_stops_everything(rotation: Rotation, public: Path, text
         lambda: rotation.prune(NOW),
         lambda: rotation.retire("x", NOW),
         rotation.signing_key,
-        rotation.files,
+        rotation.check,
     ):
         with pytest.raises(ConfigError, match="no state of a rotation"):
             attempt()

@@ -143,9 +143,12 @@ class Authenticator:
         claims = public.at(path)
         if claims is not None or public.api is None:
             return claims
-        if public_api_url(public.api, path) is None:
+        url = public_api_url(public.api, path)
+        if url is None:
             return None
-        return parse_public(await self._fetch(public_api_url(public.api, path) or ""), path)
+        asking = self._fetch(url)
+        del url  # as in there
+        return parse_public(await asking, path)
 
     async def _fetch(self, url: str) -> bytes:
         """Fetch what is asked; the frames of an error hold no URL, which may have a password in it."""

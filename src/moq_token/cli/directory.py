@@ -61,10 +61,7 @@ def _row(file: KeyFile, state: State, now: float) -> dict[str, object]:
         half, use = "unreadable", file.problems[0]
     else:
         half = "secret" if key.algorithm.symmetric else "private" if key.is_private else "public"
-        alone = "signing, if it is the only one" if state.active is None else "not used"
-        use = file.use or ("verifying" if half == "public" else alone)
-        if until is not None:
-            use = times.when(until, now, "verifying, ends", "verified until")
+        use = _use(file.path.stem, state, now, public=half == "public")
     return {
         "kid": file.path.stem,
         "algorithm": None if key is None else str(key.algorithm),
@@ -76,6 +73,18 @@ def _row(file: KeyFile, state: State, now: float) -> dict[str, object]:
         "use": use,
         "until": until,
     }
+
+
+def _use(kid: str, state: State, now: float, *, public: bool) -> str:
+    if kid == state.active:
+        return "signing"
+    if kid == state.pending:
+        return "unfinished"
+    if kid in state.retired:
+        return times.when(state.retired[kid], now, "verifying, ends", "verified until")
+    if public:
+        return "verifying"
+    return "signing, if it is the only one" if state.active is None else "not used"
 
 
 def _cell(name: str, value: object) -> object:
