@@ -208,7 +208,8 @@ def test_check_finds_what_is_wrong(rotation: Rotation, public: Path) -> None:
 
 ROTATE = """
 import os, sys
-from moq_token import rotation
+from pathlib import Path
+from moq_token import files, rotation
 countdown = int(sys.argv[3])
 def dying(function):
     def call(*args, **kwargs):
@@ -218,9 +219,9 @@ def dying(function):
             os._exit(9)
         return function(*args, **kwargs)
     return call
-rotation.files.write = dying(rotation.files.write)
-rotation.Path.unlink = dying(rotation.Path.unlink)
-rotation.Path.mkdir = dying(rotation.Path.mkdir)
+files.write = dying(files.write)
+Path.unlink = dying(Path.unlink)
+Path.mkdir = dying(Path.mkdir)
 rotation.Rotation(sys.argv[1]).rotate(None, sys.argv[2], 60, 1_700_000_000)
 """
 
