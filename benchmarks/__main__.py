@@ -12,7 +12,8 @@ from benchmarks.fast import without_fast
 from benchmarks.measure import Pace
 from benchmarks.node import Node
 from benchmarks.processes import race_processes
-from benchmarks.results import Results, as_markdown, as_text, describe
+from benchmarks.report import as_markdown, as_text, describe
+from benchmarks.results import Results
 from benchmarks.rules import race_loading, race_permissions, race_refusals, race_threads
 from benchmarks.tokens import race_tokens
 

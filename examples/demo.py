@@ -18,7 +18,7 @@ import moq
 
 from moq_token import Key
 
-MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq.py
+MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq/tasks.py
 
 RELAY = Path(__file__).with_name("relay.py")
 TIME_LIMIT = 30  # seconds for all of it, which takes about three

@@ -32,7 +32,7 @@ from moq_token import Error
 from moq_token.auth import AuthConfig, Authenticator
 from moq_token.integrations.moq import guard
 
-MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq.py
+MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq/tasks.py
 
 
 def main(path: str) -> None:

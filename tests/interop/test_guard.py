@@ -22,8 +22,7 @@ import moq
 
 from moq_token import Claims, Key, KeyNotFoundError, UnavailableError
 from moq_token.auth import AuthConfig, Authenticator
-from moq_token.integrations import moq as integration
-from moq_token.integrations.moq import GuardedSession, guard
+from moq_token.integrations.moq import GuardedSession, admission, exchange, guard
 from tests.sources_server import on_loop
 
 if TYPE_CHECKING:
@@ -217,7 +216,7 @@ async def test_a_slow_key_server_holds_up_nobody_else() -> None:
 
 @on_loop
 async def test_of_too_many_the_one_that_has_waited_longest_has_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integration, "MAX_PENDING", 3)
+    monkeypatch.setattr(admission, "MAX_PENDING", 3)
     async with relay(PUBLIC) as here:
         here.keys.open.clear()
         waiting = []
@@ -236,7 +235,7 @@ async def test_of_too_many_the_one_that_has_waited_longest_has_to_go(monkeypatch
 
 @on_loop
 async def test_a_source_that_never_answers_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integration, "PENDING_SECONDS", 0.1)
+    monkeypatch.setattr(admission, "PENDING_SECONDS", 0.1)
     async with relay() as here:
         here.keys.open.clear()
         assert await here.verdict(sign()) == OUTAGE
@@ -350,14 +349,14 @@ async def test_the_server_takes_part_through_the_hub() -> None:
 @on_loop
 async def test_a_track_is_pulled_once_and_only_while_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     copied = []
-    copy_group = integration._copy_group  # noqa: SLF001 - nothing outside tells how often the publisher was asked
+    copy_group = exchange.copy_group
 
     async def counted(original: moq.GroupConsumer, copy: moq.GroupProducer) -> None:
         copied.append(original.sequence)
         await copy_group(original, copy)
 
-    monkeypatch.setattr(integration, "LINGER_SECONDS", 0.05)
-    monkeypatch.setattr(integration, "_copy_group", counted)
+    monkeypatch.setattr(exchange, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(exchange, "copy_group", counted)
     async with AsyncExitStack() as clients, relay() as here:
         publisher, *viewers = [await clients.enter_async_context(here.dial(sign())) for _ in range(6)]
         _, track = kept = announce(publisher, "cam")
@@ -433,7 +432,7 @@ async def test_datagrams_and_old_groups_are_carried() -> None:
 
 @on_loop
 async def test_a_session_publishes_no_more_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integration, "MAX_BROADCASTS", 2)
+    monkeypatch.setattr(exchange, "MAX_BROADCASTS", 2)
     async with relay() as here, here.dial(sign()) as one, here.dial(sign()) as two:
         kept = [announce(one, name) for name in ("a", "b")]
         for name in ("a", "b"):

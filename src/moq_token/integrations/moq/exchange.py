@@ -1,0 +1,248 @@
+"""What is carried between the sessions: who may publish and who may watch what, and the copies of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+import moq
+
+from moq_token import path as paths
+from moq_token.integrations.moq.tasks import MoqError, Tasks
+
+if TYPE_CHECKING:
+    from moq_token.auth import Grant
+
+# What a session may publish at a time, and what may be under way for one broadcast, or for one track.
+MAX_BROADCASTS = 1_000
+MAX_TRACKS = 1_000
+MAX_FETCHES = 100
+
+# How long a track is still pulled when nobody watches it any more, and when somebody has asked for it and not come yet.
+LINGER_SECONDS = 2
+_DEMAND_SECONDS = 10
+
+# Codes that a request is answered with.
+_NOT_FOUND = 404
+_TOO_MANY = 429
+
+
+class Target(Protocol):
+    """Where copies of broadcasts go."""
+
+    def wants(self, path: str) -> bool:
+        """Whether the broadcast at that path of the source is to be copied."""
+        ...
+
+    def create(self, path: str) -> moq.BroadcastProducer:
+        """Make the copy."""
+        ...
+
+    def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:
+        """Let the copy be seen."""
+        ...
+
+    def withdraw(self, path: str) -> None:
+        """Let it be seen no longer."""
+        ...
+
+
+class Contribution:
+    """What a session publishes, on its way into the hub."""
+
+    def __init__(self, hub: moq.OriginProducer, grant: Grant) -> None:
+        self._hub = hub
+        self._grant = grant
+        self._announced = 0
+
+    def wants(self, path: str) -> bool:
+        """Return whether the grant covers it and there is room for another."""
+        return self._announced < MAX_BROADCASTS and self._grant.can_publish(path)
+
+    def create(self, path: str) -> moq.BroadcastProducer:
+        """Make a broadcast of the hub, beneath the root of the grant."""
+        return self._hub.create_broadcast(paths.join(self._grant.root, paths.normalize(path)))
+
+    def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:  # noqa: ARG002 - it knows its path
+        """Announce it in the hub, and count it."""
+        self._announced += 1
+        copy.announce(route)
+
+    def withdraw(self, path: str) -> None:  # noqa: ARG002 - closing it is enough
+        """Count it no longer."""
+        self._announced -= 1
+
+
+class Exchange:
+    """What is in the hub, copied once for all sessions: a broadcast of no origin can be watched through many."""
+
+    def __init__(self) -> None:
+        self._broadcasts: dict[str, tuple[moq.BroadcastProducer, moq.Route]] = {}
+        self._windows: set[Window] = set()
+
+    async def show(self, window: Window) -> None:
+        """Keep a session's window up to date."""
+        async with window.tasks:
+            for path, (broadcast, route) in self._broadcasts.items():
+                window.show(path, broadcast, route)
+            self._windows.add(window)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._windows.remove(window)
+
+    def wants(self, path: str) -> bool:
+        """Return whether there is no copy of it yet."""
+        return path not in self._broadcasts
+
+    def create(self, path: str) -> moq.BroadcastProducer:  # noqa: ARG002 - each window has a path of its own for it
+        """Make a broadcast of no origin."""
+        return moq.BroadcastProducer()
+
+    def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:
+        """Show it in every window."""
+        self._broadcasts[path] = copy, route
+        for window in self._windows:
+            window.show(path, copy, route)
+
+    def withdraw(self, path: str) -> None:
+        """Hide it in every window."""
+        del self._broadcasts[path]
+        for window in self._windows:
+            window.hide(path)
+
+
+class Window:
+    """What a session sees of the exchange."""
+
+    def __init__(self, outgoing: moq.OriginProducer, grant: Grant) -> None:
+        self._outgoing = outgoing
+        self._grant = grant
+        self._shown: dict[str, asyncio.Task[None]] = {}
+        self.tasks = Tasks()
+
+    def show(self, path: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
+        """Announce a broadcast, where the grant covers it."""
+        name = paths.strip_prefix(path, self._grant.root)
+        if name is not None and self._grant.can_subscribe(name):
+            self._shown[path] = self.tasks.task(self._serve(name, broadcast, route))
+
+    def hide(self, path: str) -> None:
+        """Take the announcement back."""
+        if path in self._shown:
+            self._shown.pop(path).cancel()
+
+    async def _serve(self, name: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
+        # An announcement covers whatever lies beneath it, which is other people's, or nobody's.
+        async with self._outgoing.dynamic(name, route) as requests:
+            async for request in requests:
+                if request.path == name:
+                    request.accept(broadcast)
+                else:
+                    request.reject(_NOT_FOUND)
+
+
+async def mirror(source: moq.OriginConsumer, target: Target) -> None:
+    """Keep a copy of each broadcast of an origin that the target wants."""
+    copies: dict[str, asyncio.Task[None]] = {}
+    async with Tasks() as tasks, source.announced(hidden=True) as updates:
+        async for update in updates:
+            path = update.prefix
+            if not update.active and path in copies:
+                copies.pop(path).cancel()
+            elif update.active and path not in copies and target.wants(path):
+                copies[path] = tasks.task(_copy_broadcast(source, path, target, update.route))
+
+
+async def _copy_broadcast(source: moq.OriginConsumer, path: str, target: Target, route: moq.Route) -> None:
+    copy = target.create(path)
+    async with Tasks() as tracks, copy.dynamic() as requests:
+        target.announce(path, copy, route)
+        try:
+            async for request in requests:
+                if len(tracks) < MAX_TRACKS:
+                    tracks.start(_copy_track(source, path, request))
+                else:
+                    request.abort(_TOO_MANY)
+        finally:
+            target.withdraw(path)
+            copy.close()
+
+
+async def _copy_track(source: moq.OriginConsumer, path: str, request: moq.TrackRequest) -> None:
+    name = request.name
+    try:
+        # Asked for anew each time, as another publisher may have taken over.
+        broadcast = await source.request_broadcast(path)
+        original = await broadcast.subscribe_track(name)
+    except MoqError:
+        request.abort(_NOT_FOUND)
+        return
+    copy = request.accept(original.info())
+    async with original, Tasks() as tasks:
+        tasks.start(_copy_datagrams(original, copy))
+        tasks.start(_copy_fetches(broadcast, name, copy))
+        groups = tasks.task(_copy_groups(original, copy))
+        unwatched = tasks.task(_unwatched(copy.demand()))
+        await asyncio.wait((groups, unwatched), return_when=asyncio.FIRST_COMPLETED)
+        if not groups.done():
+            copy.abort(_NOT_FOUND)
+
+
+async def _unwatched(demand: moq.TrackDemand) -> None:
+    """Wait until nobody watches a track, nor comes back to it soon."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DEMAND_SECONDS):
+            await demand.used()
+    while demand.is_used():
+        await demand.unused()
+        await asyncio.sleep(LINGER_SECONDS)
+
+
+async def _copy_groups(original: moq.TrackConsumer, copy: moq.TrackProducer) -> None:
+    try:
+        async with Tasks() as groups:
+            async for group in original.groups_as_arrived():
+                groups.start(_copy_live_group(group, copy))
+            await groups.wait()
+        copy.finish()
+    except MoqError:
+        copy.abort(_NOT_FOUND)
+
+
+async def _copy_live_group(original: moq.GroupConsumer, copy: moq.TrackProducer) -> None:
+    await copy_group(original, copy.create_group(original.sequence))
+
+
+async def _copy_datagrams(original: moq.TrackConsumer, copy: moq.TrackProducer) -> None:
+    while (datagram := await original.recv_datagram()) is not None:
+        copy.append_datagram(datagram.payload, datagram.timestamp_us)
+
+
+async def _copy_fetches(broadcast: moq.BroadcastConsumer, name: str, copy: moq.TrackProducer) -> None:
+    async with Tasks() as fetches, copy.dynamic() as requests:
+        async for request in requests:
+            if len(fetches) < MAX_FETCHES:
+                fetches.start(_copy_old_group(broadcast, name, request))
+            else:
+                request.abort(_TOO_MANY)
+
+
+async def _copy_old_group(broadcast: moq.BroadcastConsumer, name: str, request: moq.GroupRequest) -> None:
+    try:
+        original = await broadcast.fetch_group(name, request.sequence)
+    except MoqError:
+        request.abort(_NOT_FOUND)
+        return
+    await copy_group(original, request.accept())
+
+
+async def copy_group(original: moq.GroupConsumer, copy: moq.GroupProducer) -> None:
+    """Copy the frames of a group as they come, and how it ends."""
+    try:
+        async for frame in original:
+            copy.write_frame(frame.payload, frame.timestamp_us)
+        copy.finish()
+    except MoqError:
+        copy.abort(_NOT_FOUND)
