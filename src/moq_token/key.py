@@ -400,6 +400,13 @@ def _encoded(text: str | bytes) -> bytes:
 
 def _algorithm(jwk: Mapping[str, object]) -> Algorithm:
     name = jwk.get("alg")
+    if name is None:
+        algorithm = material.algorithm_of_curve(jwk.get("crv"))
+        if algorithm is None:
+            raise InvalidKeyError(f"the member `alg` must be one of {', '.join(Algorithm)}, and it is missing")
+        if jwk.get("use", "sig") != "sig":
+            raise InvalidKeyError("the member `alg` is missing, and `use` says that the key is not for signatures")
+        return algorithm
     if name == "Ed25519":  # RFC 9864, as browsers export it
         return Algorithm.EDDSA
     if isinstance(name, str) and name in Algorithm.__members__.values():

@@ -1,8 +1,8 @@
-"""A set of keys (JWK Set; RFC 7517, section 5), for rotating them."""
+"""A set of keys (JWK Set; RFC 7517, section 5), as it is needed to rotate them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -11,7 +11,7 @@ from moq_token.errors import InvalidKeyError, KeyNotFoundError, KeyOperationErro
 from moq_token.key import Key, KeyOperation, parse_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from moq_token.claims import Claims
@@ -20,9 +20,9 @@ MAX_KEYS = 1000
 
 
 class KeySet:
-    """Keys of which the first that can sign does, and of which a token's ``kid`` picks the one that verifies.
+    """An immutable set of keys: the first that can sign signs, and the ``kid`` of a token picks the one that verifies.
 
-    ``keys`` is a tuple, at most 1,000 long (:class:`InvalidKeyError`), never changed. Iterating gives the keys.
+    ``keys`` is a tuple of at most 1,000 keys (:class:`InvalidKeyError`). Iterating gives the keys.
     """
 
     __slots__ = ("keys",)
@@ -42,35 +42,22 @@ class KeySet:
     @classmethod
     @sealed
     def from_str(cls, text: str | bytes) -> KeySet:
-        """Read a JWK Set from JSON. Raises :class:`InvalidKeyError`, naming the key and the member at fault."""
-        return cls._from_members(parse_members(text))
+        """Read a JWK Set from JSON.
+
+        Keys of a kind that tokens cannot use are passed over (RFC 7517, section 5). Raises :class:`InvalidKeyError`
+        where a set has more than 1,000 keys or none that is usable; the message names the first fault.
+        """
+        return read_set(parse_members(text)).keys
 
     @classmethod
     @sealed
     def from_file(cls, path: str | Path) -> KeySet:
-        """Read a JWK Set from a file of at most 1 MiB.
+        """Read a JWK Set from a file of at most 1 MiB, as :meth:`from_str` does.
 
-        Raises :class:`InvalidKeyError` for bad content, a directory and a name with a NUL in it; other
+        Raises :class:`InvalidKeyError` for invalid content, a directory and a file name with a NUL; other
         :class:`OSError` passes.
         """
-        return cls._from_members(parse_members(files.read(path)))
-
-    @classmethod
-    def _from_members(cls, members: dict[str, object]) -> KeySet:
-        jwks = members.get("keys")
-        if not isinstance(jwks, list):
-            raise InvalidKeyError("a key set must have a member `keys`, a list")
-        if len(jwks) > MAX_KEYS:
-            raise InvalidKeyError(f"a key set must not hold more than {MAX_KEYS} keys, this has {len(jwks)}")
-        keys = []
-        for index, jwk in enumerate(jwks):
-            if not isinstance(jwk, dict):
-                raise InvalidKeyError(f"keys[{index}] must be a JSON object")
-            try:
-                keys.append(Key.from_members(jwk))
-            except InvalidKeyError as error:
-                raise type(error)(f"keys[{index}]: {error}") from None
-        return cls(keys)
+        return read_set(parse_members(files.read(path))).keys
 
     def to_str(self) -> str:
         """Write the set as JSON, private members included where its keys have them (see :meth:`to_public_set`)."""
@@ -161,3 +148,43 @@ class KeySet:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key set is not pickled, lest its secrets end in a cache or a queue: use to_str()")
+
+
+class ReadSet(NamedTuple):
+    """The usable keys of a JWK Set, and a line for each of its members that was passed over."""
+
+    keys: KeySet
+    passed_over: tuple[str, ...]
+
+
+def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], Key] = Key.from_members) -> ReadSet:
+    """Read the members of a JWK Set, each with ``read``; everything that reads a set does it with this function.
+
+    Members that ``read`` refuses, and keys for encryption, are passed over. Raises :class:`InvalidKeyError` where
+    ``keys`` is no list, has more than 1,000 members, or has members of which none is usable. An empty list is an empty
+    set.
+    """
+    jwks = members.get("keys")
+    if not isinstance(jwks, list):
+        raise InvalidKeyError("expected a JWK set, with a list as its member `keys`")
+    if len(jwks) > MAX_KEYS:  # before any of them is built
+        raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(jwks)}")
+    keys, passed_over = [], []
+    for index, jwk in enumerate(jwks):
+        try:
+            keys.append(read(_for_signatures(jwk)))
+        except InvalidKeyError as error:
+            kid = jwk.get("kid") if isinstance(jwk, dict) else None
+            name = f"keys[{index}]" if not isinstance(kid, str) else f"keys[{index}] ({shown(kid)})"
+            passed_over.append(f"{name}: {error}")
+    if passed_over and not keys:
+        raise InvalidKeyError(f"no usable key in the set: {passed_over[0]}")
+    return ReadSet(KeySet(keys), tuple(passed_over))
+
+
+def _for_signatures(jwk: object) -> dict[str, object]:
+    if not isinstance(jwk, dict):
+        raise InvalidKeyError("expected a JSON object")
+    if jwk.get("use", "sig") != "sig":
+        raise InvalidKeyError("the member `use` says that the key is not for signatures")
+    return jwk

@@ -35,6 +35,7 @@ _ORDERS = {  # SEC 2, sections 2.4.2 and 2.5.1
     Algorithm.ES256: 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
     Algorithm.ES384: 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
 }
+_ALGORITHMS = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algorithm.EDDSA}
 _JWK_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
 _ED25519 = "Ed25519"
 _ED25519_BYTES = 32
@@ -57,6 +58,11 @@ class Material(NamedTuple):
 
     def __repr__(self) -> str:
         return "<Material>"
+
+
+def algorithm_of_curve(crv: object) -> Algorithm | None:
+    """Return the one algorithm that a curve (``crv``) is for here, or None: each curve has one at most."""
+    return _ALGORITHMS.get(crv) if isinstance(crv, str) else None
 
 
 def load(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:

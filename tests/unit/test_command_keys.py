@@ -618,7 +618,7 @@ def test_import_decrypts_with_the_first_line_of_a_file(cli: Cli, line: str, form
         (1, forge.jwk(ED, key_ops="verify"), [], "the member `key_ops` must be a list"),
         (1, forge.public_jwk(ED, key_ops={}), [], "the member `key_ops` must be a list"),
         (1, forge.jwk(ED, kid=5), [], "the member `kid` must be a string"),
-        (1, {"keys": [5]}, [], "every one of `keys` must be a JSON object"),
+        (1, {"keys": [5]}, [], "expected a JSON object"),
         (2, {"keys": [forge.jwk(HS), bare_jwk(RS)]}, [], "the key does not say what it is for"),
         (2, {"keys": [forge.jwk(HS)]}, ["--kid", "one"], "--kid names one key, and this is a set"),
         (2, {"keys": [forge.jwk(HS)]}, ["--base64"], "--base64 is for a single key"),

@@ -23,6 +23,7 @@ from moq_token import (
     Scope,
     ScopeExceededError,
 )
+from moq_token.keyset import read_set
 from tests import forge
 from tests.forge import GRANT, KID, NOW, b64, claim, compact, header, jwk, load, public_jwk, token
 
@@ -244,7 +245,6 @@ def test_json(tmp_path: Path) -> None:
         '{"keys":[]} x',
         '{"keys":[]',
         '{"keys":[],"x":NaN}',
-        '\ufeff{"keys":[]}',
         '{"keys":' + "[" * 100_000,
     ],
     ids=lambda text: text[:30],
@@ -254,12 +254,75 @@ def test_what_is_no_set(text: str) -> None:
         KeySet.from_str(text)
 
 
-def test_the_key_at_fault_is_named() -> None:
-    bad = jwk(HS384, k="AAAA")
-    with pytest.raises(InvalidKeyError, match=r"keys\[2\]: .*`k`"):
-        KeySet.from_str(json.dumps({"keys": [jwk(HS256), jwk(EDDSA), bad]}))
-    with pytest.raises(InvalidKeyError, match=r"keys\[1\]"):
-        KeySet.from_str(json.dumps({"keys": [jwk(HS256), 5]}))
+UNUSABLE: dict[str, object] = {
+    "post-quantum": {"kty": "AKP", "alg": "ML-DSA-65", "kid": "pq", "pub": "AAAA"},
+    "another curve": {"kty": "OKP", "crv": "X25519", "x": "AA", "kid": "x"},
+    "another algorithm": {"kty": "RSA", "alg": "RSA-OAEP", "n": "AA", "e": "AQAB"},
+    "for encryption": public_jwk(ES256, use="enc", kid="one"),
+    "for encryption, without alg": public_jwk(ES256, use="enc", alg=None),
+    "for derivation": public_jwk(ES256, key_ops=["deriveBits"]),
+    "a short secret": jwk(HS384, k="AAAA"),
+    "a foreign id": public_jwk(EDDSA, kid="https://id.example/keys/1"),
+    "without alg": public_jwk(RS256, alg=None),
+    "damaged": public_jwk(EDDSA, x="AA"),
+    "a number": 5,
+    "nothing": {},
+    "null": None,
+    "a list": [jwk(HS256)],
+}
+
+
+@pytest.mark.parametrize("member", UNUSABLE.values(), ids=UNUSABLE)
+def test_members_that_tokens_cannot_use_are_passed_over(member: object, tmp_path: Path) -> None:
+    """RFC 7517, section 5: a set goes on working when its keeper adds a key of a new kind."""
+    for members in ([member, public_jwk(EDDSA)], [public_jwk(EDDSA), member], [member, public_jwk(EDDSA), member]):
+        text = json.dumps({"keys": members})
+        assert KeySet.from_str(text) == KeySet([load(public_jwk(EDDSA))])
+        (tmp_path / "set.json").write_text(text)
+        assert KeySet.from_file(tmp_path / "set.json") == KeySet.from_str(text)
+    found = read_set({"keys": [jwk(HS256), member]})
+    assert len(found.passed_over) == 1
+    assert found.passed_over[0].startswith("keys[1]")
+    with pytest.raises(InvalidKeyError, match=r"no usable key in the set: keys\[0\]"):
+        KeySet.from_str(json.dumps({"keys": [member, member]}))
+
+
+def test_a_key_without_alg_has_that_of_its_curve() -> None:
+    for algorithm in (ES256, Algorithm.ES384, EDDSA):
+        for members in (jwk(algorithm), public_jwk(algorithm)):
+            bare = {name: members[name] for name in members if name != "alg"}
+            assert KeySet.from_str(json.dumps({"keys": [bare]})) == KeySet([load(members)])
+            assert load(bare) == load(members)
+            with pytest.raises(InvalidKeyError, match="`use`"):
+                load({**bare, "use": "enc"})
+    for algorithm in (HS256, RS256):
+        bare = {name: value for name, value in jwk(algorithm).items() if name != "alg"}
+        with pytest.raises(InvalidKeyError, match=r"`alg`.*missing"):
+            load(bare)
+
+
+def test_what_is_passed_over_is_named() -> None:
+    found = read_set({"keys": [{"kid": "pq", "alg": "ML-DSA-65"}, jwk(HS256), 5, jwk(HS384, k="AAAA")]})
+    assert found.keys == KeySet([forge.key(HS256)])
+    first, second, third = found.passed_over
+    assert first.startswith("keys[0] ('pq'): ")
+    assert "`alg`" in first
+    assert second == "keys[2]: expected a JSON object"
+    assert third.startswith("keys[3]")
+    assert "`k`" in third
+
+
+def test_members_are_counted_before_any_is_built() -> None:
+    built = []
+
+    def read(members: dict[str, object]) -> Key:
+        built.append(members)
+        return Key.from_members(members)
+
+    for member in (jwk(HS256), {}, 5):
+        with pytest.raises(InvalidKeyError, match="1000"):
+            read_set({"keys": [member] * 1001}, read)
+    assert not built
 
 
 def test_a_set_is_bounded() -> None:

@@ -14,13 +14,13 @@ from moq_token.cli.output import Failed, note, place, reason, to_terminal
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, shown
 from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key, parse_members
-from moq_token.keyset import KeySet
+from moq_token.keyset import KeySet, ReadSet, read_set
 from moq_token.kid import KeyId
 
 _WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
-_LISTED_KEY_IDS = 5
+_LISTED_KEYS = 5
 
 
 class Source(NamedTuple):
@@ -133,10 +133,21 @@ def read_signer(where: Source) -> Key | KeySet:
 
 def _parse(where: Source, text: bytes) -> Key | KeySet:
     try:
-        return KeySet.from_str(text) if "keys" in parse_members(text) else Key.from_str(text)
+        members = parse_members(text)
+        return noted(where, read_set(members)) if "keys" in members else Key.from_members(members)
     except InvalidKeyError as error:
         what = "this is PEM: make a key of it with the command `import`" if b"-----BEGIN " in text else error
         raise type(error)(f"{where}: {what}") from None
+
+
+def noted(where: Source, found: ReadSet) -> KeySet:
+    """Return the keys of a set that was read, with a note on standard error that names those that are of no use."""
+    if found.passed_over:
+        more = len(found.passed_over) - _LISTED_KEYS
+        listed = "; ".join(found.passed_over[:_LISTED_KEYS]) + (f"; and {more} more" if more > 0 else "")
+        count = len(found.passed_over)
+        note(f"{where}: passed over {count} key{'s' * (count > 1)} that tokens cannot use: {listed}")
+    return found.keys
 
 
 def read_keys(where: Source) -> Keys:
@@ -241,5 +252,5 @@ def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:
     listed = [shown(kid) for kid in kids]
     if not listed:
         return ", and there are no keys with an id"
-    more = ", …" if len(listed) > _LISTED_KEY_IDS else ""
-    return f"; there are: {', '.join(listed[:_LISTED_KEY_IDS])}{more}"
+    more = ", …" if len(listed) > _LISTED_KEYS else ""
+    return f"; there are: {', '.join(listed[:_LISTED_KEYS])}{more}"

@@ -13,6 +13,7 @@ from moq_token.cli import keyring, options, output
 from moq_token.cli.grammar import command
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyOperationError, shown
 from moq_token.key import KeyOperation, parse_members
+from moq_token.keyset import read_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -146,7 +147,7 @@ def import_command(
     elif password is not None:
         raise click.UsageError("--password-file is for PEM, and this is none")
     else:
-        keys = _of(where, lambda: _foreign(text, algorithm, kid))
+        keys = _of(where, lambda: _foreign(where, text, algorithm, kid))
     _write(keys, Path(out), base64=base64, force=force)
     if isinstance(keys, Key) and keys.kid is None:
         output.hint(
@@ -226,16 +227,13 @@ def _all_keys(where: keyring.Source) -> Iterable[tuple[keyring.Source, Key]]:
         yield from ((where, key) for key in ([keys] if isinstance(keys, Key) else keys))
 
 
-def _foreign(text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
+def _foreign(where: keyring.Source, text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
     members = parse_members(text)
-    jwks = members.get("keys")
-    if not isinstance(jwks, list):
+    if "keys" not in members:
         return _foreign_key(members, algorithm, kid)
     if kid not in {None, _THUMBPRINT}:
         raise click.UsageError("--kid names one key, and this is a set of them: only --kid thumbprint fits all")
-    if not all(isinstance(jwk, dict) for jwk in jwks):
-        raise InvalidKeyError("every one of `keys` must be a JSON object")
-    return KeySet(_foreign_key(jwk, algorithm, kid) for jwk in jwks)
+    return keyring.noted(where, read_set(members, lambda jwk: _foreign_key(jwk, algorithm, kid)))
 
 
 def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: str | None) -> Key:

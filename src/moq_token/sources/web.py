@@ -6,9 +6,9 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from moq_token.errors import Error, InvalidKeyError, KeyNotFoundError, UnavailableError
+from moq_token.errors import Error, KeyNotFoundError, UnavailableError
 from moq_token.key import Key, parse_members
-from moq_token.keyset import KeySet
+from moq_token.keyset import KeySet, read_set
 from moq_token.sources.http import Http, check_url, shown_url
 from moq_token.sources.memory import Bucket, Lru, again
 from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found
@@ -170,13 +170,4 @@ class JwksUrlSource(_WebSource):
 
 
 def _parse_set(body: bytes) -> KeySet:
-    members = parse_members(body).get("keys")
-    if not isinstance(members, list):
-        raise InvalidKeyError("a key set must have a member `keys`, a list")
-    keys = []
-    for jwk in members:
-        try:
-            keys.append(Key.from_members(jwk if isinstance(jwk, dict) else {}))
-        except InvalidKeyError:
-            continue
-    return KeySet(keys)
+    return read_set(parse_members(body)).keys
