@@ -12,7 +12,8 @@ import msgspec
 
 from moq_token import files, jws, material, pem
 from moq_token.algorithm import Algorithm
-from moq_token.claims import Claims, Scope, decode, decode_scope, encode
+from moq_token.claims import Claims, Scope
+from moq_token.claims.wire import decode, decode_scope, encode
 from moq_token.encoding import b64decode, b64encode, parse_json
 from moq_token.errors import (
     ExpiredTokenError,
