@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
+import re
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
 from moq_token.errors import InvalidKeyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -20,6 +24,9 @@ _PUBLIC_MODE = 0o666  # less the umask
 # Not everywhere there is: without it a symbolic link is still refused below, by its own look.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _RANDOM_BYTES = 8
+_BACKUP = re.compile(r".+\.[1-9][0-9]*\.bak", re.DOTALL)
+# What a file system without hard links answers, and Linux for files of others (fs.protected_hardlinks).
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
 
 def read(path: str | Path) -> bytes:
@@ -70,6 +77,90 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
         # Whatever went wrong did so for the file that the caller named, not for the temporary one beside it.
         error.filename, error.filename2 = path, None
         raise
+
+
+def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | None:
+    """Write a file as :func:`write` does, and keep an existing one beside it as ``{path}.{number}.bak``.
+
+    The number is the lowest one that is free: no backup is ever overwritten. The backup keeps mode and owner. The file
+    itself exists at every moment. Return the path of the backup, or None where there was nothing to keep. Raises what
+    :func:`write` raises.
+    """
+    path = os.fspath(path)
+    with _locked(os.path.dirname(path) or "."):  # noqa: PTH120 - str in, str out
+        try:
+            regular = stat.S_ISREG(_mode(path) or 0)
+        except ValueError:
+            regular = False  # write() refuses the name
+        backup = _back_up(path) if regular else None
+        try:
+            write(path, data, private=private, overwrite=backup is not None)
+        except OSError:
+            # A second name of the file that is still in place backs up nothing.
+            if backup is not None and os.path.samefile(backup, path):  # noqa: PTH121 - as above
+                os.unlink(backup)  # noqa: PTH108 - as above
+            raise
+    return backup
+
+
+def is_backup(name: str) -> bool:
+    """Return whether a file name is one that :func:`write_with_backup` gives to a file that it keeps."""
+    return _BACKUP.fullmatch(name) is not None
+
+
+def _back_up(path: str) -> str:
+    for number in itertools.count(1):
+        backup = f"{path}.{number}.bak"
+        try:
+            try:
+                os.link(path, backup)
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                _copy(path, backup)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            # The caller named the file, not its backup.
+            error.filename, error.filename2 = path, None
+            raise
+        break
+    return backup
+
+
+def _copy(path: str, copy: str) -> None:
+    """Copy a file with its mode. Raises :class:`FileExistsError` where the copy exists."""
+    with open(path, "rb") as source:  # noqa: PTH123 - as above
+        mode = stat.S_IMODE(os.fstat(source.fileno()).st_mode)
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode & _PRIVATE_MODE)
+        try:
+            with open(descriptor, "wb") as target:  # noqa: PTH123 - as above
+                shutil.copyfileobj(source, target)
+                target.flush()
+                os.fsync(descriptor)
+            os.chmod(copy, mode)  # noqa: PTH101 - as above
+        except BaseException:
+            os.unlink(copy)  # noqa: PTH108 - as above
+            raise
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Let one process at a time replace files of a directory, on systems that can lock a directory.
+
+    Between the backup and the write of one process, another one would otherwise write a file that nobody has kept.
+    """
+    descriptor = None
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import fcntl
+
+        descriptor = os.open(directory, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _mode(path: str) -> int | None:

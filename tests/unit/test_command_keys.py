@@ -178,6 +178,7 @@ def test_generate_writes_either_form(cli: Cli, options: list[str], *, is_json: b
 @pytest.mark.parametrize("options", [["--out", "deep/down/key.jwk"], ["--key", "deep/down/key.jwk"]])
 def test_generate_writes_a_file_for_its_owner_alone(cli: Cli, options: list[str]) -> None:
     argv = ["generate", *options] if options[0] == "--out" else [*options, "generate"]
+    Path("deep/down").mkdir(parents=True)
     assert cli.done(*argv) == ""
     assert mode("deep/down/key.jwk") == 0o600
     assert Key.from_file("deep/down/key.jwk").is_private
@@ -203,7 +204,11 @@ def test_generate_writes_the_public_half_to_standard_output(cli: Cli) -> None:
 
 def test_generate_names_files_in_directories_by_the_id(cli: Cli) -> None:
     argv = ["generate", "--algorithm", "es256", "--base64", "--out-dir", "signing", "--public-dir", "keys"]
-    assert cli.done(*argv, "--kid", "one") == ""
+    assert cli.run(*argv, "--kid", "one") == (
+        0,
+        "",
+        "note: created directory 'signing'\nnote: created directory 'keys'\n",
+    )
     assert cli.done(*argv) == ""
     assert len(files_in("signing")) == 2
     assert files_in("signing") == files_in("keys")
@@ -233,12 +238,12 @@ def test_generate_writes_into_a_pipe(cli: Cli) -> None:
     assert files_in(".") == ["by-name", "pipe"]
 
 
-@pytest.mark.parametrize("name", ["new", "deep/down/new"])
+@pytest.mark.parametrize("options", [["--out", "new"], ["--out-dir", "deep/down"]])
 def test_generate_asks_for_permission_before_it_makes_anything(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # nothing is forbidden to root, who may run this
-    assert "no permission to write in '.'" in cli.refused(1, "generate", "--out", name)
+    assert "permission denied in '.'" in cli.refused(1, "generate", *options)
     assert files_in(".") == []
 
 
@@ -262,11 +267,58 @@ def test_generate_does_not_replace_what_has_come_meanwhile(cli: Cli, monkeypatch
     assert files_in(".") == ["new"]
 
 
+def test_generate_keeps_every_earlier_key(cli: Cli) -> None:
+    argv = ("generate", "--algorithm", "EdDSA", "--out", "private.jwk", "--public", "public.jwk")
+    assert cli.done(*argv) == ""
+    earlier = {name: Path(name).read_bytes() for name in ("private.jwk", "public.jwk")}
+    Path("public.jwk").chmod(0o640)
+    status, out, err = cli.run(*argv)
+    assert (status, out) == (0, "")
+    assert err.splitlines() == [
+        f"note: '{name}' already existed: the previous file is kept as '{name}.1.bak'" for name in earlier
+    ]
+    assert {name: Path(f"{name}.1.bak").read_bytes() for name in earlier} == earlier
+    assert (mode("private.jwk.1.bak"), mode("public.jwk.1.bak")) == (0o600, 0o640)
+    assert (mode("private.jwk"), mode("public.jwk")) == (0o600, 0o644)
+    assert Key.from_file("private.jwk").to_public() == Key.from_file("public.jwk")
+    # Another kind of key, in front as the older grammar has it, over what is there; and a gap in the numbers is used.
+    put("private.jwk.3.bak", "precious\n")
+    for number in (2, 4):
+        before = Path("private.jwk").read_bytes()
+        _, _, err = cli.run("--key", "private.jwk", "generate")
+        assert f"kept as 'private.jwk.{number}.bak'" in err
+        assert Path(f"private.jwk.{number}.bak").read_bytes() == before
+    assert Path("private.jwk.3.bak").read_text(encoding="utf-8") == "precious\n"
+
+
+def test_backups_are_not_read_as_keys_of_a_directory(cli: Cli) -> None:
+    argv = ("generate", "--algorithm", "EdDSA", "--out-dir", "signing", "--public-dir", "keys", "--kid", "one")
+    for _ in range(3):
+        assert cli.run(*argv)[0] == 0
+    assert files_in("keys") == ["one.jwk", "one.jwk.1.bak", "one.jwk.2.bak"]
+    for directory, options in (("signing", []), ("keys", ["--public"])):
+        status, out, err = cli.run("keys", "check", directory, *options)
+        assert (status, out, err[:5]) == (0, "", "note:")
+        assert len(json.loads(cli.done("keys", "list", directory, "--json"))) == 1
+    assert len(KeySet.from_str(cli.done("jwks", "keys")).keys) == 1
+    token = cli.done("sign", "--key", "signing", "--publish", "", "--expires", "1h")
+    assert json.loads(cli.done("verify", "--key", "keys", stdin=token))["put"] == [""]
+
+
+def test_generate_refuses_instead_of_keeping_with_no_clobber(cli: Cli) -> None:
+    cli.done("generate", "--out", "root.jwk", "--no-clobber")
+    before = Path("root.jwk").read_bytes()
+    assert "already exists" in cli.refused(1, "generate", "--out", "root.jwk", "--no-clobber")
+    assert Path("root.jwk").read_bytes() == before
+    assert files_in(".") == ["root.jwk"]
+
+
 def test_generate_with_force_replaces_a_file_and_narrows_its_mode(desk: Cli) -> None:
     Path("there").chmod(0o644)
     assert desk.done("generate", "--out", "there", "--force") == ""
     assert mode("there") == 0o600
     assert Key.from_file("there").algorithm == HS
+    assert not Path("there.1.bak").exists()
 
 
 ED_OUT = ["--algorithm", "EdDSA", "--out", "new"]
@@ -304,18 +356,24 @@ ED_OUT = ["--algorithm", "EdDSA", "--out", "new"]
         (2, ["--out", "eyJrdHkiOiJvY3QifQ"], "--out takes the name of a file"),
         (2, ["--public", '{"kty":"oct"}'], "--public takes the name of a file"),
         (1, ["--out", ""], "is a directory"),
-        (1, ["--out", "there"], "'there' exists and is kept: --force replaces it"),
+        (1, ["--out", "there", "--no-clobber"], "'there' already exists: use --force to replace it"),
+        (2, ["--out", "there", "--no-clobber", "--force"], "--no-clobber and --force exclude each other"),
+        (1, ["--out", "nodir/x"], "cannot write 'nodir/x': directory not found: 'nodir'"),
+        (1, ["--out", "folder/nodir/x"], "directory not found: 'folder/nodir'"),
+        (1, [*ED_OUT, "--public", "nodir/x"], "directory not found: 'nodir'"),
+        (1, ["--algorithm", "EdDSA", "--out-dir", "new", "--public", "nodir/x"], "directory not found: 'nodir'"),
         (1, ["--out", "link"], "'link' is a symbolic link"),
         (1, ["--out", "link", "--force"], "'link' is a symbolic link"),
         (1, ["--out", "dangling", "--force"], "'dangling' is a symbolic link"),
         (1, ["--out", "folder"], "'folder' is a directory"),
         (1, ["--out", "folder", "--force"], "'folder' is a directory"),
-        (1, ["--out", "there/new"], "'there' is no directory"),
-        (1, ["--out-dir", "there"], "'there' is no directory"),
-        (1, [*ED_OUT, "--public", "there"], "'there' exists and is kept"),
+        (1, ["--out", "there/new"], "not a directory: 'there'"),
+        (1, ["--out-dir", "there"], "not a directory: 'there'"),
+        (1, [*ED_OUT, "--public", "there", "--no-clobber"], "'there' already exists"),
+        (1, ["--out-dir", "dangling/new"], "directory not found: 'dangling'"),
         (1, [*ED_OUT, "--public", "link", "--force"], "'link' is a symbolic link"),
-        (1, [*ED_OUT, "--public-dir", "there"], "'there' is no directory"),
-        (1, ["--out", "there/line\nbreak\x1b[31m"], "'there' is no directory"),
+        (1, [*ED_OUT, "--public-dir", "there"], "not a directory: 'there'"),
+        (1, ["--out", "there/line\nbreak\x1b[31m"], "not a directory: 'there'"),
     ],
 )
 def test_generate_refuses_and_writes_nothing(desk: Cli, status: int, options: list[str], why: str) -> None:
@@ -407,18 +465,19 @@ def test_a_broken_key_in_the_environment_is_named_by_its_variable(cli: Cli, monk
 )
 def test_results_go_to_files_that_are_not_there_yet(desk: Cli, command: str, source: str, *, private: bool) -> None:
     expected = desk.done(command, source)
-    assert desk.done(command, source, "--out", "new/file") == ""
-    assert Path("new/file").read_text(encoding="utf-8") == expected
-    assert mode("new/file") == (0o600 if private else 0o644)
-    for name, why in (("there", "exists and is kept"), ("link", "symbolic link"), ("folder", "is a directory")):
+    assert "directory not found: 'nodir'" in desk.refused(1, command, source, "--out", "nodir/file")
+    assert desk.done(command, source, "--out", "file") == ""
+    assert Path("file").read_text(encoding="utf-8") == expected
+    assert mode("file") == (0o600 if private else 0o644)
+    for name, why in (("there", "already exists"), ("link", "symbolic link"), ("folder", "is a directory")):
         assert why in desk.refused(1, command, source, "--out", name)
-    for name, why in (("dangling", "symbolic link"), ("link", "symbolic link"), ("there/in", "is no directory")):
+    for name, why in (("dangling", "symbolic link"), ("link", "symbolic link"), ("there/in", "not a directory")):
         assert why in desk.refused(1, command, source, "--out", name, "--force")
     assert Path("there").read_text(encoding="utf-8") == "precious\n"
     assert desk.done(command, source, "--out", "there", "--force") == ""
     assert Path("there").read_text(encoding="utf-8") == expected
     assert mode("there") == (0o600 if private else 0o644)
-    assert files_in("new") == ["file"]
+    assert not [name for name in files_in(".") if name.endswith((".bak", ".tmp"))]
 
 
 def test_a_key_that_cannot_be_printed_is_a_failure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, InvalidKeyError, Key, KeySet
+from moq_token import Algorithm, InvalidKeyError, Key, KeySet, files
 from tests import forge
 
 if TYPE_CHECKING:
@@ -488,3 +488,87 @@ key.to_file(path)
     # What a dead writer left does not stop the next one.
     KEY.to_file(path)
     assert Key.from_file(path) == KEY
+
+
+# -- backups
+
+
+def test_a_backup_keeps_content_mode_and_owner(tmp_path: Path) -> None:
+    path = tmp_path / "key.jwk"
+    assert files.write_with_backup(path, b"one", private=True) is None
+    path.chmod(0o640)
+    inode = path.stat().st_ino
+    assert files.write_with_backup(path, b"two", private=True) == f"{path}.1.bak"
+    assert path.read_bytes() == b"two"
+    assert mode(path) == 0o600
+    backup = tmp_path / "key.jwk.1.bak"
+    assert (backup.read_bytes(), mode(backup), backup.stat().st_ino) == (b"one", 0o640, inode)
+    assert names(tmp_path) == {"key.jwk", "key.jwk.1.bak"}
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_a_backup_is_a_copy_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "key.jwk"
+    path.write_bytes(b"one")
+    path.chmod(0o400)
+    (tmp_path / "key.jwk.1.bak").write_bytes(b"precious")
+
+    def no_links(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert files.write_with_backup(path, b"two", private=True) == f"{path}.2.bak"
+    backup = tmp_path / "key.jwk.2.bak"
+    assert (backup.read_bytes(), mode(backup), path.read_bytes()) == (b"one", 0o400, b"two")
+    assert (tmp_path / "key.jwk.1.bak").read_bytes() == b"precious"
+
+
+def test_a_write_that_fails_leaves_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key.jwk"
+    path.write_bytes(b"one")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_with_backup(path, b"two", private=True)
+    assert caught.value.filename == str(path)
+    assert (names(tmp_path), path.read_bytes()) == ({"key.jwk"}, b"one")
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "nul"])
+def test_nothing_but_a_file_is_kept(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "key.jwk"
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "directory":
+        path.mkdir()
+    with pytest.raises((OSError, InvalidKeyError)):
+        files.write_with_backup(f"{path}\0" if kind == "nul" else path, b"two", private=True)
+    assert names(tmp_path) <= {"key.jwk"}
+
+
+def test_concurrent_writers_keep_every_key(tmp_path: Path) -> None:
+    path = tmp_path / "key.jwk"
+    path.write_bytes(b"start")
+    contents = {f"{writer}-{turn}".encode() for writer in range(4) for turn in range(10)}
+
+    def write(writer: int) -> None:
+        for turn in range(10):
+            files.write_with_backup(path, f"{writer}-{turn}".encode(), private=True)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {entry.read_bytes() for entry in tmp_path.iterdir()} == {*contents, b"start"}
+    assert len(names(tmp_path)) == 41
+
+
+def test_the_names_of_backups_are_known() -> None:
+    assert all(map(files.is_backup, ("root.jwk.1.bak", "a.2.bak", "one.jwk.10.bak")))
+    assert not any(map(files.is_backup, ("root.jwk", "root.jwk.bak", ".1.bak", "a.0.bak", "a.1.bak.jwk", "a.x.bak")))

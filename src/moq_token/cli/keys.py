@@ -47,7 +47,8 @@ _BY_CURVE = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algo
 @click.option("--subscribe", multiple=True, metavar="PATH", help="Scope: prefix it may let subscribe to; repeatable.")
 @options.base64
 @options.file_format
-@options.force
+@click.option("--no-clobber", is_flag=True, help="Refuse to write where a file exists, instead of keeping a backup.")
+@click.option("--force", is_flag=True, help="Replace files that exist, without a backup.")
 def generate_command(
     algorithm: Algorithm,
     kid: str | None,
@@ -60,19 +61,18 @@ def generate_command(
     subscribe: tuple[str, ...],
     base64: bool,
     file_format: str | None,
+    no_clobber: bool,
     force: bool,
 ) -> None:
-    """Make a key, and write it to a file or to standard output.
+    """Generate a key, and write it to a file or to standard output.
 
-    With --publish or --subscribe, the key can only ever sign tokens within that scope.
+    An existing file is kept beside the new one, as root.jwk.1.bak, then root.jwk.2.bak and so on. With --publish or
+    --subscribe, the key has a scope: it can only sign tokens within it.
     """
-    for one, other, names in (
-        (out, out_dir, "--out and --out-dir"),
-        (public, public_dir, "--public and --public-dir"),
-        (base64 or None, file_format if file_format == "json" else None, "--base64 and --format json"),
-    ):
-        if one is not None and other is not None:
-            raise click.UsageError(f"{names} exclude each other")
+    _exclude(out, out_dir, "--out and --out-dir")
+    _exclude(public, public_dir, "--public and --public-dir")
+    _exclude(base64 or None, file_format if file_format == "json" else None, "--base64 and --format json")
+    _exclude(no_clobber or None, force or None, "--no-clobber and --force")
     wants_public = public is not None or public_dir is not None
     if wants_public and algorithm.symmetric:
         raise click.UsageError(f"a key for {algorithm} is a secret and has no public half: EdDSA, for example, has one")
@@ -87,10 +87,13 @@ def generate_command(
         targets.append((key.to_public(), _target(key, public, public_dir)))
     if len({_place(path) for _, path in targets}) < len(targets):
         raise click.UsageError("both halves of the key would be written to the same place: name two")
+    directories = [Path(directory) for directory in (out_dir, public_dir) if directory is not None]
     for _, path in targets:
-        output.check_target(path, force=force)
+        output.check_target(path, force=not no_clobber, new_directory=path.parent in directories)
+    for directory in directories:
+        output.make_directory(directory)
     for half, path in targets:
-        _write(half, path, base64=base64 or file_format == "base64", force=force)
+        _write(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
 
 
 @command(
@@ -262,6 +265,11 @@ def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: st
     return _with_kid(key, kid)
 
 
+def _exclude(one: object, other: object, names: str) -> None:
+    if one is not None and other is not None:
+        raise click.UsageError(f"{names} exclude each other: use one of them")
+
+
 def _with_kid(key: Key, kid: str | None) -> Key:
     if kid is None:
         return key
@@ -287,12 +295,12 @@ def _place(path: Path) -> str:
     return "-" if output.is_stdout(str(path)) else os.path.realpath(path)
 
 
-def _write(keys: Key | KeySet, path: Path, *, base64: bool, force: bool) -> None:
+def _write(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, keep: bool = False) -> None:
     if isinstance(keys, KeySet):
         if base64:
             raise click.UsageError("--base64 is for a single key, and this is a set of them")
         text, private = keys.to_str(), any(key.is_private for key in keys)
     else:
         text, private = keys.to_str() if base64 else keys.to_json(), keys.is_private
-    output.check_target(path, force=force)
-    output.write(path, text, private=private, force=force)
+    output.check_target(path, force=force or keep)
+    output.write(path, text, private=private, force=force, keep=keep)

@@ -112,29 +112,36 @@ def is_stdout(path: str) -> bool:
     return path in _STDOUT
 
 
-def check_target(path: Path, *, force: bool) -> None:
-    """Refuse what :func:`write` would refuse, before anything is made or written. Raises :class:`Failed`."""
+def check_target(path: Path, *, force: bool, new_directory: bool = False) -> None:
+    """Refuse what :func:`write` would refuse, before anything is made or written.
+
+    With ``new_directory`` the directory need not exist yet. Raises :class:`Failed`.
+    """
+    name = shown(str(path))
     if is_stdout(str(path)) or _is_device(path):
         return
     if path.is_symlink():
-        raise Failed(f"{shown(str(path))} is a symbolic link, which is not followed: name the file itself")
+        raise Failed(f"{name} is a symbolic link, which is not followed: give the path of the file itself")
     if path.is_dir():
-        raise Failed(f"{shown(str(path))} is a directory: name a file in it")
+        raise Failed(f"{name} is a directory: give the path of a file in it")
     if path.exists() and not force:
-        raise Failed(f"{shown(str(path))} exists and is kept: --force replaces it")
-    for parent in path.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise Failed(f"cannot write {shown(str(path))}: {shown(str(parent))} is no directory")
-            if not os.access(parent, os.W_OK | os.X_OK):
-                raise Failed(f"cannot write {shown(str(path))}: no permission to write in {shown(str(parent))}")
-            return
+        raise Failed(f"{name} already exists: use --force to replace it")
+    parent = path.parent
+    while not os.path.lexists(parent) and new_directory:
+        parent = parent.parent
+    if not parent.exists():
+        raise Failed(f"cannot write {name}: directory not found: {shown(str(parent))}")
+    if not parent.is_dir():
+        raise Failed(f"cannot write {name}: not a directory: {shown(str(parent))}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise Failed(f"cannot write {name}: permission denied in {shown(str(parent))}")
 
 
-def write(path: Path, text: str, *, private: bool, force: bool) -> None:
-    """Write one line or more to a file in directories that need not exist yet, or to standard output.
+def write(path: Path, text: str, *, private: bool, force: bool, keep: bool = False) -> None:
+    """Write one line or more to a file, or to standard output.
 
-    A file that exists is replaced as a whole, and only with ``force``. Raises :class:`Failed`.
+    An existing file is replaced as a whole, and only with ``force``; with ``keep`` it is kept as a backup beside it,
+    and a note says so. Raises :class:`Failed`.
     """
     if is_stdout(str(path)):
         emit(text)
@@ -143,11 +150,24 @@ def write(path: Path, text: str, *, private: bool, force: bool) -> None:
     try:
         if _is_device(path):
             path.write_bytes(data)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, data, private=private, overwrite=force)
+        elif keep:
+            backup = files.write_with_backup(path, data, private=private)
+            if backup is not None:
+                note(f"{shown(str(path))} already existed: the previous file is kept as {shown(backup)}")
+        else:
+            files.write(path, data, private=private, overwrite=force)
     except (OSError, ValueError) as error:
         raise Failed(f"cannot write {shown(str(path))}: {reason(error)}") from None
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and its parents where they do not exist, and say so. Raises :class:`Failed`."""
+    try:
+        if not path.is_dir():
+            path.mkdir(parents=True)
+            note(f"created directory {shown(str(path))}")
+    except (OSError, ValueError) as error:
+        raise Failed(f"cannot create directory {shown(str(path))}: {reason(error)}") from None
 
 
 def _is_device(path: Path) -> bool:
