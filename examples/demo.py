@@ -66,7 +66,7 @@ def make_tokens(directory: Path) -> dict[str, str]:
         "alice": cli(*publisher, "1h", "--key", private),
         "viewer": cli(*viewer, "1h", "--key", private),
         "forged": cli(*viewer, "1h", "--key", stranger),
-        "expired": cli(*viewer, str(int(time.time()) - 60), "--allow-past", "--key", private),
+        "expired": cli(*viewer, str(int(time.time()) - 60), "--key", private),
     }
     say("tokens", f"for {ROOM}: alice may publish `alice`; viewer may watch everything; one is forged, one has expired")
     return tokens

@@ -90,7 +90,7 @@ def test_refusals(original: OriginalCommandLine, private: Path) -> None:
     refused = {
         tampered(OURS("sign", "--key", private, *ARGUMENTS)): "signature",
         OURS("sign", "--key", stranger, *ARGUMENTS): "signature",
-        OURS("sign", "--key", private, "--publish", "", "--expires", PAST, "--allow-past"): "expired",
+        OURS("sign", "--key", private, "--publish", "", "--expires", PAST): "expired",
         original("sign", "--key", private, "--publish", "", "--expires", PAST): "expired",
         "no token": "token",
     }

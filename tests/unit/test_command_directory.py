@@ -146,7 +146,7 @@ def test_list_shows_a_table(full: Cli) -> None:
     assert [re.split(r" {2,}", line) for line in lines] == [
         ["KID", "ALGORITHM", "HALF", "SCOPE", "AGE", "USED FOR"],
         ["new", "EdDSA", "private", '{"root":"rooms","put":["live"],"get":[]}', "2 years", "signing"],
-        ["old", "ES256", "private", "-", "400 days", "verifying, ends in 2 days (2023-11-16T22:13:20Z)"],
+        ["old", "ES256", "private", "-", "400 days", "verifying, ends in 2 days, at 2023-11-16 22:13:20 UTC"],
         ["secret", "HS256", "secret", "-", "3 years", "not used"],
     ]
     assert len({line.index(cell) for line, cell in zip(lines, ("AGE", "2 years", "400", "3 years"), strict=True)}) == 1
@@ -247,8 +247,8 @@ def test_check_says_what_is_wrong(full: Cli, damage: str, line: str) -> None:
         (2, "keys rotate signing --algorithm none", "--algorithm: "),
         (2, "keys rotate signing --overlap 86400", "--overlap must be a duration such as 90s, 15m, 24h or 7d"),
         (2, "keys rotate signing --overlap never", "--overlap must be a duration"),
-        (2, "keys rotate signing --overlap=-1h", "--overlap must be a duration"),
-        (2, "keys rotate signing --overlap 999999999w", "--overlap is longer than any key lives"),
+        (2, "keys rotate signing --overlap=-1h", "--overlap '-1h': a duration must not be negative"),
+        (2, "keys rotate signing --overlap 999999999w", "--overlap is too long"),
         (2, "keys retire signing", "missing argument 'KID'"),
         (1, "keys retire signing ../new", "a key id must be 1 to 128 characters"),
         (1, "keys retire signing nobody", "there is no key 'nobody' in"),

@@ -917,17 +917,21 @@ REFUSALS = {
         "time",
         "expired",
         "the token expired",
-        "expired 60 s ago (2027-01-15T07:59:00Z): compare the clocks, and sign for longer",
+        "expired 1 min ago (2027-01-15 07:59:00 UTC): compare the clocks, and sign for longer",
         grant(exp=forge.NOW - 60),
     ),
     "long expired": Refusal(
-        "time", "expired", "the token expired", "(2027-01-15T06:00:00Z): sign a new token", grant(exp=forge.NOW - 7200)
+        "time",
+        "expired",
+        "the token expired",
+        "(2027-01-15 06:00:00 UTC): sign a new token",
+        grant(exp=forge.NOW - 7200),
     ),
     "not yet valid": Refusal(
         "time",
         "not-yet-valid",
         "is not valid before",
-        "valid in 10 min (2027-01-15T08:10:00Z): wait",
+        "valid in 10 min (2027-01-15 08:10:00 UTC): wait",
         grant(nbf=forge.NOW + 600),
     ),
     "nothing granted": Refusal(

@@ -7,7 +7,8 @@ import time
 
 import click
 
-# The digits are bounded so that no number is too long to be turned into one.
+_SHOWN_CHARACTERS = 40
+# The number of digits is bounded, so that every match converts to an int.
 _UNIX = re.compile(r"\+?(\d{1,18})", re.ASCII)
 _DURATION = re.compile(
     r"\+?(?=\d)(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII
@@ -15,33 +16,62 @@ _DURATION = re.compile(
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 _UNITS = (7 * 86400, 86400, 3600, 60, 1)
 _YEAR_10000 = 253402300800
-# Before this, a number is rather a duration without its unit.
-_YEAR_2001 = 10**9
+# A smaller number, a moment before September 2001, is more likely a duration without its unit.
+_FIRST_TIMESTAMP = 10**9
 
-# No number beyond this is a time, whoever wrote it.
+# No larger number in a token is a time.
 FAR = 2**53
 
 _MOMENT = "a Unix timestamp such as 1798761600, a date such as 2026-12-31T23:59:59Z"
+_CLOCK = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d"
+# What is nearly a date or a duration, and what is missing from it.
+_NEARLY = tuple(
+    (re.compile(pattern, re.ASCII), advice)
+    for pattern, advice in (
+        (rf"{_CLOCK}(:\d\d([.,]\d+)?)?", "the time zone is missing: add Z for UTC, or an offset such as +01:00"),
+        (
+            rf"{_CLOCK}(:\d\d([.,]\d+)?)? ?[+-]\d\d(\d\d)?",
+            "the time zone must have hours, a colon and minutes, such as +01:00",
+        ),
+        (
+            rf"{_CLOCK}(:\d\d([.,]\d+)?)? +([A-Za-z]+|[+-]\d\d:\d\d)",
+            "the time zone must be Z for UTC, or an offset such as +01:00, without a space in front",
+        ),
+        (
+            rf"{_CLOCK}([Zz]|[+-]\d\d:\d\d)",
+            "the seconds are missing: write the time as 12:00:00",
+        ),
+        (r"\d{8}T\d{6}.*", "write the date with dashes and colons, such as 2026-12-31T23:59:59Z"),
+        (r"-(\d+[wdhms])+", "a duration must not be negative"),
+        (
+            r"\d+([.,]\d+)? *(weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|[wdhmsWDHMS])",
+            "a duration is a whole number and a unit out of w, d, h, m and s, without a space: 90s, 15m, 1h, 7d",
+        ),
+    )
+)
 
 
-def expiry(text: str, now: float, *, allow_past: bool = False) -> int | None:
+def expiry(text: str, now: float) -> int | None:
     """Read the value of ``--expires`` as Unix seconds; None is never.
 
-    It is a Unix timestamp, a duration from now, an RFC 3339 date (its first second, UTC, where it has no time), or
-    ``never``. Raises :class:`click.UsageError` for anything else, and for the past unless that is allowed.
+    It is a Unix timestamp, a duration from now, an RFC 3339 date (00:00:00 UTC where it has no time), or ``never``. A
+    timestamp and a date may be in the past. Raises :class:`click.UsageError` for anything else.
     """
     if text.casefold() == "never":
         return None
     seconds = _duration(text, now)
+    if seconds is not None and seconds <= now:
+        raise click.UsageError("--expires must be later than now: a duration must be at least 1s")
     if seconds is None:
         seconds = _moment(text)
     if seconds is None:
-        raise click.UsageError(f"--expires must be a duration such as 90s, 15m, 1h or 7d, {_MOMENT}, or never")
-    if seconds >= _YEAR_10000:
-        raise click.UsageError("--expires lies beyond the year 9999: a Unix timestamp counts seconds, not milliseconds")
-    if seconds <= now and not allow_past:
-        hint = "write a duration with its unit, such as 1h" if seconds < _YEAR_2001 else "--allow-past signs it anyway"
-        raise click.UsageError(f"--expires {utc(seconds)} is in the past, and the token would be refused: {hint}")
+        forms = f"a duration such as 90s, 15m, 1h or 7d, {_MOMENT}, or never"
+        raise click.UsageError(_nearly(text, "--expires") or f"--expires must be {forms}")
+    if _UNIX.fullmatch(text) and seconds < _FIRST_TIMESTAMP:
+        raise click.UsageError(
+            f"--expires {text} is a Unix timestamp, {utc(seconds)}: for a duration add the unit, such as 3600s or 1h"
+        )
+    _check_range(seconds, "--expires")
     return seconds
 
 
@@ -49,9 +79,8 @@ def issue(text: str, now: float) -> int:
     """Read the value of ``--issued``: a Unix timestamp, an RFC 3339 date, or ``now``."""
     seconds = int(now) if text.casefold() == "now" else _moment(text)
     if seconds is None:
-        raise click.UsageError(f"--issued must be {_MOMENT}, or now")
-    if seconds >= _YEAR_10000:
-        raise click.UsageError("--issued lies beyond the year 9999: a Unix timestamp counts seconds, not milliseconds")
+        raise click.UsageError(_nearly(text, "--issued") or f"--issued must be {_MOMENT}, or now")
+    _check_range(seconds, "--issued")
     return seconds
 
 
@@ -59,33 +88,60 @@ def duration(text: str, option: str) -> int:
     """Read a duration such as ``24h`` as seconds. Raises :class:`click.UsageError`."""
     seconds = _duration(text, 0)
     if seconds is None:
-        raise click.UsageError(f"{option} must be a duration such as 90s, 15m, 24h or 7d")
+        raise click.UsageError(_nearly(text, option) or f"{option} must be a duration such as 90s, 15m, 24h or 7d")
     if seconds >= _YEAR_10000:
-        raise click.UsageError(f"{option} is longer than any key lives: it ends beyond the year 9999")
+        raise click.UsageError(f"{option} is too long: it ends after the year 9999")
     return seconds
 
 
 def utc(seconds: int) -> str:
-    """Write Unix seconds as a date (RFC 3339)."""
+    """Write Unix seconds as a date and time in UTC, as people read it: ``2027-03-08 10:00:31 UTC``."""
     try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
     except (OverflowError, OSError, ValueError):
         return f"{seconds} s after 1970"
 
 
 def span(seconds: float) -> str:
-    """Write how long something takes, in the largest unit of which there are at least two."""
-    seconds = int(abs(seconds))
-    for size, unit in ((365 * 86400, " years"), (86400, " days"), (3600, " h"), (60, " min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size}{unit}"
+    """Write how long something takes, rounded, in the largest unit of which there are two or more.
+
+    A minute and an hour are written as such: ``1 min`` and ``1 h``, and not ``60 s`` and ``60 min``.
+    """
+    exact = abs(seconds)
+    seconds, minutes, hours, days, years = (int(exact / size + 0.5) for size in (1, 60, 3600, 86400, 365 * 86400))
+    for count, unit, smaller, least in (
+        (years, "years", days, 2 * 365),
+        (days, "days", hours, 2 * 24),
+        (hours, "h", minutes, 2 * 60),
+        (minutes, "min", seconds, 2 * 60),
+    ):
+        if smaller >= least or (smaller == 60 and count == 1):  # noqa: PLR2004 - of a minute and of an hour
+            return f"{count} {unit}"
     return f"{seconds} s"
 
 
 def when(seconds: int, now: float, future: str, past: str) -> str:
-    """Write when something happens or happened: ``expires in 54 min (2026-…)``, ``expired 3 days ago (2026-…)``."""
+    """Write when something happens or happened.
+
+    That is ``expires in 54 min, at 2027-03-08 10:00:31 UTC`` or ``expired 3 days ago, at 2027-03-05 10:00:31 UTC``.
+    """
     words = f"{future} in {span(seconds - now)}" if seconds > now else f"{past} {span(now - seconds)} ago"
-    return f"{words} ({utc(seconds)})"
+    return f"{words}, at {utc(seconds)}"
+
+
+def _nearly(text: str, option: str) -> str | None:
+    """Say what is missing from a value that is nearly a time."""
+    for pattern, advice in _NEARLY:
+        if pattern.fullmatch(text):
+            return f"{option} {text[:_SHOWN_CHARACTERS]!r}: {advice}"
+    return None
+
+
+def _check_range(seconds: int, option: str) -> None:
+    if seconds < 0:
+        raise click.UsageError(f"{option} must be in 1970 or later")
+    if seconds >= _YEAR_10000:
+        raise click.UsageError(f"{option} is after the year 9999: a Unix timestamp is in seconds, not in milliseconds")
 
 
 def _duration(text: str, now: float) -> int | None:

@@ -48,7 +48,7 @@ _UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
 @click.option("--cluster", is_flag=True, help="Mark a node of a relay cluster (relays before 0.11).")
 @click.option("--expires", metavar="TIME", help="90s, 15m, 1h, 7d, a Unix timestamp, an RFC 3339 date, or never.")
 @click.option("--issued", metavar="TIME", help="When it was made: a Unix timestamp, an RFC 3339 date, or now.")
-@click.option("--allow-past", is_flag=True, help="Sign a token that has already expired.")
+@click.option("--allow-past", is_flag=True, hidden=True)  # no effect: 0.1.0 needed it, and scripts may still pass it
 @click.option(
     "--url", metavar="URL", help="Print the URL to dial: this relay's, at the root where it names no path itself."
 )
@@ -60,7 +60,7 @@ def sign_command(
     cluster: bool,
     expires: str | None,
     issued: str | None,
-    allow_past: bool,
+    allow_past: bool,  # noqa: ARG001 - see the option
     url: str | None,
 ) -> None:
     """Sign a token and print it.
@@ -76,13 +76,16 @@ def sign_command(
         publish,
         subscribe,
         cluster=cluster,
-        expires=None if expires is None else times.expiry(expires, now, allow_past=allow_past),
+        expires=None if expires is None else times.expiry(expires, now),
         issued=None if issued is None else times.issue(issued, now),
     )
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
     if expires is None:
-        output.hint("this token never expires: --expires 1h would limit it, --expires never says that it is meant")
+        output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
+    elif claims.expires is not None and claims.expires <= now:
+        past = times.when(claims.expires, now, "expires", "expired")
+        output.note(f"this token has already expired, so relays refuse it: it {past}")
 
 
 def dialed(url: str, claims: Claims) -> str:
@@ -223,7 +226,7 @@ def _token(word: str | None, path: str | None, key: keyring.Source | None) -> st
 def _times(claims: dict[str, object], now: float) -> Iterable[str]:
     for name, future, past in (
         ("iat", "issued", "issued"),
-        ("nbf", "valid", "valid since"),
+        ("nbf", "becomes valid", "became valid"),
         ("exp", "expires", "expired"),
     ):
         value = claims.get(name)
