@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_keys_that_were_there_before(rotation: Rotation, public: Path) -> None:
     for key in old:
         key.to_file(rotation.directory / f"{key.kid}.jwk")
         key.to_public().to_file(public / f"{key.kid}.jwk")
-    with pytest.raises(KeyNotFoundError, match="here are 2"):
+    with pytest.raises(KeyNotFoundError, match=r"2 keys in .* can sign and none is active .one, two."):
         rotation.signing_key()
     change = rotation.rotate(None, public, 60, NOW)
     assert set(change.retired) == {"one", "two"}
@@ -108,7 +109,7 @@ def test_a_single_key_signs_without_any_rotation(rotation: Rotation) -> None:
     with pytest.raises(FileNotFoundError):
         rotation.files()
     rotation.directory.mkdir()
-    with pytest.raises(KeyNotFoundError, match="none"):
+    with pytest.raises(KeyNotFoundError, match=r"no key in .* can sign"):
         rotation.signing_key()
     key = Key.generate("HS256", "only")
     key.to_file(rotation.directory / "only.jwk")
@@ -132,10 +133,10 @@ def test_retiring(rotation: Rotation, public: Path) -> None:
 def test_places_that_make_no_sense(rotation: Rotation, public: Path) -> None:
     with pytest.raises(ConfigError, match="public-dir"):
         rotation.rotate(Algorithm.EDDSA, None, 60, NOW)
-    with pytest.raises(ConfigError, match="of their own"):
+    with pytest.raises(ConfigError, match="must not be the directory of the private keys"):
         rotation.rotate(Algorithm.EDDSA, rotation.directory, 60, NOW)
     rotation.rotate(Algorithm.EDDSA, public, 60, NOW)
-    with pytest.raises(ConfigError, match="not in another place"):
+    with pytest.raises(ConfigError, match=r"the public halves of .* are in"):
         rotation.rotate(Algorithm.EDDSA, public.parent / "elsewhere", 60, NOW)
     with pytest.raises(ConfigError, match="secret"):
         rotation.rotate(Algorithm.HS256, None, 60, NOW)
@@ -172,7 +173,7 @@ def test_a_damaged_state_stops_everything(rotation: Rotation, public: Path, text
         rotation.signing_key,
         rotation.check,
     ):
-        with pytest.raises(ConfigError, match="no state of a rotation"):
+        with pytest.raises(ConfigError, match="invalid rotation state"):
             attempt()
     assert names(public) == before
 
@@ -190,19 +191,19 @@ def test_check_finds_what_is_wrong(rotation: Rotation, public: Path) -> None:
     stranger.to_public().with_kid(kid).to_file(public / f"{kid}.jwk")
     found = "\n".join(rotation.check())
     for line in (
-        f"{kid}.jwk: it is private, and its mode 0644 lets others read it",
+        f"{kid}.jwk: mode 0644 lets other users read or change this private key",
         "broken.jwk: the member `alg`",
         "directory.jwk: ",
-        "wrong-name.jwk: its `kid` is 'stranger'",
-        "nameless.jwk: it has no `kid`",
-        "stranger.jwk: a private key where only public ones belong",
-        f"{kid}.jwk: it is not the public half of",
+        "wrong-name.jwk: the `kid` of the key is 'stranger': rename",
+        "nameless.jwk: the key has no `kid`",
+        "stranger.jwk: a private key in a directory for public keys",
+        f"{kid}.jwk: not the public half of",
     ):
         assert line in found
     (public / f"{kid}.jwk").unlink()
-    assert "it is missing, so relays refuse" in "\n".join(rotation.check())
+    assert "file not found: relays refuse the tokens" in "\n".join(rotation.check())
     (directory / f"{kid}.jwk").unlink()
-    assert "the file of the active key is missing" in "\n".join(rotation.check())
+    assert "file not found: it is the active key" in "\n".join(rotation.check())
     assert main(["keys", "check", str(directory)]) == 1
 
 
@@ -315,8 +316,8 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     second = run("keys", "rotate", "signing", "--overlap", "7d").strip()
     assert os.path.isfile(f"keys/{first}.jwk")  # noqa: PTH113
     listed = run("keys", "list", "signing").splitlines()
-    assert listed[0].split() == ["KID", "ALGORITHM", "HALF", "SCOPE", "AGE", "USED", "FOR"]
-    assert any(line.startswith(first) and "verifying, ends in 6 days" in line for line in listed)
+    assert listed[0].split() == ["KID", "ALGORITHM", "HALF", "AGE", "USE"]
+    assert any(line.startswith(first) and re.search(r"verifying, ends in [67] days$", line) for line in listed)
     assert any(line.startswith(second) and line.endswith("signing") for line in listed)
     token = run("sign", "--key", "signing", "--root", "demo", "--publish", "", "--expires", "1h")
     Path("token").write_text(token, encoding="utf-8")
@@ -338,7 +339,7 @@ def test_the_first_rotation_publishes_what_has_signed_before(rotation: Rotation,
     rotation.rotate(None, public, 60, NOW)
     verify(public, old.sign(CLAIMS))
     assert not Key.from_file(public / "old.jwk").is_private
-    assert rotation.check() == []
+    assert rotation.check(NOW) == []
 
 
 def test_the_only_key_is_not_retired(rotation: Rotation) -> None:
@@ -357,7 +358,7 @@ def test_links_to_the_directories_change_nothing(tmp_path: Path) -> None:
     second = Rotation(tmp_path / "releases" / "1").rotate(None, None, 60, NOW).active
     assert names(public) == {first, second}
     (tmp_path / "alias").symlink_to("releases/1")
-    with pytest.raises(ConfigError, match="of their own"):
+    with pytest.raises(ConfigError, match="must not be the directory of the private keys"):
         Rotation(tmp_path / "releases" / "1").rotate(None, tmp_path / "alias", 60, NOW)
 
 
@@ -380,8 +381,8 @@ def test_what_dead_writers_left_is_swept(rotation: Rotation, public: Path) -> No
 def test_what_is_no_file_is_not_waited_for(rotation: Rotation) -> None:
     rotation.directory.mkdir()
     os.mkfifo(rotation.directory / "pipe.jwk")
-    assert "no regular file" in "".join(rotation.check())
-    with pytest.raises(InvalidKeyError, match=r"pipe\.jwk.*no regular file"):
+    assert "not a regular file" in "".join(rotation.check())
+    with pytest.raises(InvalidKeyError, match=r"pipe\.jwk.*not a regular file"):
         rotation.signing_key()
 
 

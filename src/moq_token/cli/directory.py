@@ -1,8 +1,10 @@
-"""The commands about a directory of keys: what is in it, and replacing keys without refusing anybody."""
+"""The commands for a directory of keys: what is in it, and how its keys are replaced."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -11,161 +13,252 @@ import click
 from moq_token.cli import options, output, times
 from moq_token.cli.grammar import Group, command
 from moq_token.errors import shown
-from moq_token.rotation import Rotation
+from moq_token.rotation import Rotation, Use
 
 if TYPE_CHECKING:
-    from moq_token import Algorithm
-    from moq_token.rotation import KeyFile, State
+    from moq_token import Algorithm, Key, Scope
+    from moq_token.rotation import Change, Listed
+
+_COLUMNS = 80
+_WIDEST_KID = 24
+_NAMED_KEYS = 5
 
 _directory = click.argument("directory", type=options.FILE, metavar="DIR")
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Print what would be done, and change nothing.")
+_quiet = click.option("--quiet", is_flag=True, help="Print nothing unless something is wrong, as suits cron.")
 
 
 @click.group(
     "keys",
-    short_help="Keep a directory of keys: list, rotate, retire, …",
+    short_help="Manage a directory of keys: list, rotate, retire, …",
     cls=Group,
     modules=dict.fromkeys(("list", "rotate", "retire", "prune", "check"), "moq_token.cli.directory"),
     examples=(
-        "keys rotate signing --public-dir keys  # at first, and then from cron",
-        "keys prune signing",
+        "keys rotate signing --public-dir keys",
+        "keys rotate signing --prune --quiet --if-older-than 30d  # from cron",
         "sign --key signing --root rooms/123 --publish alice --expires 1h",
     ),
     no_args_is_help=False,
 )
 def keys_command() -> None:
-    """Keep a directory of keys: list, rotate, retire, prune and check them."""
+    """Manage a directory of keys: list, rotate, retire, prune and check them."""
 
 
 @command("list", short_help="List the keys of a directory.", examples=("keys list signing", "keys list keys --json"))
 @_directory
 @options.as_json
 def list_command(directory: str, as_json: bool) -> None:
-    """List the keys of a directory: id, algorithm, half, scope, age, and what each is used for."""
-    rotation, now = Rotation(directory), time.time()
-    state = rotation.state()
-    rows = [_row(file, state, now) for file in rotation.files()]
+    """List the keys of a directory: id, algorithm, half, age, what each is used for, and scope.
+
+    The use is signing, verifying, ended (its overlap; prune it), pending (interrupted rotation), candidate (several
+    keys could sign: rotate), unused, invalid or missing.
+    """
+    now = time.time()
+    keys = Rotation(directory).keys(now)
     if as_json:
+        rows = [_row(listed, now) for listed in keys]
         output.emit(output.json_text(rows, pretty=output.to_terminal(sys.stdout)))
-        return
-    table = [["KID", "ALGORITHM", "HALF", "SCOPE", "AGE", "USED FOR"]]
-    table += [[output.printable(str(_cell(name, row[name]))) for name in row if name != "until"] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
-    output.emit("\n".join(lines))
-
-
-def _row(file: KeyFile, state: State, now: float) -> dict[str, object]:
-    key, until = file.key, state.retired.get(file.path.stem)
-    if key is None:
-        half, use = "unreadable", file.problems[0]
     else:
-        half = "secret" if key.algorithm.symmetric else "private" if key.is_private else "public"
-        use = _use(file.path.stem, state, now, public=half == "public")
+        output.emit("\n".join(_table(keys, now)))
+
+
+def _row(listed: Listed, now: float) -> dict[str, object]:
+    key = listed.key
     return {
-        "kid": file.path.stem,
+        "kid": listed.kid,
         "algorithm": None if key is None else str(key.algorithm),
-        "half": half,
+        "half": None if key is None else _half(key),
+        "operations": None if key is None else sorted(key.operations),
         "scope": None
         if key is None or key.scope is None
         else {"root": key.scope.root, "put": key.scope.publish, "get": key.scope.subscribe},
-        "age": int(max(now - file.modified, 0)),
-        "use": use,
-        "until": until,
+        "use": str(listed.use),
+        "age": None if listed.created is None else int(max(now - listed.created, 0)),
+        "created": listed.created,
+        "until": listed.until,
+        "problems": listed.problems,
     }
 
 
-def _use(kid: str, state: State, now: float, *, public: bool) -> str:
-    if kid == state.active:
-        return "signing"
-    if kid == state.pending:
-        return "unfinished"
-    if kid in state.retired:
-        return times.when(state.retired[kid], now, "verifying, ends", "verified until")
-    if public:
-        return "verifying"
-    return "signing, if it is the only one" if state.active is None else "not used"
+def _half(key: Key) -> str:
+    return "secret" if key.algorithm.symmetric else "private" if key.is_private else "public"
 
 
-def _cell(name: str, value: object) -> object:
-    if name == "age" and isinstance(value, int):
-        return times.span(value)
-    if name == "scope" and isinstance(value, dict):
-        return output.json_text(value)
-    return "-" if value is None else value
+def _table(keys: list[Listed], now: float) -> list[str]:
+    """Lay out one line for each key, and beneath it, indented, what has no bounded width: scope and problems."""
+    cells = [("KID", "ALGORITHM", "HALF", "AGE", "USE"), *(_cells(listed, now) for listed in keys)]
+    widths = [max(len(line[column]) for line in cells) for column in range(4)]
+    widths[0] = min(widths[0], _WIDEST_KID)
+    lines = []
+    for line, listed in zip(cells, [None, *keys], strict=True):
+        kid, *others = line
+        if len(kid) > widths[0]:
+            lines.append(kid)
+            kid = ""
+        columns = [cell.ljust(width) for cell, width in zip((kid, *others), (*widths, 0), strict=True)]
+        lines.append("  ".join(columns).rstrip())
+        for detail in () if listed is None else _details(listed):
+            lines += textwrap.wrap(detail, _COLUMNS, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _cells(listed: Listed, now: float) -> tuple[str, str, str, str, str]:
+    key = listed.key
+    return (
+        output.printable(listed.kid),
+        "-" if key is None else str(key.algorithm),
+        "-" if key is None else _half(key),
+        "-" if listed.created is None else times.span(max(now - listed.created, 0)),
+        f"verifying, ends in {times.span(listed.until - now)}"
+        if listed.use is Use.VERIFYING and listed.until is not None
+        else str(listed.use),
+    )
+
+
+def _details(listed: Listed) -> list[str]:
+    scope = [] if listed.key is None or listed.key.scope is None else [f"scope: {_options(listed.key.scope)}"]
+    return [output.printable(text) for text in (*scope, *(f"problem: {problem}" for problem in listed.problems))]
+
+
+def _options(scope: Scope) -> str:
+    words = ["--root", scope.root] if scope.root else []
+    words += [word for path in scope.publish for word in ("--publish", path)]
+    words += [word for path in scope.subscribe for word in ("--subscribe", path)]
+    return shlex.join(words)
 
 
 @command(
     "rotate",
-    short_help="Make a new key, and sign with it from now on.",
+    short_help="Create a key and sign with it from now on.",
     examples=(
         "keys rotate signing --public-dir keys --algorithm EdDSA",
-        "keys rotate signing --overlap 7d  # where tokens live for up to a week",
+        "keys rotate signing --overlap 7d  # if tokens live for up to a week",
+        "keys rotate signing --prune --quiet --if-older-than 30d  # from cron",
     ),
 )
 @_directory
-@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Where relays read public halves; remembered.")
-@click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", help="That of the key before, or EdDSA.")
-@click.option("--overlap", metavar="TIME", default="24h", help="How long the key before goes on verifying: 24h.")
+@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Where relays read public keys. Remembered.")
+@click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", help="Default: as before; EdDSA for the first key.")
+@click.option("--root", metavar="PATH", help="New scope: path that the others are relative to. Default: as before.")
+@click.option("--publish", multiple=True, metavar="PATH", help="New scope: prefix it may let publish. Repeatable.")
+@click.option(
+    "--subscribe", multiple=True, metavar="PATH", help="New scope: prefix it may let subscribe to. Repeatable."
+)
+@click.option("--widen", is_flag=True, help="Allow a scope that is wider than before.")
+@click.option("--overlap", metavar="TIME", help="How long the previous key still verifies. Remembered. Default: 24h.")
+@click.option("--if-older-than", metavar="TIME", help="Do nothing if the active key is not older than this.")
+@click.option("--prune", is_flag=True, help="Then remove the keys whose overlap has ended, as `keys prune` does.")
+@_quiet
 @_dry_run
 def rotate_command(
-    directory: str, public_dir: str | None, algorithm: Algorithm | None, overlap: str, dry_run: bool
+    directory: str,
+    public_dir: str | None,
+    algorithm: Algorithm | None,
+    root: str | None,
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    widen: bool,
+    overlap: str | None,
+    if_older_than: str | None,
+    prune: bool,
+    quiet: bool,
+    dry_run: bool,
 ) -> None:
-    """Make a new key and sign with it from now on; the one before still verifies until the overlap has passed.
+    """Create a key and sign with it from now on. The previous key still verifies until the overlap has ended.
 
-    The overlap must be at least as long as the longest-lived token. Safe to run from cron, on several machines at once,
-    and again after a crash.
+    The new key has the algorithm, the scope and the operations of the previous one. --publish and --subscribe
+    together replace the prefixes of its scope. The overlap must be at least as long as the longest-lived token.
+
+    Safe to run from cron, on several machines at once, and again after a crash. Prints the id of the new key.
     """
-    change = Rotation(directory).rotate(
-        algorithm, public_dir, times.duration(overlap, "--overlap"), int(time.time()), dry_run=dry_run
+    rotation, now = Rotation(directory), int(time.time())
+    change = rotation.rotate(
+        algorithm,
+        public_dir,
+        None if overlap is None else times.duration(overlap, "--overlap"),
+        now,
+        root=root,
+        publish=publish or None,
+        subscribe=subscribe or None,
+        widen=widen,
+        if_older_than=None if if_older_than is None else times.duration(if_older_than, "--if-older-than"),
+        dry_run=dry_run,
     )
-    if dry_run:
-        output.note(f"would make a new key the signing one, and retire {_named(change.retired)} after {overlap}")
-        return
-    output.emit(str(change.active))
-    output.hint(
-        f"signing from now on; {_named(change.retired)} verifies for {overlap} more, then: keys prune {directory}"
-    )
+    if not quiet:
+        _report_rotation(change, directory, dry_run=dry_run)
+    if prune:
+        removed = rotation.prune(now, dry_run=dry_run).removed
+        if removed and not quiet:
+            _report_removed(removed, dry_run=dry_run)
+
+
+def _report_rotation(change: Change, directory: str, *, dry_run: bool) -> None:
+    retired = f"{_named(change.retired)} for {times.span(change.overlap)} more" if change.retired else ""
+    if change.skipped:
+        output.note("nothing to do: the active key is not older than --if-older-than")
+    elif dry_run:
+        output.note(f"would create a key, and still verify with {retired}" if retired else "would create the first key")
+    else:
+        output.emit(str(change.active))
+        output.hint("new tokens are signed with this key")
+        if retired:
+            output.hint(f"relays still verify with {retired}; then run: keys prune {directory}")
 
 
 @command(
     "retire",
     short_help="Withdraw a key at once.",
-    examples=("keys retire signing 4f0a1b2c3d4e5f60  # its secret has got out",),
+    examples=("keys retire signing 4f0a1b2c3d4e5f60  # its private key was stolen",),
 )
 @_directory
 @click.argument("kid", metavar="KID")
 def retire_command(directory: str, kid: str) -> None:
-    """Withdraw a key at once: both halves are removed, and relays refuse its tokens. Not for the one that signs."""
-    output.note(f"removed: {_named(Rotation(directory).retire(kid, int(time.time())).removed)}")
+    """Withdraw a key at once: remove both halves, so that relays refuse its tokens. Rotate first if the key signs."""
+    _report_removed(Rotation(directory).retire(kid, int(time.time())).removed)
 
 
 @command("prune", examples=("keys prune signing",))
 @_directory
+@_quiet
 @_dry_run
-def prune_command(directory: str, dry_run: bool) -> None:
-    """Remove both halves of the keys whose overlap has passed."""
+def prune_command(directory: str, quiet: bool, dry_run: bool) -> None:
+    """Remove both halves of the keys whose overlap has ended."""
     change = Rotation(directory).prune(int(time.time()), dry_run=dry_run)
-    output.note(f"{'would remove' if dry_run else 'removed'}: {_named(change.removed)}")
+    if not quiet:
+        _report_removed(change.removed, dry_run=dry_run)
+
+
+def _report_removed(kids: tuple[str, ...], *, dry_run: bool = False) -> None:
+    if not kids:
+        output.note("nothing to remove")
+    else:
+        output.note(f"{'would remove' if dry_run else 'removed'}: {_named(kids)}")
 
 
 @command(
     "check",
-    short_help="Check the key files of a directory.",
+    short_help="Find what is wrong with a directory of keys.",
     examples=("keys check signing", "keys check keys --public"),
 )
 @_directory
 @click.option("--public", is_flag=True, help="Relays read this directory: no private key belongs in it.")
-def check_command(directory: str, public: bool) -> int:
-    """Check every key file of a directory, and its public halves; exit 1 where anything is wrong."""
+@_quiet
+def check_command(directory: str, public: bool, quiet: bool) -> int:
+    """Check a directory of keys and its public keys. Print one line for each problem, and exit 1 if there is one.
+
+    Checks that one key can sign, that relays can verify its tokens, the content, names and modes of all files, and
+    that no overlap has ended.
+    """
     rotation = Rotation(directory)
-    problems = rotation.check(public=public)
+    problems = rotation.check(time.time(), public=public)
     for problem in problems:
         output.emit(output.printable(problem))
-    if not problems:
-        output.note(f"{len(rotation.files())} keys in {shown(directory)}, all as they should be")
+    if not problems and not quiet:
+        count = len(rotation.files())
+        output.note(f"{count} {'key' if count == 1 else 'keys'} in {shown(directory)}, no problems found")
     return int(bool(problems))
 
 
 def _named(kids: tuple[str, ...]) -> str:
-    return ", ".join(kids) or "none"
+    more = len(kids) - _NAMED_KEYS
+    return ", ".join(kids[:_NAMED_KEYS]) + (f" and {more} more" if more > 0 else "")

@@ -1,17 +1,18 @@
-"""What a directory of signing keys holds: its state, and its files."""
+"""Read a directory of signing keys: its state, its key files, and what each key is used for."""
 
 from __future__ import annotations
 
 import os
 import stat
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 
 from moq_token import files
 from moq_token.encoding import parse_json
-from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, shown
+from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, KeyOperationError, shown
 from moq_token.key import Key, KeyOperation
 from moq_token.kid import KeyId
 
@@ -21,30 +22,70 @@ if TYPE_CHECKING:
 STATE_NAME = "rotation.json"
 SUFFIX = ".jwk"
 
+_SHOWN_KEY_IDS = 5
+
 
 class State(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What is known of the keys of a directory.
+    """What ``rotation.json`` holds. Times are Unix seconds, durations seconds.
 
-    ``active`` signs. ``pending`` was being made when a process died, and has signed nothing. ``retired`` keys verify
-    until their time (Unix seconds). ``public`` is the directory of public halves, relative to this one.
+    Attributes
+    ----------
+    active : str | None
+        The id of the key that signs.
+    pending : str | None
+        The id of a key whose creation was interrupted. It has signed nothing.
+    retired : dict[str, int]
+        The keys that only verify, and the time at which the overlap of each ends.
+    public : str | None
+        The directory of the public halves, relative to this one.
+    overlap : int | None
+        How long a key goes on verifying after it was replaced.
+    created : dict[str, int]
+        The time at which each key was created. Files of version 0.1.0 do not have it.
+
     """
 
     active: str | None = None
     pending: str | None = None
     retired: dict[str, int] = {}
     public: str | None = None
+    overlap: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    created: dict[str, int] = {}
 
     def __post_init__(self) -> None:
         for kid in filter(None, (self.active, self.pending, *self.retired)):
-            KeyId(kid)  # these become names of files
+            KeyId(kid)  # these become file names
+        if self.active in self.retired or (self.pending is not None and self.pending in {self.active, *self.retired}):
+            raise ValueError("one key has two roles")  # `prune` would remove the key that signs
         if "\0" in (self.public or ""):
-            raise ValueError("`public` is no name of a directory")
+            raise ValueError("`public` is not a directory name")
+
+
+class Use(StrEnum):
+    """What a key of a directory is used for."""
+
+    SIGNING = "signing"
+    """Signs new tokens."""
+    VERIFYING = "verifying"
+    """Only verifies: a public key, or a retired key whose overlap has not ended."""
+    ENDED = "ended"
+    """Its overlap has ended. It verifies until it is pruned."""
+    PENDING = "pending"
+    """Its creation was interrupted. The next rotation or pruning removes it."""
+    CANDIDATE = "candidate"
+    """Could sign, but no key is active and it is not the only one."""
+    UNUSED = "unused"
+    """Neither active nor retired."""
+    INVALID = "invalid"
+    """The file cannot be used as what it is there for: see its problems."""
+    MISSING = "missing"
+    """``rotation.json`` names it, and it has no file."""
 
 
 class KeyFile(NamedTuple):
-    """A file ``{kid}.jwk`` of a directory, ``modified`` at that time (Unix seconds).
+    """A file ``{kid}.jwk`` of a directory, last ``modified`` at that time (Unix seconds).
 
-    ``key`` is None where it is not readable, and ``problems`` say why, or what else is wrong.
+    ``key`` is None where the file cannot be read as a key. ``problems`` say why, or what else is wrong.
     """
 
     path: Path
@@ -53,97 +94,204 @@ class KeyFile(NamedTuple):
     modified: float
 
 
+class Listed(NamedTuple):
+    """A key of a directory as :meth:`Directory.keys` finds it. Times are Unix seconds.
+
+    ``created`` comes from the state, or else from the time at which the file was last modified; None without a file.
+    ``until`` is the end of its overlap, for a retired key.
+    """
+
+    kid: str
+    key: Key | None
+    use: Use
+    created: int | None
+    until: int | None
+    problems: tuple[str, ...]
+
+
 class Directory:
-    """The keys of one directory, read only. Every method reads what is on disk then; :class:`OSError` passes."""
+    """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
 
     def state(self) -> State:
-        """Read the state, an empty one where there is none yet. Raises :class:`ConfigError` where it is damaged."""
+        """Read the state; an empty one where there is no file. Raises :class:`ConfigError` where it is invalid."""
         path = self.directory / STATE_NAME
         try:
-            return msgspec.convert(parse_json(files.read(path)), State)
+            return msgspec.convert(parse_json(_read_regular(path)), State)
         except FileNotFoundError:
             return State()
         except (ValueError, InvalidKeyError):
-            raise ConfigError(f"{shown(str(path))} is no state of a rotation: restore it, or remove it") from None
+            raise ConfigError(
+                f"{shown(str(path))}: invalid rotation state: restore the file from a backup, or remove it"
+            ) from None
 
     def public_directory(self, state: State) -> Path | None:
-        """Return where the public halves are; None where relays read this directory itself."""
-        return None if state.public is None else Path(os.path.normpath(self.place() / state.public))
+        """Return the directory of the public halves; None where relays read this directory itself."""
+        return None if state.public is None else Path(os.path.normpath(self.real_path() / state.public))
 
     def signing_key(self) -> Key:
-        """Return the key that signs: the active one, or, before any rotation, the only one that can.
+        """Return the key that signs: the active one, or, before any rotation, the only one that can sign.
 
-        Raises :class:`KeyNotFoundError` where there is none or more than one, :class:`InvalidKeyError`,
-        :class:`ConfigError`.
+        Raises :class:`KeyNotFoundError` where there is none or more than one, :class:`InvalidKeyError` for an unusable
+        file, and :class:`ConfigError` for an invalid state.
         """
         state = self.state()
-        if state.active is not None:
+        while state.active is not None:
+            path = self.path_of(state.active)
             try:
-                return read_key(self.path_of(state.active))
+                return _signer(path)
             except FileNotFoundError:
-                message = f"the active key {shown(state.active)} has no file in {shown(str(self.directory))}"
-                raise KeyNotFoundError(message, kid=state.active) from None
-        signers = [key for key in self.signers() if key.kid != state.pending]
-        if len(signers) != 1:
-            count = len(signers) or "none"
-            message = (
-                f"one key of {shown(str(self.directory))} must be for signing, here are {count}: `keys rotate` picks"
-            )
-            raise KeyNotFoundError(message)
-        return signers[0]
+                before, state = state, self.state()
+                if state.active == before.active:  # otherwise a rotation has replaced and removed it meanwhile
+                    message = f"{shown(str(path))}: file not found: it is the active key of {self}"
+                    raise KeyNotFoundError(message, kid=state.active) from None
+        signers = list(self.signers(state))
+        if len(signers) == 1:
+            return signers[0]
+        if not signers:
+            raise KeyNotFoundError(f"no key in {self} can sign: make one with `keys rotate`")
+        kids = [str(key.kid) for key in signers]
+        listed = ", ".join([*kids[:_SHOWN_KEY_IDS], *(["…"] if len(kids) > _SHOWN_KEY_IDS else [])])
+        raise KeyNotFoundError(
+            f"{len(kids)} keys in {self} can sign and none is active ({listed}): run `keys rotate`, or keep only one"
+        )
+
+    def signers(self, state: State) -> Iterator[Key]:
+        """Read the keys that could sign and that the state does not name. Raises :class:`InvalidKeyError`."""
+        for path in paths(self.directory) if self.directory.exists() else ():
+            key = read_key(path)
+            known = {state.active, state.pending, *state.retired}
+            if _cannot_sign(key) is None and key.kid == path.stem and path.stem not in known:
+                yield key
 
     def files(self) -> list[KeyFile]:
         """Read every ``*.jwk`` of the directory, in the order of names."""
         return [read(path) for path in paths(self.directory)]
 
-    def place(self) -> Path:
-        """Say where this directory is, however it was spelled, and whatever links lead there."""
+    def keys(self, now: float) -> list[Listed]:
+        """Return every key of the directory and of its state, in the order of ids. ``now`` is in Unix seconds."""
+        found = self.files()
+        state = self.state()
+        try:
+            signing = self.signing_key().kid
+        except (InvalidKeyError, KeyNotFoundError, OSError):
+            signing = None
+        rows = {file.path.stem: self._listed(file, state, signing, now) for file in found}
+        for kid in filter(None, (state.active, *state.retired)):
+            if kid not in rows:
+                rows[kid] = self._without_private_half(kid, state, now)
+        return [rows[kid] for kid in sorted(rows)]
+
+    def _listed(self, file: KeyFile, state: State, signing: str | None, now: float) -> Listed:
+        kid = file.path.stem
+        created = state.created.get(kid, int(file.modified))
+        until = state.retired.get(kid)
+        return Listed(kid, file.key, _use(file, state, signing, now), created, until, file.problems)
+
+    def _without_private_half(self, kid: str, state: State, now: float) -> Listed:
+        """Return a key of the state of which only the public half is there, which still verifies, or nothing."""
+        target = self.public_directory(state)
+        if target is not None and kid in state.retired:
+            file = read(target / f"{kid}{SUFFIX}")
+            if file.key is not None:
+                return self._listed(file, state, None, now)
+        return Listed(kid, None, Use.MISSING, state.created.get(kid), state.retired.get(kid), ("file not found",))
+
+    def real_path(self) -> Path:
+        """Return the absolute path of the directory without symbolic links."""
         return Path(os.path.realpath(self.directory))
 
     def path_of(self, kid: str) -> Path:
-        """Return where the key of that id is, or would be."""
+        """Return the path of the file for this id."""
         return self.directory / f"{kid}{SUFFIX}"
 
-    def signers(self) -> Iterator[Key]:
-        """Read the keys that can sign. Raises :class:`InvalidKeyError`."""
-        for path in paths(self.directory) if self.directory.exists() else ():
-            key = read_key(path)
-            if key.is_private and KeyOperation.SIGN in key.operations and key.kid == path.stem:
-                yield key
+    def __str__(self) -> str:
+        return shown(str(self.directory))
+
+
+def _use(file: KeyFile, state: State, signing: str | None, now: float) -> Use:
+    kid, key = file.path.stem, file.key
+    if key is None or key.kid != kid or (kid == state.active and kid != signing):
+        return Use.INVALID
+    if kid == signing:
+        return Use.SIGNING
+    if kid == state.pending:
+        return Use.PENDING
+    if kid in state.retired:
+        return Use.VERIFYING if now < state.retired[kid] else Use.ENDED
+    if _cannot_sign(key) is None:
+        return Use.CANDIDATE if state.active is None else Use.UNUSED
+    return Use.VERIFYING if KeyOperation.VERIFY in key.operations else Use.UNUSED
 
 
 def paths(directory: Path) -> list[Path]:
-    """List the files that hold keys, in the order of names."""
-    return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+    """List the key files of a directory, in the order of names. Hidden files are none (``._x.jwk`` of macOS)."""
+    return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
 
 
 def read(path: Path) -> KeyFile:
-    """Read a key file, and say what is wrong with it."""
+    """Read a key file and say what is wrong with it. Never raises."""
     modified, key, problems = 0.0, None, []
     try:
         status = path.stat()
         modified = status.st_mtime
-        key = read_key(path)
-    except (OSError, InvalidKeyError) as error:
-        problems.append(error.strerror or "unreadable" if isinstance(error, OSError) else str(error).partition(": ")[2])
+        key = _load(path)
+    except OSError as error:
+        problems.append((error.strerror or "it cannot be read").lower())
+    except InvalidKeyError as error:
+        problems.append(str(error))
     else:
         if key.kid is None:
-            problems.append("it has no `kid`, and its name stands for one")
+            problems.append("the key has no `kid`, which must be the name of the file")
         elif key.kid != path.stem:
-            problems.append(f"its `kid` is {shown(key.kid)}, so it should be named {shown(f'{key.kid}{SUFFIX}')}")
+            problems.append(f"the `kid` of the key is {shown(key.kid)}: rename the file to {shown(key.kid + SUFFIX)}")
         if key.is_private and os.name == "posix" and status.st_mode & 0o077:
-            problems.append(f"it is private, and its mode {status.st_mode & 0o777:04o} lets others read it: chmod 600")
+            mode = f"{stat.S_IMODE(status.st_mode):04o}"
+            problems.append(f"mode {mode} lets other users read or change this private key: run chmod 600")
+        else:
+            problems += mode_problems(status)
     return KeyFile(path, key, tuple(problems), modified)
 
 
+def mode_problems(status: os.stat_result) -> list[str]:
+    """Say where every user of the machine can write."""
+    if os.name != "posix" or not status.st_mode & stat.S_IWOTH:
+        return []
+    return [f"mode {stat.S_IMODE(status.st_mode):04o} lets every user of this machine change it: run chmod o-w"]
+
+
 def read_key(path: Path) -> Key:
-    """Read a key of a directory, in which a pipe could make everybody wait. Raises :class:`InvalidKeyError`."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InvalidKeyError(f"{shown(str(path))}: it is no regular file")
+    """Read a key of a directory. Raises :class:`InvalidKeyError`, which names the file; :class:`OSError` passes."""
     try:
-        return Key.from_file(path)
+        return _load(path)
     except InvalidKeyError as error:
         raise type(error)(f"{shown(str(path))}: {error}") from None
+
+
+def _load(path: Path) -> Key:
+    return Key.from_str(_read_regular(path))
+
+
+def _signer(path: Path) -> Key:
+    key = read_key(path)
+    if key.kid != path.stem:
+        raise InvalidKeyError(f"{shown(str(path))}: the `kid` of the key must be the name of the file")
+    why = _cannot_sign(key)
+    if why is not None:
+        raise KeyOperationError(f"{shown(str(path))}: it is the active key, and cannot sign: {why}")
+    return key
+
+
+def _cannot_sign(key: Key) -> str | None:
+    if not key.is_private:
+        return "it is a public key"
+    return None if KeyOperation.SIGN in key.operations else "its `key_ops` do not include `sign`"
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a file that is a regular one: opening a pipe would wait for a writer. Raises :class:`InvalidKeyError`."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InvalidKeyError("not a regular file")
+    return files.read(path)
