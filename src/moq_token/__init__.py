@@ -17,6 +17,7 @@ from moq_token.errors import (
     InvalidClaimsError,
     InvalidKeyError,
     InvalidKeyIdError,
+    InvalidPatternError,
     InvalidSignatureError,
     InvalidTokenError,
     KeyNotFoundError,
@@ -31,6 +32,8 @@ from moq_token.errors import (
 from moq_token.key import Key, KeyOperation
 from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
+from moq_token.pattern import Pattern
+from moq_token.patterns import Patterns
 from moq_token.unverified import UnverifiedToken, read_unverified
 
 __version__ = "0.1.0"
@@ -44,6 +47,7 @@ __all__ = [
     "InvalidClaimsError",
     "InvalidKeyError",
     "InvalidKeyIdError",
+    "InvalidPatternError",
     "InvalidSignatureError",
     "InvalidTokenError",
     "Key",
@@ -54,6 +58,8 @@ __all__ = [
     "KeySet",
     "NotAdmittedError",
     "NotYetValidTokenError",
+    "Pattern",
+    "Patterns",
     "Permissions",
     "RefusedError",
     "Scope",

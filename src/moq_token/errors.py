@@ -41,6 +41,18 @@ class InvalidClaimsError(Error):
     """What the caller asked to sign makes no sense, or exceeds the scope of the key."""
 
 
+class InvalidPatternError(Error, ValueError):
+    """The text is not a valid pattern, or what would result is not.
+
+    ``reason`` is a stable code: ``empty-segment``, ``invalid-segment``, ``multiple-globstars``, ``too-many-segments``,
+    ``too-long``, ``invalid-unicode``, and ``too-many-patterns`` for a union or an intersection that is too large.
+    """
+
+    def __init__(self, message: str, *, reason: str = "invalid-segment") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ConfigError(Error):
     """The configuration contradicts itself."""
 

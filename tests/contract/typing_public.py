@@ -15,6 +15,7 @@ from moq_token import (
     InvalidClaimsError,
     InvalidKeyError,
     InvalidKeyIdError,
+    InvalidPatternError,
     InvalidSignatureError,
     InvalidTokenError,
     Key,
@@ -24,6 +25,8 @@ from moq_token import (
     KeyOperationError,
     KeySet,
     NotYetValidTokenError,
+    Pattern,
+    Patterns,
     Permissions,
     RefusedError,
     Scope,
@@ -102,6 +105,30 @@ def scopes(made: Claims) -> None:
     assert_type(scope.validate(), None)
 
 
+def patterns() -> None:
+    pattern = Pattern("rooms/*/chat")
+    assert_type(pattern, Pattern)
+    assert_type(Pattern.literal("a"), Pattern)
+    assert_type(Pattern.subtree("a"), Pattern)
+    assert_type(pattern.matches("a"), bool)
+    assert_type(pattern.contains(pattern), bool)
+    assert_type(pattern.overlaps(pattern), bool)
+    assert_type(pattern.intersect(pattern), tuple[Pattern, ...])
+    assert_type(pattern.rebase("a"), tuple[Pattern, ...])
+    assert_type(pattern.rooted("a"), Pattern)
+    assert_type(pattern.is_subtree, bool)
+    assert_type(pattern.prefix, str | None)
+    assert_type(sorted([pattern]), list[Pattern])
+    union = Patterns(["a", pattern])
+    assert_type(union, Patterns)
+    assert_type(Patterns(union), Patterns)
+    assert_type(iter(union), Iterator[Pattern])
+    assert_type(union.contains(union) or union.contains(pattern), bool)
+    assert_type(union.intersect(pattern), Patterns)
+    assert_type(union.rebase("a"), Patterns)
+    pattern.prefix = "a"  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
+
+
 def keys(path: Path) -> None:
     key = Key.generate("HS256")
     assert_type(key, Key)
@@ -175,6 +202,8 @@ def errors(key: Key) -> None:
         assert_type(error.expires, int)
     except NotYetValidTokenError as error:
         assert_type(error.not_before, int)
+    except InvalidPatternError as error:
+        assert_type(error.reason, str)
     except ScopeExceededError as error:
         assert_type(error.path, str)
     except UnauthorizedError as error:
