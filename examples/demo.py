@@ -1,7 +1,7 @@
-"""The whole way: keys, tokens, a MoQ server and clients of it, all of them real, over QUIC on the loopback interface.
+"""Show everything at work: keys, tokens, a real MoQ server and its clients, over QUIC on the loopback interface.
 
-``make demo`` runs it. The exit status is 0 only if all of its account happened: one client publishes, another watches,
-and those who may not come in stay out.
+``make demo`` runs it. The exit status is 0 only if everything went as shown: one client publishes, another watches, and
+clients without a valid token are refused.
 """
 
 import asyncio
@@ -18,11 +18,12 @@ import moq
 
 from moq_token import Key
 
-MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq/tasks.py
+# The type stubs of moq-rs do not show that its error class is an exception.
+MoqError = cast("type[Exception]", moq.Error)
 
 RELAY = Path(__file__).with_name("relay.py")
-TIME_LIMIT = 30  # seconds for all of it, which takes about three
-LEAVE_SECONDS = 5  # of these, for the relay to take leave of its clients
+TIME_LIMIT = 30  # seconds for the whole demo, which takes about three
+LEAVE_SECONDS = 5  # seconds for the relay to shut down
 ROOM = "rooms/123"
 RELAY_TOML = """
 [server]
@@ -39,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         tokens = make_tokens(Path(directory))
         asyncio.run(asyncio.wait_for(meet(Path(directory, "public.jwk"), tokens), TIME_LIMIT))
-    say("done", "all of it as it should be")
+    say("done", "everything worked as expected")
 
 
 def say(who: str, what: str) -> None:
@@ -47,18 +48,18 @@ def say(who: str, what: str) -> None:
 
 
 def cli(*arguments: str) -> str:
-    """Run the command line (``moq-token-cli`` is the same program); returns what it prints."""
+    """Run ``moq-token``, and return what it prints."""
     command = [sys.executable, "-m", "moq_token", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIME_LIMIT).stdout.strip()
 
 
 def make_tokens(directory: Path) -> dict[str, str]:
-    """Make a key pair, a stranger's key that claims to be the same, and everybody's tokens."""
+    """Make a key pair, another key with the same id, and a token for each client."""
     private, public, stranger = (str(directory / name) for name in ("private.jwk", "public.jwk", "stranger.jwk"))
     cli("generate", "--algorithm", "EdDSA", "--out", private, "--public", public)
     key = Key.from_file(public)
     cli("generate", "--algorithm", "EdDSA", "--out", stranger, "--id", str(key.kid))
-    say("keys", f"{key.algorithm} {key.kid}, of which the server gets the public half; a stranger's with the same id")
+    say("keys", f"an {key.algorithm} key pair, of which the server gets the public key; another key with the same id")
 
     publisher = ("sign", "--root", ROOM, "--publish", "alice", "--expires")
     viewer = ("sign", "--root", ROOM, "--subscribe", "", "--expires")
@@ -68,7 +69,7 @@ def make_tokens(directory: Path) -> dict[str, str]:
         "forged": cli(*viewer, "1h", "--key", stranger),
         "expired": cli(*viewer, str(int(time.time()) - 60), "--key", private),
     }
-    say("tokens", f"for {ROOM}: alice may publish `alice`; viewer may watch everything; one is forged, one has expired")
+    say("tokens", f"for {ROOM}: alice may publish `alice`, viewer may subscribe to all; one is forged, one has expired")
     return tokens
 
 
@@ -82,7 +83,7 @@ async def meet(public_key: Path, tokens: dict[str, str]) -> None:
                 websocket_enabled=False,
                 reconnect=False,
                 publish=moq.OriginProducer(),
-                subscribe=moq.OriginProducer(),  # another one, lest a client hears itself
+                subscribe=moq.OriginProducer(),  # a different origin, so that a client does not hear itself
             )
 
         async with dial(f"?jwt={tokens['alice']}") as alice:
@@ -98,11 +99,11 @@ async def meet(public_key: Path, tokens: dict[str, str]) -> None:
         ):
             error = await refusal(dial(query))
             await heard(f"refused at '/{ROOM}': {reason}")
-            say(who, f"could not come in: {error}")
+            say(who, f"was refused: {error}")
 
 
 async def watch(alice: moq.Client, viewer: moq.Client) -> None:
-    """Have both publish, within their grants and beyond, and the viewer receive the one that it should."""
+    """Let both clients publish, also without permission. The viewer must receive only what alice may publish."""
     tracks = {}
     for client, name in ((alice, "bob"), (viewer, "viewer"), (alice, "alice")):
         broadcast = client.create_broadcast(name)
@@ -125,14 +126,14 @@ async def watch(alice: moq.Client, viewer: moq.Client) -> None:
         try:
             await viewer.request_broadcast(name)
         except MoqError:
-            say("viewer", f"finds no `{name}`, which its publisher has no leave to publish")
+            say("viewer", f"does not find `{name}`, which its publisher has no permission to publish")
         else:
-            expect(f"`{name}` is kept out", happened=False)
+            expect(f"`{name}` is not visible", happened=False)
 
 
 @asynccontextmanager
 async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[str], Awaitable[None]]]]:
-    """Start the relay as a program of its own; yields its address, its certificate and a way to wait for its words."""
+    """Run the relay in a process of its own. Yield its address, its certificate, and how to wait for what it says."""
     config = public_key.with_name("relay.toml")
     config.write_text(RELAY_TOML.format(key=public_key.as_posix()), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(
@@ -143,7 +144,7 @@ async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[st
 
     async def line() -> str:
         text = (await lines.readline()).decode().strip()
-        expect("the server runs on", bool(text))
+        expect("the server is running", bool(text))
         return text
 
     async def heard(words: str) -> None:
@@ -164,11 +165,11 @@ async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[st
         except TimeoutError:
             process.kill()
             await process.communicate()
-            expect("the relay ends when it is told to", happened=False)
+            expect("the relay stops on SIGTERM", happened=False)
 
 
 async def refusal(client: moq.Client) -> str:
-    """Dial, and return what a client learns who may not come in."""
+    """Dial, and return the error that the refused client gets."""
     try:
         async with client:
             assert client.session is not None
@@ -177,12 +178,12 @@ async def refusal(client: moq.Client) -> str:
         details = moq.protocol_error(error)
         expect("the client is told that it is unauthorized", moq.is_auth(error))
         return details.message if details is not None else str(error)
-    raise AssertionError("a client came in that must not")
+    raise AssertionError("a client was admitted that must be refused")
 
 
 def expect(what: str, happened: bool) -> None:  # noqa: FBT001 - it reads as a sentence
     if not happened:
-        raise AssertionError(f"not so: {what}")
+        raise AssertionError(f"failed: {what}")
 
 
 if __name__ == "__main__":

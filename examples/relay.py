@@ -1,10 +1,11 @@
-"""A small MoQ relay: what one client publishes, the others may watch, as far as their tokens allow.
+"""Run a small MoQ relay: clients watch what other clients publish, as far as their tokens allow.
 
-    moq-token-cli generate --algorithm EdDSA --out private.jwk --public public.jwk
+    pip install "moq-token[moq,http]"
+    moq-token generate --algorithm EdDSA --out private.jwk --public public.jwk
     python examples/relay.py relay.toml
 
-where relay.toml is that of a moq-relay, with MOQ_AUTH_… of the environment over it. Of it count `[auth]`,
-`[client.tls]`, and of `[server]`:
+relay.toml is the configuration of a moq-relay (0.10 to 0.14). Environment variables MOQ_AUTH_… override it, as they do
+for moq-relay. The relay reads `[auth]`, `[client.tls]`, and these settings of `[server]`:
 
     [server]
     bind = "localhost:4443"
@@ -13,8 +14,7 @@ where relay.toml is that of a moq-relay, with MOQ_AUTH_… of the environment ov
     [auth]
     key = "public.jwk"
 
-It needs the extras moq and, for keys at URLs, http: ``pip install "moq-token[moq,http]"``. What is enforced is said in
-``moq_token.integrations.moq``.
+The extra `http` is needed only for keys at URLs. For what the relay enforces, see ``moq_token.integrations.moq``.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ from moq_token import Error
 from moq_token.auth import AuthConfig, Authenticator
 from moq_token.integrations.moq import guard
 
-MoqError = cast("type[Exception]", moq.Error)  # see moq_token/integrations/moq/tasks.py
+# The type stubs of moq-rs do not show that its error class is an exception.
+MoqError = cast("type[Exception]", moq.Error)
 
 
 def main(path: str) -> None:
@@ -44,7 +45,7 @@ def main(path: str) -> None:
 
 async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
     this = cast("asyncio.Task[None]", asyncio.current_task())
-    if sys.platform != "win32":  # ended from outside too, it takes leave of its clients
+    if sys.platform != "win32":  # a clean shutdown closes the sessions of the clients
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     tls = {name: texts(value) for name, value in table.get("tls", {}).items() if name in ("cert", "key", "generate")}
     bind = table.get("bind", table.get("listen", "localhost:4443"))
@@ -60,10 +61,8 @@ async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
         say(f"listening on https://localhost:{server.local_addr.rpartition(':')[2]}")
         say(f"certificate {server.cert_fingerprints()[0]}")
         async with aclosing(guard(server, authenticator)) as sessions:
-            async for session in sessions:
-                grant = session.grant
-                granted = f"may publish {list(grant.publish)}, may subscribe to {list(grant.subscribe)}"
-                say(f"admitted at {session.path.strip('/')!r}: {granted}")
+            async for _ in sessions:
+                pass  # the guard serves the sessions, and logs who comes and goes
 
 
 def texts(value: str | list[str]) -> list[str]:

@@ -26,7 +26,7 @@ from moq_token.integrations.moq import GuardedSession, admission, exchange, guar
 from tests.sources_server import on_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
     from moq_token import KeyId
 
@@ -67,6 +67,38 @@ class Keys:
         pass
 
 
+class Events(logging.Handler):
+    """What the guard logs, to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+        self._changed = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self._changed.set()
+
+    def of(self, event: str) -> list[logging.LogRecord]:
+        return [record for record in self.records if vars(record)["event"] == event]
+
+    async def wait(self, event: str, count: int = 1) -> list[logging.LogRecord]:
+        async with asyncio.timeout(PATIENCE):
+            while len(self.of(event)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.of(event)
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Iterator[Events]:
+    caplog.set_level(logging.INFO, "moq_token.integrations.moq")
+    logger, handler = logging.getLogger("moq_token.integrations.moq"), Events()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
 class Relay:
     """A guarded server, those it has admitted, and clients of it."""
 
@@ -77,9 +109,11 @@ class Relay:
         self.sessions: list[GuardedSession] = []
         self.admitted: dict[str, asyncio.Event] = {}
 
-    def dial(self, token: str = "", path: str = "rooms/123", scheme: str = "https") -> moq.Client:
+    def dial(
+        self, token: str = "", path: str = "rooms/123", scheme: str = "https", host: str = "localhost"
+    ) -> moq.Client:
         return moq.connect(
-            f"{scheme}://localhost:{self.port}/{path}{'?jwt=' if token else ''}{token}",
+            f"{scheme}://{host}:{self.port}/{path}{'?jwt=' if token else ''}{token}",
             tls_verify=False,
             websocket_enabled=False,
             reconnect=False,
@@ -108,11 +142,15 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(config: AuthConfig | None = None, origin: moq.OriginProducer | None = None) -> AsyncIterator[Relay]:
+async def relay(
+    config: AuthConfig | None = None,
+    origin: moq.OriginProducer | None = None,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Relay]:
     """Run a guarded server; ``origin`` is one that the server itself has, for both roles."""
     keys, hub = Keys(), moq.OriginProducer()
     async with (
-        Authenticator(config or AuthConfig(), keys=keys) as authenticator,
+        Authenticator(config or AuthConfig(), keys=keys, clock=clock) as authenticator,
         moq.Server("127.0.0.1:0", tls_generate=["localhost"], publish=origin, subscribe=origin) as server,
     ):
         made = Relay(server.local_addr.rpartition(":")[2], keys, hub)
@@ -153,6 +191,18 @@ async def read(track: moq.TrackConsumer) -> bytes:
         frame = await track.read_frame()
     assert frame is not None
     return bytes(frame.payload)
+
+
+async def read_until(client: moq.Client, wanted: bytes) -> None:
+    """Watch "cam" until the wanted frame comes. A client may first show what it still has from the last time."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(MoqError):
+                track = await watch(client, "cam")
+                async with track:
+                    while (frame := await track.read_frame()) is not None:
+                        if frame.payload == wanted:
+                            return
 
 
 # -- who comes in
@@ -248,9 +298,122 @@ async def test_a_source_with_a_bug_lets_nobody_in_and_keeps_nobody_out(caplog: p
     async with relay() as here:
         here.keys.error = ZeroDivisionError()
         assert await here.verdict(sign()) == OUTAGE
-        assert "nobody could decide" in caplog.text
+        assert "could not decide" in caplog.text
         here.keys.error = None
         assert await here.verdict(sign()) == "admitted"
+
+
+@on_loop
+async def test_the_host_counts_for_domains() -> None:
+    config = AuthConfig.from_mapping({"auth": {"public": "127", "domains": ["0.0.1"]}})
+    async with relay(config) as here, here.dial(host="127.0.0.1", path="anon") as client:
+        async with asyncio.timeout(PATIENCE):
+            await here.admitted.setdefault("127/anon", asyncio.Event()).wait()
+        del client
+        assert await here.verdict(path="127/anon") == "admitted"
+        assert await here.verdict(path="anon") == UNAUTHORIZED
+
+
+@on_loop
+async def test_rejecting_a_client_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    cancelled = asyncio.Event()
+
+    async def hang(_request: moq.Request, _code: int) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(admission, "REJECTING_SECONDS", 0.05)
+    monkeypatch.setattr(moq.Request, "reject", hang)
+    monkeypatch.setattr(moq.Request, "cancel", lambda _: cancelled.set())
+    async with relay() as here, here.dial() as client:
+        await events.wait("refused")
+        async with asyncio.timeout(PATIENCE):
+            await cancelled.wait()
+        del client
+
+
+@on_loop
+async def test_the_log_has_fields_for_programs(events: Events) -> None:
+    expires = int(time.time()) + 3600
+    async with relay() as here:
+        token = sign(publish=["a", "b", "c", "d"], subscribe=(), expires=expires)
+        async with here.dial(sign(), "rooms/123" + "/x" * 500) as client:
+            long = (await events.wait("admitted"))[0]
+            del client
+        assert await here.verdict(token) == "admitted"
+        assert await here.verdict(sign(STRANGER)) == UNAUTHORIZED
+        here.keys.error = UnavailableError("the key server is down")
+        assert await here.verdict(sign()) == OUTAGE
+        here.keys.error = ZeroDivisionError()
+        assert await here.verdict(sign()) == OUTAGE
+        await events.wait("ended", 2)
+    assert len(vars(long)["path"]) < 300
+    assert len(long.getMessage()) < 600
+    assert fields(events.of("admitted")[1]) == {
+        "path": "/rooms/123", "kid": "one", "expires": expires, "transport": "quic"
+    }  # fmt: skip
+    admitted = events.of("admitted")[1].getMessage()
+    assert admitted == (
+        "admitted at '/rooms/123': may publish 'a', 'b', 'c' and 1 more, may subscribe to nothing; key 'one'"
+    )
+    forged, down, failed = events.of("refused")
+    assert fields(forged) == {"path": "/rooms/123", "reason": "bad-signature", "status": 401}
+    assert fields(down) == fields(failed) == {"path": "/rooms/123", "reason": "unavailable", "status": 502}
+    assert [record.levelname for record in events.of("failed")] == ["ERROR"]
+    assert fields(events.of("ended")[0])["reason"] == "left"
+
+
+def fields(record: logging.LogRecord) -> dict[str, object]:
+    names = ("path", "kid", "expires", "transport", "reason", "status")
+    return {name: vars(record)[name] for name in names if name in vars(record)}
+
+
+# -- sessions that the loop has not taken
+
+
+@asynccontextmanager
+async def busy_loop() -> AsyncIterator[tuple[Relay, AsyncGenerator[GuardedSession]]]:
+    """Run a guarded server whose loop has taken one session and is busy with it."""
+    async with (
+        Authenticator(PUBLIC) as authenticator,
+        moq.Server("127.0.0.1:0", tls_generate=["localhost"]) as server,
+        aclosing(guard(server, authenticator)) as sessions,
+    ):
+        here = Relay(server.local_addr.rpartition(":")[2], Keys(), moq.OriginProducer())
+        async with here.dial(path="anon"):
+            assert (await anext(sessions)).path == "/anon"
+        yield here, sessions
+
+
+@on_loop
+async def test_ended_sessions_do_not_wait_for_the_loop(events: Events) -> None:
+    async with busy_loop() as (here, sessions):
+        for number in range(10):
+            async with here.dial(path=f"anon/{number}"):
+                await events.wait("admitted", number + 2)
+        await events.wait("ended", 11)
+        async with here.dial(path="anon/last") as client:
+            async with asyncio.timeout(PATIENCE):
+                session = await anext(sessions)
+            assert session.path == "/anon/last"
+            del client
+
+
+@on_loop
+async def test_a_busy_loop_is_an_outage_for_further_clients(monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    monkeypatch.setattr(admission, "MAX_UNSEEN", 2)
+    async with AsyncExitStack() as clients, busy_loop() as (here, sessions):
+        await events.wait("ended")
+        first = await clients.enter_async_context(here.dial(path="anon/1"))
+        await clients.enter_async_context(here.dial(path="anon/2"))
+        await events.wait("admitted", 3)
+        assert await here.verdict(path="anon/3") == OUTAGE
+        assert first.session is not None
+        first.session.shutdown()
+        await events.wait("ended", 2)
+        await clients.enter_async_context(here.dial(path="anon/4"))
+        await events.wait("admitted", 4)
+        async with asyncio.timeout(PATIENCE):
+            assert [(await anext(sessions)).path for _ in range(2)] == ["/anon/2", "/anon/4"]
 
 
 # -- what is carried
@@ -361,16 +524,14 @@ async def test_a_track_is_pulled_once_and_only_while_it_is_watched(monkeypatch: 
         publisher, *viewers = [await clients.enter_async_context(here.dial(sign())) for _ in range(6)]
         _, track = kept = announce(publisher, "cam")
         for number in range(2):  # and again when they come back
-            watched = [await watch(viewer, "cam") for viewer in viewers]
-            reading = [asyncio.create_task(read(consumer)) for consumer in watched]
+            picture = f"picture {number}".encode()
+            reading = [asyncio.create_task(read_until(viewer, picture)) for viewer in viewers]
             async with asyncio.timeout(PATIENCE):
                 await track.used()
             group = track.create_group(number)
-            group.write_frame(b"picture")
+            group.write_frame(picture)
             group.finish()
-            assert await asyncio.gather(*reading) == [b"picture"] * 5
-            for consumer in watched:
-                consumer.cancel()
+            await asyncio.gather(*reading)
             async with asyncio.timeout(PATIENCE):
                 await track.unused()
         assert copied.count(1) == 2  # into the hub, and out of it
@@ -450,7 +611,100 @@ async def test_a_session_publishes_no_more_than_its_bound(monkeypatch: pytest.Mo
         await two.announced_broadcast("e")
 
 
+@on_loop
+async def test_a_burst_of_announcements_stays_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MAX_BROADCASTS", 3)
+    async with relay() as here, here.dial(sign()) as one, here.dial(sign()) as two:
+        kept = [announce(one, f"{number}") for number in range(50)]
+        kept.append(announce(two, "last"))
+        await one.announced_broadcast("last")
+        found = []
+        for number in range(50):
+            with suppress(MoqError):
+                found.append(await two.request_broadcast(f"{number}"))
+        assert len(found) == 3
+        del kept
+
+
+@on_loop
+async def test_a_broadcast_has_no_more_tracks_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MAX_TRACKS", 2)
+    async with relay() as here, here.dial(sign()) as publisher, here.dial(sign(publish=())) as viewer:
+        broadcast = publisher.create_broadcast("cam")
+        tracks = {name: broadcast.publish_track(name) for name in ("a", "b", "c")}
+        broadcast.announce()
+        watched = await viewer.announced_broadcast("cam")
+        kept = []
+        for name in ("a", "b"):
+            kept.append(await watched.subscribe_track(name))
+            tracks[name].write_frame(name.encode())
+            assert await read(kept[-1]) == name.encode()
+        with pytest.raises(MoqError):
+            await read(await watched.subscribe_track("c"))
+        del kept
+
+
+@on_loop
+async def test_a_track_has_no_more_fetches_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MAX_FETCHES", 2)
+    async with relay() as here, here.dial(sign()) as publisher, here.dial(sign(publish=())) as viewer:
+        _, track = kept = announce(publisher, "cam")
+        old = track.dynamic()
+        watched = await watch(viewer, "cam")
+        await track.used()
+        broadcast = await viewer.announced_broadcast("cam")
+        waiting = [asyncio.create_task(broadcast.fetch_group("words", number)) for number in range(2)]
+        requests = [await old.requested_group() for _ in waiting]
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(MoqError):
+                await broadcast.fetch_group("words", 2)
+        for request in requests:
+            group = request.accept()
+            group.write_frame(b"then")
+            group.finish()
+        for fetched in await asyncio.gather(*waiting):
+            assert [frame.payload async for frame in fetched] == [b"then"]
+        del kept, watched
+
+
 # -- when it ends
+
+
+@on_loop
+async def test_a_session_ends_when_the_clock_is_set_forward(monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    monkeypatch.setattr(admission, "_CLOCK_SECONDS", 0.02)
+    ahead = 0
+    async with relay(clock=lambda: 1_000_000_000 + ahead) as here, here.dial(sign(expires=1_000_003_600)) as client:
+        await events.wait("admitted")
+        ahead = 3600
+        assert client.session is not None
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(MoqError) as caught:
+                await client.session.closed()
+        assert moq.is_auth(caught.value)
+        assert fields((await events.wait("ended"))[0])["reason"] == "expired"
+
+
+@on_loop
+async def test_a_session_stays_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch, events: Events) -> None:
+    now, asked, enough = 1_000_000_000.0, 0, asyncio.Event()
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        if asked > 5:
+            enough.set()
+        return now
+
+    monkeypatch.setattr(admission, "_CLOCK_SECONDS", 0.02)
+    async with relay(clock=clock) as here, here.dial(sign(expires=1_000_000_001)) as client:
+        await events.wait("admitted")
+        now -= 1000
+        asked = 0
+        async with asyncio.timeout(PATIENCE):
+            await enough.wait()
+        assert not events.of("ended")
+        del client
 
 
 @on_loop

@@ -94,7 +94,7 @@ class Authenticator:
         self.config = config
         self._keys = keys
         self._fetcher = fetcher
-        self._clock = clock
+        self.clock = clock
         self._tokens = _Tokens(remember)
         self._opened: AsyncExitStack | None = None
 
@@ -116,7 +116,7 @@ class Authenticator:
         if self._keys is None:
             return decide(connection)
         key = await self._keys.get(self._kid(connection))
-        return decide(connection, key=_Remembering(self._tokens, key), now=self._clock())
+        return decide(connection, key=_Remembering(self._tokens, key), now=self.clock())
 
     async def _ask(self, connection: Connection) -> Grant:
         # Where there is a verified certificate it is the credential, and a token beside it is none.
@@ -135,7 +135,7 @@ class Authenticator:
             public=answer.public,
             alias=answer.alias,
             tier=tier or "",
-            now=self._clock(),
+            now=self.clock(),
         )
 
     async def _public_at(self, path: str) -> Claims | None:

@@ -1,35 +1,59 @@
-"""A guard for MoQ servers built on ``moq-rs``: only admitted sessions, and of each only what its grant allows.
+"""Guard a MoQ server built on ``moq-rs``: admit clients by token, and limit each session to its grant.
 
     async with moq.Server("[::]:443", tls_cert=…, tls_key=…) as server, Authenticator(config) as authenticator:
         async for session in guard(server, authenticator):
             print(session.path, session.grant)
 
-It needs ``pip install "moq-token[moq]"``. What is enforced, for each session:
+Install it with ``pip install "moq-token[moq]"``.
 
-- Who comes in: whom the :class:`~moq_token.auth.Authenticator` admits. The others are rejected with 401, 403 or 502, as
-  :class:`~moq_token.auth.Rejection` has it; why, the log says (``moq_token.integrations.moq``, level INFO), not the
-  client. ``moq-rs`` makes no difference between 401 and 403, and has no refusal before the connection stands: the
-  client's ``connect`` succeeds, and then its session closes with an error that ``moq.is_auth`` knows.
-- What it may publish: a session announces into an origin of its own, and only broadcasts at or beneath a granted prefix
-  are taken out of it, to ``hub`` under the grant's root. A client cannot be kept from announcing others, but nobody
-  hears of them.
-- What it may watch: a session sees an origin of its own, in which only broadcasts of ``hub`` at or beneath a granted
-  prefix are announced. The others can neither be discovered nor asked for by name.
-- A role in which nothing is granted has no origin at all, not even the one that the server was made with.
-- How long: the session ends when the grant expires.
+What is enforced for each session:
 
-No two sessions share an origin, as ``moq-rs`` itself knows roles but no prefixes. What is not enforced: the number of
-sessions and bytes that the bearer of a good token may cause, and of announcements and tracks no more than the bounds
-below; and a token is good until it expires.
+- Admission: the :class:`~moq_token.auth.Authenticator` decides. A client that is not admitted is rejected with 401, 403
+  or 502, see :class:`~moq_token.auth.Rejection`. ``moq-rs`` does that after the connection is established: the client's
+  ``connect`` succeeds, then its session fails with an error for which ``moq.is_auth`` is true (401 and 403 alike).
+- Publishing: each session announces into an origin of its own. Only broadcasts at or beneath a granted prefix are
+  copied from there into ``hub``, under the root of the grant. Other announcements are ignored.
+- Subscribing: each session sees an origin of its own, which announces only the broadcasts of ``hub`` at or beneath a
+  granted prefix. Other broadcasts can be neither discovered nor requested by name.
+- A session to which nothing is granted in a role has no origin for that role, not even the origin of the server.
+- Expiry: the session is closed when the grant expires, at most 30 seconds late if the clock is set forward.
 
-Live groups and datagrams are carried as they come, and old groups when they are fetched. A track is pulled from its
-publisher once, however many watch it, and only while anybody does. Of several broadcasts at one path the newest is
-watched. A service that announces a prefix, to serve on demand whatever is asked for beneath it, is carried at the
-prefix itself only.
+Limits:
+
+- ``MAX_PENDING`` (1,000): clients that wait for the decision. The one that has waited longest is rejected with 502.
+- ``PENDING_SECONDS`` (20): from the arrival of a client to the established session. Then it is rejected with 502.
+- ``REJECTING_SECONDS`` (5): for telling a client that it is rejected.
+- ``MAX_UNSEEN`` (1,000): admitted sessions that the loop has not taken yet. Further clients are rejected with 502.
+- ``MAX_BROADCASTS`` (1,000): broadcasts that a session publishes at a time. Further ones are ignored.
+- ``MAX_TRACKS`` (1,000): tracks of a broadcast that are carried at a time. Further ones are refused.
+- ``MAX_FETCHES`` (100): past groups of a track that are fetched at a time. Further fetches are refused.
+- ``LINGER_SECONDS`` (2): how long a track is still pulled after its last subscriber has left.
+
+Not limited: the number of sessions, and the amount of data, that the bearer of a valid token can cause. A token is
+valid until it expires; removing its key does not close sessions.
+
+Live groups and datagrams are carried as they arrive, past groups when they are fetched. A track is pulled from its
+publisher once for all subscribers, and only while it has some. If several broadcasts have the same path, subscribers
+get the newest. A service that announces a prefix and serves requests beneath it on demand is carried at the prefix
+only.
+
+Log records go to the logger ``moq_token.integrations.moq``, at level INFO for each client that is admitted, refused,
+gone before it was answered, or ended. They never hold a token. Their attributes are ``event`` (``admitted``,
+``refused``, ``gone``, ``ended``, or ``failed`` at level ERROR) and, where known, ``path``, ``kid``, ``transport``,
+``expires``, ``reason`` and ``status``. ``moq-rs`` does not tell the remote address of a client, so no record has it.
 """
+
+try:
+    from moq import Request as _Request  # noqa: F401 - another project's package `moq` has no such name
+except ImportError as error:
+    message = 'the guard needs the extra `moq`: pip install "moq-token[moq]"'
+    if error.name == "moq" and not isinstance(error, ModuleNotFoundError):
+        message += ' (the installed module `moq` is not that of moq-rs; "pip uninstall moq" first)'
+    raise ImportError(message, name=error.name) from error
 
 from moq_token.integrations.moq.admission import (
     MAX_PENDING,
+    MAX_UNSEEN,
     PENDING_SECONDS,
     REJECTING_SECONDS,
     GuardedSession,
@@ -43,6 +67,7 @@ __all__ = [
     "MAX_FETCHES",
     "MAX_PENDING",
     "MAX_TRACKS",
+    "MAX_UNSEEN",
     "PENDING_SECONDS",
     "REJECTING_SECONDS",
     "GuardedSession",

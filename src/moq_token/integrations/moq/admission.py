@@ -1,11 +1,10 @@
-"""Who comes in: clients are admitted or rejected, and the sessions of the admitted kept until they end."""
+"""Decide who comes in: admit or reject each client, and keep the sessions of the admitted until they end."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -17,23 +16,30 @@ from moq_token.integrations.moq.exchange import Contribution, Exchange, Window, 
 from moq_token.integrations.moq.tasks import MoqError, Tasks, log
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from types import TracebackType
 
     from moq_token.auth import Authenticator, Grant
 
-# Clients that are not yet admitted or rejected. Where there are more, the one that has waited longest has to go, so
-# that a slow key server holds up only those whose keys it has.
+# The number of clients that wait for the decision. When one more comes, the client that has waited longest is rejected,
+# so that a slow key server delays only the clients whose keys it has.
 MAX_PENDING = 1_000
-# How long it may take until a client is admitted; a source of keys may take half of it.
+# Seconds from the arrival of a client to the established session. A source of keys may take half of it.
 PENDING_SECONDS = 20
-# How long it may take to tell a client that it is rejected.
+# Seconds for telling a client that it is rejected.
 REJECTING_SECONDS = 5
+# The number of admitted sessions that the caller's loop has not taken yet. Further clients are rejected with 502.
+MAX_UNSEEN = 1_000
 
-# Within this time the clock may be set, and a session still ends when its grant expires.
+# A session ends at most this many seconds late when the clock is set forward.
 _CLOCK_SECONDS = 30
-# The protocol's code for the end of a session; reject() translates from HTTP's, cancel() does not.
+# The code that closes a session whose grant has expired: "unauthorized" in the protocol. `reject` translates HTTP
+# statuses into the protocol's codes, `cancel` does not.
 _UNAUTHORIZED = 2
+
+# What one log record shows of the path and of the prefixes of a grant.
+_LOGGED_CHARACTERS = 200
+_LOGGED_PREFIXES = 3
 
 _TRANSPORTS = {
     moq.Transport.QUIC: Transport.QUIC,
@@ -46,14 +52,25 @@ _TRANSPORTS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GuardedSession:
-    """An admitted session: the dialed ``path``, its ``grant``, and the ``session`` of ``moq-rs``."""
+    """An admitted session.
+
+    Attributes
+    ----------
+    path
+        The path that the client dialed, with the labels of its host where ``domains`` is configured.
+    grant
+        What the session may publish and subscribe to, and when it ends.
+    session
+        The session of ``moq-rs``.
+
+    """
 
     path: str
     grant: Grant
     session: moq.Session
 
     async def closed(self) -> None:
-        """Wait until the session has ended, however it did."""
+        """Wait until the session has ended, for whatever reason. Raise nothing."""
         with suppress(MoqError):
             await self.session.closed()
 
@@ -61,21 +78,37 @@ class GuardedSession:
 async def guard(
     server: moq.Server, authenticator: Authenticator, *, hub: moq.OriginProducer | None = None
 ) -> AsyncGenerator[GuardedSession]:
-    """Answer the clients of a server, and yield those that are admitted, each once it is connected.
+    """Answer the clients of a server, and yield each admitted session once it is established.
 
-    Broadcasts are carried between the sessions and ``hub``, under their full paths; None makes one for these sessions.
-    Whatever else is announced there, the sessions may watch as their grants allow. Clients are answered side by side,
-    so that a slow key server holds up nobody else, and served whether or not the loop goes on. Sessions end with the
-    loop: leave it by :func:`contextlib.aclosing` to wait for that. Raises what the server does when it fails.
+    Clients are answered concurrently, so a slow key server delays only the clients whose keys it has. Sessions are
+    served while the body of the loop is busy. A session that ends before the loop takes it is not yielded.
+
+    The sessions end when the generator is closed. Wrap it in :func:`contextlib.aclosing` to wait for that.
+
+    Parameters
+    ----------
+    server
+        A server that is listening.
+    authenticator
+        Decides about each client. Its ``clock`` also tells when a session expires.
+    hub
+        The origin that broadcasts are carried through, under their full paths. Sessions can also subscribe to what the
+        program itself announces there, as far as their grants allow. By default, a new origin.
+
+    Raises
+    ------
+    moq.Error, RuntimeError
+        The server has failed, or is not listening.
+
     """
-    async with _Doorman(server, authenticator, hub or moq.OriginProducer()) as doorman:
-        while (session := await doorman.admitted.get()) is not None:
+    async with _Admission(server, authenticator, hub or moq.OriginProducer()) as admission:
+        async for session in admission.unseen.sessions():
             yield session
-        await doorman.listening
+        await admission.listening
 
 
-class _Queue:
-    """Places for so many at a time and for so long; where there are too many, the oldest has its time-out at once."""
+class _Places:
+    """A limited number of places, each for a limited time. When all are taken, the oldest has its time-out at once."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -83,7 +116,7 @@ class _Queue:
 
     @asynccontextmanager
     async def place(self, seconds: float) -> AsyncIterator[None]:
-        """Raise :class:`TimeoutError` in the block when it has to be left."""
+        """Take a place for the block. Raise :class:`TimeoutError` in the block when it must be given back."""
         async with asyncio.timeout(seconds) as place:
             if len(self._taken) >= self._places:
                 oldest, _ = self._taken.popitem(last=False)
@@ -96,24 +129,73 @@ class _Queue:
                 self._taken.pop(place, None)
 
 
-class _Doorman:
-    """Hears of clients, has them admitted or rejected, and keeps the sessions of the admitted."""
+class _Unseen:
+    """Admitted sessions that the caller's loop has not taken yet: a limited number, and none that has ended."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._reserved = 0
+        self._sessions: dict[GuardedSession, None] = {}
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep a place free while a client is accepted. Raise :class:`UnavailableError` when there is none."""
+        if self._reserved + len(self._sessions) >= self._places:
+            raise UnavailableError("the server does not take its admitted sessions fast enough")
+        self._reserved += 1
+        try:
+            yield
+        finally:
+            self._reserved -= 1
+
+    @contextmanager
+    def session(self, session: GuardedSession) -> Iterator[None]:
+        """Offer a session to the loop, until it is taken or the block ends."""
+        self._sessions[session] = None
+        self._changed.set()
+        try:
+            yield
+        finally:
+            self._sessions.pop(session, None)
+
+    def close(self) -> None:
+        """Let the loop end when it has taken the last session."""
+        self._closed = True
+        self._changed.set()
+
+    async def sessions(self) -> AsyncIterator[GuardedSession]:
+        """Yield the sessions in the order of their arrival."""
+        while True:
+            while self._sessions:
+                session = next(iter(self._sessions))
+                del self._sessions[session]
+                yield session
+            if self._closed:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+
+class _Admission:
+    """Receives clients, has them admitted or rejected, and keeps the sessions of the admitted."""
 
     def __init__(self, server: moq.Server, authenticator: Authenticator, hub: moq.OriginProducer) -> None:
         self._server = server
         self._authenticator = authenticator
         self._hub = hub
         self._exchange = Exchange()
-        self._pending = _Queue(MAX_PENDING)
-        self._rejected = _Queue(MAX_PENDING)
+        self._pending = _Places(MAX_PENDING)
+        self._rejecting = _Places(MAX_PENDING)
         self._tasks = Tasks()
-        self.admitted: asyncio.Queue[GuardedSession | None] = asyncio.Queue()
+        self.unseen = _Unseen(MAX_UNSEEN)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self._tasks.start(mirror(self._hub.consume(), self._exchange))
         self.listening = asyncio.create_task(self._listen())
-        self.listening.add_done_callback(lambda _: self.admitted.put_nowait(None))
+        self.listening.add_done_callback(lambda _: self.unseen.close())
         return self
 
     async def __aexit__(
@@ -127,77 +209,101 @@ class _Doorman:
         try:
             async for request in self._server:
                 self._tasks.start(self._answer(request))
-                del request  # or it would be kept until the next one comes
+                del request  # otherwise it lives until the next client comes
         except MoqError as error:
             if not moq.is_shutdown(error):
                 raise
 
     async def _answer(self, request: moq.Request) -> None:
-        """Admit a client and keep its session to its end, or reject it."""
+        """Admit a client and keep its session until it ends, or reject the client."""
         incoming, outgoing = moq.OriginProducer(), moq.OriginProducer()
         path = request.path
         try:
             async with self._pending.place(PENDING_SECONDS):
                 connection = _connection(request, self._authenticator)
-                path = connection.path
+                path, transport = connection.path, connection.transport
                 grant = await self._authenticator.authenticate(connection)
-                del connection  # its token is of no more use
+                del connection  # the token is not needed any more
                 request.set_consume(incoming if grant.publish else None)
                 request.set_publish(outgoing if grant.subscribe else None)
-                session = await request.accept()
+                with self.unseen.reserve():
+                    session = await request.accept()
         except (RefusedError, UnavailableError) as error:
             await self._reject(request, path, error)
             return
         except TimeoutError:
-            await self._reject(request, path, UnavailableError("it took too long, or too many others are waiting"))
+            await self._reject(request, path, UnavailableError("timed out, or too many clients are waiting"))
             return
         except MoqError:
-            log.info("gone from %s before it was answered", shown(path))
+            _log("gone", path, "the client left before it was answered")
             return
-        except Exception:  # noqa: BLE001 - whatever it is, it must not let anybody in, nor keep the others out
-            log.exception("nobody could decide about a client at %s", shown(path))
+        except Exception:  # noqa: BLE001 - an unknown failure must neither admit this client nor stop the others
+            log.exception("failed at %s: could not decide", shown(path), extra=_fields("failed", path))
             await self._reject(request, path, UnavailableError("the guard has failed"))
             return
         del request
-        guarded = GuardedSession(path, grant, session)
-        self.admitted.put_nowait(guarded)
-        await self._attend(guarded, incoming, outgoing)
+        _log("admitted", path, _described(grant), kid=grant.kid, expires=grant.expires, transport=str(transport))
+        await self._attend(GuardedSession(path, grant, session), incoming, outgoing)
 
     async def _reject(self, request: moq.Request, path: str, error: RefusedError | UnavailableError) -> None:
         reason = error.reason if isinstance(error, RefusedError) else "unavailable"
-        log.info("refused at %s: %s (%s)", shown(path), reason, error)
+        status = Rejection.of(error).status
+        _log("refused", path, f"{reason} ({error})", reason=reason, status=status)
         try:
-            async with self._rejected.place(REJECTING_SECONDS):
-                await request.reject(Rejection.of(error).status)
+            async with self._rejecting.place(REJECTING_SECONDS):
+                await request.reject(status)
         except (MoqError, TimeoutError):
-            request.cancel()  # the client has gone, or hangs in the middle of being accepted
+            request.cancel()  # the client has gone, or does not finish its handshake
 
     async def _attend(
         self, guarded: GuardedSession, incoming: moq.OriginProducer, outgoing: moq.OriginProducer
     ) -> None:
         """Carry what is granted, until the client leaves or the grant expires."""
-        grant, session = guarded.grant, guarded.session
+        grant, session, clock = guarded.grant, guarded.session, self._authenticator.clock
         async with session, Tasks() as tasks:
             if grant.expires is not None:
-                tasks.start(_expire(session, grant.expires))
+                tasks.start(_expire(session, grant.expires, clock))
             if grant.publish:
                 tasks.start(mirror(incoming.consume(), Contribution(self._hub, grant)))
             if grant.subscribe:
                 tasks.start(self._exchange.show(Window(outgoing, grant)))
-            await guarded.closed()
-        expired = grant.expires is not None and grant.expires <= time.time()
-        log.info("ended at %s: %s", shown(guarded.path), "expired" if expired else "left")
+            with self.unseen.session(guarded):
+                await guarded.closed()
+        expired = grant.expires is not None and grant.expires <= clock()
+        reason = "expired" if expired else "left"
+        _log("ended", guarded.path, reason, reason=reason, kid=grant.kid)
 
 
 def _connection(request: moq.Request, authenticator: Authenticator) -> Connection:
-    """Take what was dialed: the whole URL where the transport carries it, for the rule about hosts."""
+    """Return what was dialed. Where the transport carries the whole URL, its host counts for ``domains``."""
     transport = _TRANSPORTS[request.transport]
     if request.url is not None:
         return Connection.from_url(request.url, authenticator.config.domains, transport=transport)
     return Connection.from_path_query(request.path, request.query, transport=transport)
 
 
-async def _expire(session: moq.Session, expires: int) -> None:
-    while (left := expires - time.time()) > 0:  # noqa: ASYNC110 - no event tells that the clock has been set
+async def _expire(session: moq.Session, expires: int, clock: Callable[[], float]) -> None:
+    while (left := expires - clock()) > 0:  # noqa: ASYNC110 - no event tells that the clock was set
         await asyncio.sleep(min(left, _CLOCK_SECONDS))
     session.cancel(_UNAUTHORIZED)
+
+
+def _log(event: str, path: str, detail: str, **fields: object) -> None:
+    """Log what happened to a client: as a sentence, and as fields for programs."""
+    log.info("%s at %s: %s", event, shown(path), detail, extra=_fields(event, path, **fields))
+
+
+def _fields(event: str, path: str, **fields: object) -> dict[str, object]:
+    return {"event": event, "path": path[:_LOGGED_CHARACTERS], **fields}
+
+
+def _described(grant: Grant) -> str:
+    key = "" if grant.kid is None else f"; key {shown(grant.kid)}"
+    return f"may publish {_listed(grant.publish)}, may subscribe to {_listed(grant.subscribe)}{key}"
+
+
+def _listed(prefixes: tuple[str, ...]) -> str:
+    if prefixes in {(), ("",)}:
+        return "everything" if prefixes else "nothing"
+    more = len(prefixes) - _LOGGED_PREFIXES
+    return ", ".join(map(shown, prefixes[:_LOGGED_PREFIXES])) + (f" and {more} more" if more > 0 else "")

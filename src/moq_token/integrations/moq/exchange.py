@@ -1,8 +1,9 @@
-"""What is carried between the sessions: who may publish and who may watch what, and the copies of it."""
+"""Carry broadcasts between the sessions: from what a session may publish, and to what it may subscribe to."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,13 +15,16 @@ from moq_token.integrations.moq.tasks import MoqError, Tasks
 if TYPE_CHECKING:
     from moq_token.auth import Grant
 
-# What a session may publish at a time, and what may be under way for one broadcast, or for one track.
+# The broadcasts of one session that are carried at a time. Further ones are ignored.
 MAX_BROADCASTS = 1_000
+# The tracks of one broadcast that are carried at a time. Further ones are refused with 429.
 MAX_TRACKS = 1_000
+# The past groups of one track that are fetched at a time. Further fetches are refused with 429.
 MAX_FETCHES = 100
 
-# How long a track is still pulled when nobody watches it any more, and when somebody has asked for it and not come yet.
+# Seconds for which a track is still pulled after its last subscriber has left.
 LINGER_SECONDS = 2
+# Seconds within which the first subscriber must come after it has asked for the track.
 _DEMAND_SECONDS = 10
 
 # Codes that a request is answered with.
@@ -31,8 +35,10 @@ _TOO_MANY = 429
 class Target(Protocol):
     """Where copies of broadcasts go."""
 
+    limit: float  # copies at a time
+
     def wants(self, path: str) -> bool:
-        """Whether the broadcast at that path of the source is to be copied."""
+        """Return whether the broadcast at this path of the source is to be copied."""
         ...
 
     def create(self, path: str) -> moq.BroadcastProducer:
@@ -40,49 +46,52 @@ class Target(Protocol):
         ...
 
     def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:
-        """Let the copy be seen."""
+        """Make the copy visible."""
         ...
 
     def withdraw(self, path: str) -> None:
-        """Let it be seen no longer."""
+        """Make the copy invisible. The caller closes it."""
         ...
 
 
 class Contribution:
-    """What a session publishes, on its way into the hub."""
+    """What one session publishes: the broadcasts that its grant covers go into the hub."""
 
     def __init__(self, hub: moq.OriginProducer, grant: Grant) -> None:
+        self.limit: float = MAX_BROADCASTS
         self._hub = hub
         self._grant = grant
-        self._announced = 0
 
     def wants(self, path: str) -> bool:
-        """Return whether the grant covers it and there is room for another."""
-        return self._announced < MAX_BROADCASTS and self._grant.can_publish(path)
+        """Return whether the grant covers the path."""
+        return self._grant.can_publish(path)
 
     def create(self, path: str) -> moq.BroadcastProducer:
         """Make a broadcast of the hub, beneath the root of the grant."""
         return self._hub.create_broadcast(paths.join(self._grant.root, paths.normalize(path)))
 
-    def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:  # noqa: ARG002 - it knows its path
-        """Announce it in the hub, and count it."""
-        self._announced += 1
+    def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:  # noqa: ARG002 - the copy knows its path
+        """Announce the copy in the hub."""
         copy.announce(route)
 
-    def withdraw(self, path: str) -> None:  # noqa: ARG002 - closing it is enough
-        """Count it no longer."""
-        self._announced -= 1
+    def withdraw(self, path: str) -> None:
+        """Do nothing: closing the copy is enough."""
 
 
 class Exchange:
-    """What is in the hub, copied once for all sessions: a broadcast of no origin can be watched through many."""
+    """What all sessions can subscribe to: one copy of each broadcast of the hub, shown in the windows of the sessions.
+
+    The copies belong to no origin, because a broadcast of an origin cannot be announced in another one.
+    """
+
+    limit = math.inf
 
     def __init__(self) -> None:
         self._broadcasts: dict[str, tuple[moq.BroadcastProducer, moq.Route]] = {}
         self._windows: set[Window] = set()
 
     async def show(self, window: Window) -> None:
-        """Keep a session's window up to date."""
+        """Keep the window of a session up to date, until cancelled."""
         async with window.tasks:
             for path, (broadcast, route) in self._broadcasts.items():
                 window.show(path, broadcast, route)
@@ -92,29 +101,29 @@ class Exchange:
             finally:
                 self._windows.remove(window)
 
-    def wants(self, path: str) -> bool:
-        """Return whether there is no copy of it yet."""
-        return path not in self._broadcasts
+    def wants(self, path: str) -> bool:  # noqa: ARG002 - the windows choose
+        """Return True: the sessions may subscribe to every broadcast of the hub that their grants cover."""
+        return True
 
-    def create(self, path: str) -> moq.BroadcastProducer:  # noqa: ARG002 - each window has a path of its own for it
+    def create(self, path: str) -> moq.BroadcastProducer:  # noqa: ARG002 - each window announces it under its own path
         """Make a broadcast of no origin."""
         return moq.BroadcastProducer()
 
     def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:
-        """Show it in every window."""
+        """Show the copy in every window."""
         self._broadcasts[path] = copy, route
         for window in self._windows:
             window.show(path, copy, route)
 
     def withdraw(self, path: str) -> None:
-        """Hide it in every window."""
+        """Hide the copy in every window."""
         del self._broadcasts[path]
         for window in self._windows:
             window.hide(path)
 
 
 class Window:
-    """What a session sees of the exchange."""
+    """What one session sees of the exchange: the broadcasts that its grant covers, relative to its root."""
 
     def __init__(self, outgoing: moq.OriginProducer, grant: Grant) -> None:
         self._outgoing = outgoing
@@ -123,7 +132,7 @@ class Window:
         self.tasks = Tasks()
 
     def show(self, path: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
-        """Announce a broadcast, where the grant covers it."""
+        """Announce a broadcast if the grant covers it."""
         name = paths.strip_prefix(path, self._grant.root)
         if name is not None and self._grant.can_subscribe(name):
             self._shown[path] = self.tasks.task(self._serve(name, broadcast, route))
@@ -134,7 +143,7 @@ class Window:
             self._shown.pop(path).cancel()
 
     async def _serve(self, name: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
-        # An announcement covers whatever lies beneath it, which is other people's, or nobody's.
+        # Clients may ask for any path beneath an announced one. Those are other broadcasts, or none.
         async with self._outgoing.dynamic(name, route) as requests:
             async for request in requests:
                 if request.path == name:
@@ -144,14 +153,14 @@ class Window:
 
 
 async def mirror(source: moq.OriginConsumer, target: Target) -> None:
-    """Keep a copy of each broadcast of an origin that the target wants."""
+    """Copy the broadcasts of an origin that the target wants, as many at a time as it takes."""
     copies: dict[str, asyncio.Task[None]] = {}
     async with Tasks() as tasks, source.announced(hidden=True) as updates:
         async for update in updates:
             path = update.prefix
             if not update.active and path in copies:
                 copies.pop(path).cancel()
-            elif update.active and path not in copies and target.wants(path):
+            elif update.active and path not in copies and len(copies) < target.limit and target.wants(path):
                 copies[path] = tasks.task(_copy_broadcast(source, path, target, update.route))
 
 
@@ -173,7 +182,7 @@ async def _copy_broadcast(source: moq.OriginConsumer, path: str, target: Target,
 async def _copy_track(source: moq.OriginConsumer, path: str, request: moq.TrackRequest) -> None:
     name = request.name
     try:
-        # Asked for anew each time, as another publisher may have taken over.
+        # Requested again for each track, because another publisher may have taken over.
         broadcast = await source.request_broadcast(path)
         original = await broadcast.subscribe_track(name)
     except MoqError:
@@ -191,7 +200,7 @@ async def _copy_track(source: moq.OriginConsumer, path: str, request: moq.TrackR
 
 
 async def _unwatched(demand: moq.TrackDemand) -> None:
-    """Wait until nobody watches a track, nor comes back to it soon."""
+    """Wait until a track has had no subscriber for a while."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_DEMAND_SECONDS):
             await demand.used()
@@ -239,7 +248,7 @@ async def _copy_old_group(broadcast: moq.BroadcastConsumer, name: str, request: 
 
 
 async def copy_group(original: moq.GroupConsumer, copy: moq.GroupProducer) -> None:
-    """Copy the frames of a group as they come, and how it ends."""
+    """Copy the frames of a group as they arrive, and its end."""
     try:
         async for frame in original:
             copy.write_frame(frame.payload, frame.timestamp_us)

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import TracebackType
 
-# The generated class is declared in a way that hides its base class.
+# The type stubs of moq-rs do not show that its error class is an exception.
 MoqError = cast("type[Exception]", moq.Error)
 log = logging.getLogger(__package__)
 
 
 class Tasks:
-    """Tasks that end with the block they are started in. One that fails is logged, and leaves the others alone."""
+    """Tasks that are cancelled at the end of the block. A task that fails is logged and does not stop the others."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
@@ -27,26 +27,26 @@ class Tasks:
         return len(self._running)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
-        """Start one that nobody waits for."""
+        """Start a task that nobody waits for."""
         _ = self.task(work)
 
     def task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Start one, and return it to be waited for or cancelled."""
+        """Start a task, and return it for a caller that waits for it or cancels it."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
 
     async def wait(self) -> None:
-        """Wait until all have ended by themselves."""
+        """Wait until every task has ended."""
         while self._running:
             await asyncio.wait(self._running)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, MoqError):  # that says that what it worked on has gone
-            log.error("a task of the guard has failed", exc_info=error)
+        if error is not None and not isinstance(error, MoqError):  # a MoqError means that the peer has gone
+            log.error("a task of the guard has failed", exc_info=error, extra={"event": "failed"})
 
     async def __aenter__(self) -> Self:
         return self
