@@ -1,0 +1,193 @@
+"""The key that a backend signs with, read again when it is rotated."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from moq_token import files
+from moq_token.errors import Error, InvalidKeyError, KeyOperationError, UnavailableError, bare, sealed, shown
+from moq_token.key import Key, KeyOperation, parse_members
+from moq_token.keyset import KeySet
+from moq_token.rotation import STATE_NAME, Directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from moq_token.claims import Claims
+
+MAX_STALE_SECONDS = 3600.0
+"""How long the last good key goes on signing when the keys cannot be read."""
+
+# Some changes do not show in a file's status: keys that are rewritten in place beside an unchanged rotation state.
+_REREAD_SECONDS = 60.0
+# How a key begins: JSON, base64url of JSON, and PEM.
+_KEYS = ("{", "eyJ", "ewo", "-----BEGIN ")
+
+_log = logging.getLogger(__name__)
+
+
+class _Identity(NamedTuple):
+    """What tells one version of a file or directory from another."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class _Loaded(NamedTuple):
+    key: Key
+    watched: str
+    identity: _Identity
+    at: float
+
+    def is_current(self) -> bool:
+        try:
+            return _identity(os.stat(self.watched)) == self.identity  # noqa: PTH116 - a Path would cost more than this
+        except OSError:
+            return False
+
+
+class SigningKeys:
+    """The key to sign with, out of a rotated directory, a key file or a JWK Set, read again when it changes.
+
+    Make one for each process, or once before the server forks, and keep it: signing costs one ``stat`` while nothing
+    changes, and the first call after a rotation (``moq-token keys rotate``) signs with the new key. There is no thread
+    and no lock; it is safe to use from many threads and after a fork.
+
+    - A **directory** of ``{kid}.jwk`` files: the active key of its ``rotation.json``; before the first rotation, the
+      only key that can sign.
+    - A **file** with a key, or with a JWK Set, of which the first key that can sign does.
+
+    When the keys cannot be read any more, for whatever reason (an outage of a network file system, a half-finished
+    copy, a damaged or deleted file), the last good key goes on signing for at most :data:`MAX_STALE_SECONDS`, one
+    hour. Then signing raises :class:`UnavailableError`, until the keys can be read again. Both are logged once. To stop
+    a key from being used at once, withdraw it with ``moq-token keys retire``, so that relays refuse its tokens.
+
+    Parameters
+    ----------
+    path : str | Path
+        The directory or file.
+    clock : Callable[[], float]
+        Seconds on a clock that never goes back.
+
+    Raises
+    ------
+    InvalidKeyError
+        The file does not hold a key or set, or (:class:`KeyOperationError`) none that can sign.
+    KeyNotFoundError
+        No key of the directory can sign, or several can and none is active.
+    ConfigError
+        The ``rotation.json`` of the directory is invalid.
+    OSError
+        The file or directory cannot be read.
+
+    """
+
+    __slots__ = ("_clock", "_failing", "_loaded", "_path")
+
+    @sealed
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = os.fspath(path)
+        self._clock = clock
+        self._failing = False
+        self._loaded = _load(self._path, clock())
+
+    @property
+    def key(self) -> Key:
+        """The key to sign with now.
+
+        Raises :class:`UnavailableError` where the keys have not been readable for more than one hour.
+        """
+        # Threads may load at the same time: each result is complete, and an outdated one fails the next comparison.
+        loaded, now = self._loaded, self._clock()
+        if now - loaded.at < _REREAD_SECONDS and loaded.is_current():
+            return loaded.key
+        try:
+            loaded = self._loaded = _load(self._path, now)
+        except (Error, OSError) as error:
+            return self._last_good(loaded, now, bare(error))
+        if self._failing:
+            self._failing = False
+            _log.info("the signing keys in %s can be read again", shown(self._path), extra={"path": self._path})
+        return loaded.key
+
+    def sign(self, claims: Claims) -> str:
+        """Sign a token with the current key.
+
+        Raises :class:`UnavailableError` as :attr:`key` does, and :class:`InvalidClaimsError` as :meth:`Key.sign`.
+        """
+        return self.key.sign(claims)
+
+    def _last_good(self, loaded: _Loaded, now: float, error: Error | OSError) -> Key:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        stale = now - loaded.at
+        if not self._failing:
+            self._failing = True
+            _log.warning(
+                "cannot read the signing keys in %s: %s; signing with the last good key for at most %d s more",
+                shown(self._path),
+                reason,
+                max(MAX_STALE_SECONDS - stale, 0),
+                extra={"path": self._path, "kid": loaded.key.kid},
+            )
+        if stale > MAX_STALE_SECONDS:
+            message = f"{shown(self._path)}: the signing keys could not be read for {stale:.0f} s: {reason}"
+            raise UnavailableError(message) from error
+        return loaded.key
+
+    def __repr__(self) -> str:
+        return f"<SigningKeys {shown(self._path)} kid={str(self._loaded.key.kid)!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("signing keys cannot be pickled: make a SigningKeys from the path in each process")
+
+
+def _load(path: str, at: float) -> _Loaded:
+    """Read the key to sign with. The identity is taken first, so that a change during the reading is noticed later."""
+    if path.lstrip().startswith(_KEYS) and not os.path.lexists(path):
+        raise InvalidKeyError("expected the path of a file or directory, got a key: use Key.from_str")
+    try:
+        status = os.stat(path)  # noqa: PTH116 - str in, str out
+    except ValueError:
+        raise InvalidKeyError(f"invalid path: {shown(path)}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        return _Loaded(_from_file(path, status), path, _identity(status), at)
+    watched = os.path.join(path, STATE_NAME)  # noqa: PTH118 - as above
+    try:
+        status = os.stat(watched)  # noqa: PTH116 - as above
+    except FileNotFoundError:
+        watched = path  # the first rotation changes the directory
+    return _Loaded(Directory(path).signing_key(), watched, _identity(status), at)
+
+
+@sealed
+def _from_file(path: str, status: os.stat_result) -> Key:
+    if not stat.S_ISREG(status.st_mode):
+        raise InvalidKeyError(f"{shown(path)}: not a regular file")
+    try:
+        data = files.read(path)
+        if "keys" not in parse_members(data):
+            key = Key.from_str(data)
+        else:
+            found = KeySet.from_str(data).find_supported_key(KeyOperation.SIGN)
+            if found is None:
+                raise KeyOperationError("no key of the set can sign")
+            key = found
+    except InvalidKeyError as error:
+        raise type(error)(f"{shown(path)}: {error}") from None
+    if not key.is_private:
+        raise KeyOperationError(f"{shown(path)}: a public key cannot sign: name the file of the private key")
+    if KeyOperation.SIGN not in key.operations:
+        raise KeyOperationError(f"{shown(path)}: the `key_ops` of the key do not include `sign`")
+    return key
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return _Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
