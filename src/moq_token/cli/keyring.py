@@ -167,7 +167,7 @@ def _fetch(url: str) -> bytes:
     import asyncio
 
     from moq_token.sources import Http
-    from moq_token.sources.http import check_url
+    from moq_token.sources.urls import check_url
 
     async def fetch() -> bytes:
         async with Http() as http:

@@ -5,11 +5,12 @@ Every source has ``await source.get(kid)``, which returns the key or raises :cla
 any file or URL is touched: only a :class:`KeyId` is taken.
 """
 
-from moq_token.sources.http import Http, Tls, TlsOptions
+from moq_token.sources.http import Http
 from moq_token.sources.local import DirectorySource, FileSource
 from moq_token.sources.objects import ObjectStoreSource
 from moq_token.sources.opening import open_source
 from moq_token.sources.source import KeySource
+from moq_token.sources.tls import Tls, TlsOptions
 from moq_token.sources.web import JwksUrlSource, UrlDirectorySource, UrlSource
 
 __all__ = [

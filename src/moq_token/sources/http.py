@@ -3,79 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import contextlib
+import re
 import time
-from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from moq_token.errors import ConfigError, UnavailableError, bare
-from moq_token.sources.memory import Flights
-from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound
+from moq_token.errors import ConfigError, UnavailableError, bare, shown
+from moq_token.sources.failures import describe_error, describe_status, system_error
+from moq_token.sources.memory import Flights, Lru, again
+from moq_token.sources.quiet import quiet
+from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, sealed_coroutine
+from moq_token.sources.tls import Tls, make_context
+from moq_token.sources.urls import MAX_URL_CHARACTERS, Address, shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Mapping
 
     import httpx2
 
     from moq_token.sources.rfc9111 import Answer
+    from moq_token.sources.tls import TlsOptions
 
 MAX_REDIRECTS = 3
+# How long a request may take where there is something to answer without it: a stale body, or the failure of the request
+# before it. For as long after a failure, a stale body is used without a request.
+PATIENCE_SECONDS = 1.0
 
+_CONNECT_SHARE = 0.45
 _OK, _NOT_MODIFIED = 200, 304
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _GONE = frozenset((404, 410))
-# The failures for which RFC 5861, section 4, lets a stale answer stand in.
+# The failures for which RFC 5861, section 4, allows a stale answer.
 _FAILURES = frozenset((500, 502, 503, 504))
 # A compressed body could be a thousand times as large as what travels, and a key is small.
 _HEADERS = {"accept": "application/jwk+json, application/jwk-set+json, application/json, */*;q=0.1"}
 _HEADERS |= {"accept-encoding": "identity", "user-agent": "moq-token"}
-_PORTS = {"http": 80, "https": 443}
-
-
-class TlsOptions(Protocol):
-    """Whom to trust and as whom to go; the members of :class:`Tls`."""
-
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """PEM files of certificates that are trusted."""
-        ...
-
-    @property
-    def cert(self) -> str | None:
-        """The PEM file of the client's certificate."""
-        ...
-
-    @property
-    def key(self) -> str | None:
-        """The PEM file of the key to it."""
-        ...
-
-    @property
-    def disable_verify(self) -> bool:
-        """Whether anybody is trusted."""
-        ...
-
-    @property
-    def system_roots(self) -> bool | None:
-        """Whether the system's roots count; None: only where no others are named."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """Whom HTTPS trusts and as whom it goes: names of PEM files.
-
-    ``roots`` are trusted in place of the system's, or beside them where ``system_roots`` is True. ``cert`` and ``key``
-    identify the client. ``disable_verify`` trusts anybody.
-    """
-
-    roots: tuple[str, ...] = ()
-    cert: str | None = None
-    key: str | None = None
-    disable_verify: bool = False
-    system_roots: bool | None = None
+# JSON, with a byte order mark or in UTF-16 too, or base64url: what a reader of keys may accept or has a message for.
+_PLAUSIBLE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[\[{\"]|[A-Za-z0-9_=-]+\s*\Z|\Z)|\xff\xfe|\xfe\xff|.\0|\0")
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}", re.ASCII)
 
 
 class Fetched(NamedTuple):
@@ -85,19 +51,34 @@ class Fetched(NamedTuple):
     asked: bool
 
 
-class Http(Closing):
-    """What fetches URLs for several sources at once.
+class _Failure(NamedTuple):
+    """How the last request for a URL failed, and what follows from that."""
 
-    Answers are cached as a private cache does (RFC 9111), in at most 16 MiB. Redirects are followed within one origin,
-    three at most. A fetch takes at most 10 s and brings at most 1 MiB. Proxies are those of the environment. Needs the
-    extra ``http``; raises :class:`ConfigError` without it, and for TLS files that cannot be used.
+    error: UnavailableError
+    bridgeable: bool
+    """Whether a stale body may be used instead."""
+    until: float
+    """Until when it is used without another request: the stale body, or also the error if that request is pending."""
+    pending: bool = False
+
+
+class Http(Closing):
+    """An HTTP client that several sources can share.
+
+    It caches answers as a private cache does (RFC 9111), at most 16 MiB of them. It follows at most three redirects,
+    within one origin. A fetch takes at most 10 s and accepts at most 1 MiB; while a server does not answer, only the
+    first caller waits for so long, later ones for 1 s. Where the answer allows it (``stale-if-error``), a stale body is
+    used while the server fails, or takes longer than 1 s. Proxies are those of the environment. User, password and
+    query of a URL are in no log record and in no error.
+
+    Raises :class:`ConfigError` without the extra ``http``, and for TLS files that cannot be used.
 
     Parameters
     ----------
     tls
-        None stands for the roots of the system and no certificate of one's own.
+        None: trust the roots of the system, and show no client certificate.
     clock
-        Tells the time that passes, in seconds.
+        Returns the time that passes, in seconds.
 
     """
 
@@ -107,194 +88,215 @@ class Http(Closing):
 
             from moq_token.sources.rfc9111 import Answer, Cache
         except ImportError as error:
-            raise ConfigError('keys over HTTP need the extra `http`: pip install "moq-token[http]"') from error
+            raise ConfigError('keys over HTTP need the extra `http`, run: pip install "moq-token[http]"') from bare(
+                error
+            )
         self._answer: type[Answer] = Answer
         self._cache = Cache(_HEADERS, clock)
         self._clock = clock
         self._flights: Flights[Fetched] = Flights()
+        self._failures: Lru[_Failure] = Lru()
         self._parse_url = httpx2.URL
-        # The group is what comes of connecting to several addresses at once.
-        self._failure = httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ExceptionGroup
-        context = _context(Tls() if tls is None else tls)
+        self._invalid_url = httpx2.InvalidURL
+        context = make_context(Tls() if tls is None else tls)
         try:
             self._client = httpx2.AsyncClient(
                 verify=context,
                 headers=_HEADERS,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would pile up
                 follow_redirects=False,
-                timeout=None,  # there is one for all of it, redirects and waiting for a connection included
+                # There is one for all of it, redirects and waiting for a connection included. But while it connects the
+                # client has to give up by itself: where it is cancelled then, it leaves the socket open.
+                timeout=httpx2.Timeout(None, connect=TIMEOUT_SECONDS * _CONNECT_SHARE),
             )
         except (ImportError, ValueError, httpx2.InvalidURL):
-            # The library's own words could quote the variable, which may hold a password.
-            raise ConfigError("the proxy that the environment names (HTTP_PROXY and the like) cannot be used") from None
+            usable = False
+        else:
+            usable = True
+        if not usable:  # outside of the handler: the error there quotes the variable, which may hold a password
+            raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
 
     async def fetch(self, url: str) -> bytes:
         """Return the body of a good answer (200), fresh or confirmed.
 
         Raises :class:`UnavailableError` for everything else.
         """
-        return (await self.retrieve(url)).body
+        retrieving = self.retrieve(url)
+        del url  # a traceback holds this frame
+        return (await retrieving).body
 
+    @sealed_coroutine
     async def retrieve(self, url: str, *, revalidate: bool = False, admit: Callable[[], None] | None = None) -> Fetched:
         """Do what :meth:`fetch` does, and say whether it took a request; ``revalidate`` makes it take one.
 
         ``admit`` is called before a request which nobody else has under way, and may refuse by raising.
         """
+        if len(url) > MAX_URL_CHARACTERS:
+            raise UnavailableError(f"the URL is too long: {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}")
         if not revalidate:
             body = self._cache.fresh(url)
             if body is not None:
                 return Fetched(body, asked=False)
-        return await self._flights.join(url, lambda: self._ask(url, revalidate=revalidate), admit)
+        stale = None if revalidate else self._cache.stale(url)
+        failure = self._failures.get(url)
+        if failure is not None and self._clock() < failure.until:
+            if stale is not None and failure.bridgeable:
+                return Fetched(stale, asked=True)
+            if failure.pending:
+                raise again(failure.error)
+        flight = self._flights.join(url, lambda: self._ask(url, revalidate=revalidate), admit)
+        if failure is None:
+            if stale is None:
+                return await flight
+            slow = UnavailableError(f"{shown_url(url)} did not answer within {PATIENCE_SECONDS} s")
+            failure = _Failure(slow, bridgeable=True, until=0)
+        return await self._impatient(url, flight, stale, failure)
+
+    async def _impatient(
+        self, url: str, flight: Coroutine[None, None, Fetched], stale: bytes | None, failure: _Failure
+    ) -> Fetched:
+        """Wait a little, then use what is there without the answer."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await flight
+        except TimeoutError:
+            # The request goes on, and its outcome takes the place of this one.
+            self._failures.put(url, failure._replace(until=self._clock() + TIMEOUT_SECONDS, pending=True))
+        if stale is not None and failure.bridgeable:
+            return Fetched(stale, asked=True)
+        raise again(failure.error)
 
     async def aclose(self) -> None:
         """Give up what is under way, close every connection and forget every answer."""
         await self._flights.aclose()
-        await self._client.aclose()
+        with quiet():
+            await self._client.aclose()
         self._cache.clear()
+        self._failures.clear()
 
     async def _ask(self, url: str, *, revalidate: bool) -> Fetched:
+        bridgeable = True
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                return Fetched(await self._follow(url, revalidate=revalidate), asked=True)
+            with quiet():
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    body = await self._follow(url, revalidate=revalidate)
         except TimeoutError:
-            failure = UnavailableError(f"{shown_url(url)} did not answer within {TIMEOUT_SECONDS} s")
-        except _FailedError as error:
-            failure = UnavailableError(str(error))
-        except self._failure as error:
-            failure = UnavailableError(f"{shown_url(url)} cannot be had: {type(error).__name__}")
-            failure.__cause__ = _system_error(error)
-        body = None if revalidate else self._cache.stale(url)
-        if body is None:
-            raise failure
-        return Fetched(body, asked=True)
+            error = UnavailableError(
+                f"{shown_url(url)} did not answer within {TIMEOUT_SECONDS} s. "
+                "Check that the server is running and reachable"
+            )
+        except _FailedError as failed:
+            error = UnavailableError(str(failed))
+        except NotFound:
+            self._failures.pop(url)
+            raise
+        except UnavailableError as unavailable:
+            error, bridgeable = bare(unavailable), False
+        except Exception as foreign:  # noqa: BLE001 - whatever a server sends, no foreign error leaves a source
+            error = UnavailableError(f"{shown_url(url)}: {describe_error(foreign, url)}")
+            cause = system_error(foreign)
+            error.__cause__ = None if cause is None else bare(cause)
+        else:
+            self._failures.pop(url)
+            return Fetched(body, asked=True)
+        self._failures.put(url, _Failure(error, bridgeable, self._clock() + PATIENCE_SECONDS))
+        stale = self._cache.stale(url) if bridgeable and not revalidate else None
+        if stale is None:
+            raise error
+        return Fetched(stale, asked=True)
 
     async def _follow(self, url: str, *, revalidate: bool) -> bytes:
         first = here = self._parse_url(url)
         at = url
+        login = Address.of(url).authorization
         for _ in range(MAX_REDIRECTS + 1):
-            location, body = await self._once(at, revalidate=revalidate)
+            location, body = await self._once(at, login, url, revalidate=revalidate)
             if location is None:
                 return body
-            here = here.join(location)
+            here = self._redirected(here, location, url)
             # Compared as parsed by what connects, lest two parsers differ on where a URL leads.
             if (here.scheme, here.host, here.port) != (first.scheme, first.host, first.port):
-                raise UnavailableError(f"{shown_url(url)} redirects to another origin")
+                origin = f"{here.scheme}://{Address.of(str(here)).url.split('/')[2]}"
+                raise UnavailableError(
+                    f"{shown_url(url)} redirects to another origin, {shown(origin)}, which is not followed. "
+                    "Use the new URL if you trust it"
+                )
             at = str(here)
         raise UnavailableError(f"{shown_url(url)} redirects more than {MAX_REDIRECTS} times")
 
-    async def _once(self, url: str, *, revalidate: bool) -> tuple[str | None, bytes]:
+    def _redirected(self, here: httpx2.URL, location: str, url: str) -> httpx2.URL:
+        if len(location) <= MAX_URL_CHARACTERS:
+            with contextlib.suppress(self._invalid_url, ValueError):
+                return here.join(location)
+        raise UnavailableError(f"{shown_url(url)} redirects to an invalid URL")
+
+    async def _once(self, url: str, login: str | None, first: str, *, revalidate: bool) -> tuple[str | None, bytes]:
         """Return where the URL redirects to, or the body."""
         body = None if revalidate else self._cache.fresh(url)
         if body is not None:
             return None, body
         for _ in range(2):  # once more where what is stored is confirmed, and yet is not what is there
             question = self._cache.question(url, revalidate=revalidate)
-            answer = await self._send(url, question.headers)
-            if answer.status in _REDIRECTS and "location" in answer.headers:
-                return answer.headers["location"], b""
+            location, answer = await self._send(url, question.headers, login, first)
+            if answer.status in _REDIRECTS and location is not None:
+                return location, b""
             if answer.status not in (_OK, _NOT_MODIFIED):
                 self._refuse(url, answer.status)
             body = self._cache.answered(url, question, answer)
             if body is not None:
                 return None, body
-        raise UnavailableError(f"{shown_url(url)} confirms what it never gave")
+        raise UnavailableError(f"{shown_url(url)} answered 304 (not modified) to a request that did not ask for it")
 
     def _refuse(self, url: str, status: int) -> NoReturn:
         if status in _GONE:
             self._cache.forget(url)
             raise NotFound(f"{shown_url(url)} answered {status}")
-        raise (_FailedError if status in _FAILURES else UnavailableError)(f"{shown_url(url)} answered {status}")
+        raise (_FailedError if status in _FAILURES else UnavailableError)(f"{shown_url(url)} {describe_status(status)}")
 
-    async def _send(self, url: str, headers: httpx2._types.HeaderTypes) -> Answer:
+    async def _send(
+        self, url: str, headers: Mapping[str, str], login: str | None, first: str
+    ) -> tuple[str | None, Answer]:
         started = self._clock()
-        async with self._client.stream("GET", url, headers=headers) as response:
+        parsed = self._parse_url(url)
+        address = Address.of(str(parsed))
+        authorization = address.authorization or login
+        async with self._client.stream(
+            "GET",
+            address.url,
+            headers=dict(headers) if authorization is None else {**headers, "authorization": authorization},
+            extensions={"target": parsed.raw_path},  # the query is nowhere else
+        ) as response:
             # Nobody is interested in the page that comes with an error, and it may be endless.
-            body = await self._body(url, response) if response.status_code in {_OK, _NOT_MODIFIED} else b""
-            return self._answer(response.status_code, dict(response.headers), body, self._clock() - started)
+            body = b""
+            if response.status_code in {_OK, _NOT_MODIFIED}:
+                body = await _read(url, response)
+            if response.status_code == _OK and not _PLAUSIBLE.match(body):
+                raise UnavailableError(_describe_other(first, url, response.headers.get("content-type", "")))
+            answer = self._answer.of(response.status_code, response.headers.raw, body, self._clock() - started)
+            return response.headers.get("location"), answer
 
-    async def _body(self, url: str, response: httpx2.Response) -> bytes:
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise UnavailableError(f"{shown_url(url)} is compressed, though that was not asked for")
-        length = response.headers.get("content-length", "")
-        body = bytearray()
-        if not (length.isdigit() and int(length[:20]) > MAX_BODY_BYTES):
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    break
-            else:
-                return bytes(body)
-        raise UnavailableError(f"{shown_url(url)} is larger than {MAX_BODY_BYTES} bytes")
+
+async def _read(url: str, response: httpx2.Response) -> bytes:
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnavailableError(f"{shown_url(url)} is compressed, though the request did not allow it")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise UnavailableError(f"{shown_url(url)} is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _describe_other(first: str, url: str, content_type: str) -> str:
+    """Say what an answer is that can be no key."""
+    found = _MEDIA_TYPE.match(content_type)
+    kind = "of no stated media type" if found is None else found[0].lower()
+    redirected = f" (redirected to {shown_url(url)})" if url != first else ""
+    return (
+        f"{shown_url(first)} answered with something other than a key or JSON: {kind}{redirected}. "
+        "Check the URL, and whether it requires a login"
+    )
 
 
 class _FailedError(Exception):
-    """The server failed, so that a stale answer may stand in."""
-
-
-def _system_error(error: BaseException) -> OSError | None:
-    """Return what the system or TLS said. The errors above it are not kept: they hold the URL, passwords included."""
-    cause, found = error.__cause__ or error.__context__, error if isinstance(error, OSError) else None
-    while cause is not None:
-        found = cause if isinstance(cause, OSError) else found
-        cause = cause.__cause__ or cause.__context__
-    return None if found is None else bare(found)
-
-
-def check_url(url: str) -> str:
-    """Return a URL of http or https as it is. Raises :class:`ConfigError` for anything else, without quoting it."""
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError("a URL must consist of ASCII characters without spaces")
-    try:
-        scheme, host, _ = _origin(url)
-    except ValueError:
-        raise ConfigError("the URL has no valid host and port") from None
-    if scheme not in _PORTS:
-        raise ConfigError("a URL of keys must begin with https:// or http://")
-    if not host:
-        raise ConfigError(f"the URL names no host: {scheme}://HOST/… is wanted")
-    return url
-
-
-def shown_url(url: str) -> str:
-    """Return a URL without what may be secret in it: user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port. Raises :class:`ValueError` for a port that is none."""
-    parts = urlsplit(url)
-    port = parts.port
-    return parts.scheme, parts.hostname or "", _PORTS.get(parts.scheme, 0) if port is None else port
-
-
-def _context(tls: TlsOptions) -> ssl.SSLContext:
-    import truststore
-
-    if tls.disable_verify or (tls.roots and not tls.system_roots):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    else:
-        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.disable_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if (tls.cert is None) != (tls.key is None):
-        raise ConfigError("`cert` and `key` of the TLS configuration need each other")
-    name = ""
-    try:
-        for name in tls.roots:
-            context.load_verify_locations(name)
-        if tls.cert is not None:
-            name = f"{tls.cert}, {tls.key}"
-            # Without a password here, one would be asked for on the terminal.
-            context.load_cert_chain(tls.cert, tls.key, password=_no_password)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
-        raise ConfigError(
-            f"TLS cannot be set up from {name!r}: {why or 'no usable PEM, or one that needs a password'}"
-        ) from None
-    return context
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
+    """The server failed, so that a stale answer may be used instead."""

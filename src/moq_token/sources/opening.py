@@ -10,6 +10,7 @@ from urllib.request import url2pathname
 from moq_token.errors import ConfigError
 from moq_token.sources.local import DirectorySource, FileSource
 from moq_token.sources.objects import SCHEMES, ObjectStoreSource
+from moq_token.sources.source import sealed_function
 from moq_token.sources.web import UrlDirectorySource, UrlSource
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _SLASH_FORGOTTEN = re.compile(r"(https?|s3|gs|az|file):", re.IGNORECASE)
 _WEB = ("http", "https")
 
 
+@sealed_function
 def open_source(text: str, *, directory: bool = False, http: Http | None = None) -> KeySource:
     """Make a source from the value of ``key``, or with ``directory`` from that of ``key_dir``: a path or a URL.
 
@@ -29,11 +31,10 @@ def open_source(text: str, *, directory: bool = False, http: Http | None = None)
     behind a path or URL is found out by :meth:`KeySource.get`. Raises :class:`ConfigError` for an unknown scheme, a URL
     without host, and a missing extra; its message does not quote the text, which may hold a password.
     """
-    name = "`key_dir`" if directory else "`key`"
     try:
         return _open(text, directory=directory, http=http)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error.__cause__
+        raise ConfigError(f"{'`key_dir`' if directory else '`key`'}: {error}") from error.__cause__
 
 
 def _open(text: str, *, directory: bool, http: Http | None) -> KeySource:
@@ -58,7 +59,10 @@ def _open(text: str, *, directory: bool, http: Http | None) -> KeySource:
 
 
 def _local_path(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc not in {"", "localhost"}:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an unfinished IPv6 address
+        parts = None
+    if parts is None or parts.netloc not in {"", "localhost"}:
         raise ConfigError("file:// names files of this machine only: file:///… is wanted")
     return url2pathname(parts.path)

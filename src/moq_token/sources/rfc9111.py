@@ -32,23 +32,38 @@ from hishel import (
 from moq_token.sources.memory import Lru
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _OPTIONS = CacheOptions(shared=False, allow_stale=False)
 _OK = 200
+_KNOWN_HEADERS = frozenset(("age", "cache-control", "date", "etag", "expires", "last-modified", "pragma", "vary"))
+_MAX_HEADER_CHARACTERS = 1024
 # Beyond this no number of seconds makes a difference.
 _MAX_SECONDS = 2**31
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: header names in lower case, several of one name joined by commas."""
+    """An answer: of its headers those that the cache reads, several of one name joined by commas."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     delay: float
     """Seconds from the request to the end of the answer."""
+
+    @classmethod
+    def of(cls, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, delay: float) -> Answer:
+        """Make an answer of headers as they were received, of which anything may be invalid.
+
+        A header that is not short printable ASCII is dropped: without it, an answer is kept for less long, not longer.
+        """
+        known: dict[str, str] = {}
+        for raw_name, raw_value in headers:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            if name in _KNOWN_HEADERS:
+                known[name] = f"{known[name]}, {value}" if name in known else value
+        return cls(status, {name: value for name, value in known.items() if _is_plain(value)}, body, delay)
 
 
 @dataclass(slots=True)
@@ -165,8 +180,13 @@ class Cache:
         expires = _timestamp(headers["expires"])
         headers["date"] = formatdate(date, usegmt=True)
         if written is not None and expires is not None:
-            headers["expires"] = formatdate(date + expires - written, usegmt=True)
+            # A date of the year 9999 could not be moved on.
+            headers["expires"] = formatdate(date + max(-1, min(expires - written, _MAX_SECONDS)), usegmt=True)
         return Entry(uuid.UUID(int=0), stored.request, Response(_OK, Headers(headers)))
+
+
+def _is_plain(value: str) -> bool:
+    return len(value) <= _MAX_HEADER_CHARACTERS and value.isascii() and value.isprintable()
 
 
 def _initial_age(headers: Mapping[str, str], delay: float) -> float:

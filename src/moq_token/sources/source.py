@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+import functools
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
-from moq_token.errors import InvalidKeyError, KeyNotFoundError, UnavailableError, sealed
+from moq_token.errors import Error, InvalidKeyError, KeyNotFoundError, UnavailableError, sealed
 from moq_token.kid import KeyId
 from moq_token.sources.memory import Lru, again
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
 
     from moq_token.key import Key
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 10
 MAX_BODY_BYTES = 1024 * 1024
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
@@ -88,6 +90,44 @@ class Parsed(Generic[_T]):
     def forget(self, name: str) -> None:
         """Drop what was found under this name."""
         self._found.pop(name)
+
+
+def sealed_coroutine(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Wrap a coroutine function that has a URL in its frames, password included, so that no exception carries them on.
+
+    The cancellation of the caller is one of these exceptions. What an :class:`Error` names as its cause is kept.
+    """
+
+    @functools.wraps(function)
+    async def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - every one has frames
+            del args, kwargs
+            raise _stripped(error)  # noqa: B904 - the one being handled
+
+    return wrapper
+
+
+def sealed_function(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Do the same for a function."""
+
+    @functools.wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001 - as above
+            del args, kwargs
+            raise _stripped(error)  # noqa: B904 - as above
+
+    return wrapper
+
+
+def _stripped(error: BaseException) -> BaseException:
+    error.__context__ = None
+    if not isinstance(error, Error):
+        error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def not_found(what: str, kid: KeyId | None) -> KeyNotFoundError:

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit, urlunsplit
 from moq_token.errors import Error, KeyNotFoundError, UnavailableError
 from moq_token.key import Key, parse_members
 from moq_token.keyset import KeySet, read_set
-from moq_token.sources.http import Http, check_url, shown_url
+from moq_token.sources.http import Http
 from moq_token.sources.memory import Bucket, Lru, again
-from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found
+from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found, sealed_function
+from moq_token.sources.urls import check_url, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,6 +66,7 @@ class Remote:
 
 
 class _WebSource(Closing):
+    @sealed_function
     def __init__(self, url: str, http: Http | None, clock: Callable[[], float]) -> None:
         self._url = check_url(url)
         self._http = Http(clock=clock) if http is None else http
@@ -84,6 +86,7 @@ class UrlSource(_WebSource):
     for 5 s. Raises :class:`ConfigError` for a bad URL, and where the extra ``http`` is missing.
     """
 
+    @sealed_function
     def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(url, http, clock)
         self._keys = Remote(self._fetch, clock)
@@ -103,6 +106,7 @@ class UrlDirectorySource(_WebSource):
     a second, after the first 100; beyond that they are unavailable at once.
     """
 
+    @sealed_function
     def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(url, http, clock)
         scheme, host, path, _, _ = urlsplit(url)
@@ -124,6 +128,7 @@ class JwksUrlSource(_WebSource):
     a kind that tokens do not use are passed over (RFC 7517, section 5). Without an id the set must hold one key.
     """
 
+    @sealed_function
     def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(url, http, clock)
         self._sets = Parsed(_parse_set)

@@ -1,0 +1,89 @@
+"""URLs of http and https: which are accepted, what is shown of them, and what is sent of them in secret."""
+
+from __future__ import annotations
+
+import base64
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from moq_token.errors import ConfigError
+
+# Signed URLs of cloud storage have up to about 2,000 characters.
+MAX_URL_CHARACTERS = 8192
+# RFC 1035, section 2.3.4.
+_MAX_HOST_CHARACTERS = 253
+_MAX_LABEL_CHARACTERS = 63
+_MAX_SHOWN_CHARACTERS = 200
+_BAD_HOST = "invalid URL: it has no valid host and port"
+_PORTS = {"http": 80, "https": 443}
+
+
+class Address(NamedTuple):
+    """A URL, taken apart so that an HTTP client never sees a URL with a secret in it."""
+
+    url: str
+    """Without user, password, query and fragment."""
+    target: str
+    """Path and query, as the request line has them."""
+    authorization: str | None
+    """The header that carries user and password."""
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Take a URL apart that :func:`check_url` accepts."""
+        parts = urlsplit(url)
+        userinfo, at, host = parts.netloc.rpartition("@")
+        path = parts.path or "/"
+        target = f"{path}?{parts.query}" if parts.query else path
+        # RFC 7617; the colon is part of it even where there is no password.
+        credentials = ":".join(unquote(part) for part in (*userinfo.split(":", 1), "")[:2])
+        authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}" if at else None
+        return cls(f"{parts.scheme}://{host}{path}", target, authorization)
+
+
+def check_url(url: str) -> str:
+    """Return a URL of http or https unchanged.
+
+    Raises :class:`ConfigError` for anything else, and for more than 8,192 characters. The message never quotes the URL,
+    which may hold a password.
+    """
+    fault = _fault(url)
+    if fault is not None:
+        del url  # the traceback of the error holds this frame
+        raise ConfigError(fault)
+    return url
+
+
+def shown_url(url: str) -> str:
+    """Return a URL for messages: cut when it is long, and without user, password, query and fragment."""
+    parts = urlsplit(url)
+    text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}…"
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port. Raises :class:`ValueError` for an invalid host or port."""
+    parts = urlsplit(url)
+    port = parts.port
+    return parts.scheme, parts.hostname or "", _PORTS.get(parts.scheme, 0) if port is None else port
+
+
+def _fault(url: str) -> str | None:
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"the URL is too long: {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "invalid URL: it must consist of ASCII characters without spaces (percent-encode the others)"
+    try:
+        scheme, host, _ = origin_of(url)
+    except ValueError:  # its message quotes the URL
+        return _BAD_HOST
+    if scheme not in _PORTS:
+        return "invalid URL: it must start with https:// or http://"
+    if not host:
+        return f"invalid URL: the host is missing, expected {scheme}://HOST/…"
+    return None if _is_host(host) else _BAD_HOST
+
+
+def _is_host(host: str) -> bool:
+    labels = () if ":" in host else host.removesuffix(".").split(".")
+    return len(host) <= _MAX_HOST_CHARACTERS and all(0 < len(label) <= _MAX_LABEL_CHARACTERS for label in labels)
