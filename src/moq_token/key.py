@@ -6,7 +6,7 @@ import hashlib
 import time
 from enum import StrEnum
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import msgspec
 
@@ -86,21 +86,27 @@ class Key:
     _sign: Sign | None
     _verify: Verify | None
 
-    def __init__(
-        self,
+    def __init__(self, *_: Never, **__: Never) -> None:
+        """Raise ``TypeError``: use ``generate``, ``from_str``, ``from_file`` or ``from_pem``."""
+        raise TypeError("Key() cannot be called: use Key.generate, Key.from_str, Key.from_file or Key.from_pem")
+
+    @classmethod
+    def _of(
+        cls,
         algorithm: Algorithm,
         material: Material,
         kid: KeyId | None,
         operations: frozenset[KeyOperation] = _SIGN_AND_VERIFY,
         scope: Scope | None = None,
-    ) -> None:
-        """Put checked parts together; callers use :meth:`generate` and the ``from_…`` methods."""
+    ) -> Key:
+        key = object.__new__(cls)
         headers = jws.usual_spellings(algorithm, kid)  # the first is the one that this package writes
         sign = material.sign if KeyOperation.SIGN in operations else None
         verify = material.verify if KeyOperation.VERIFY in operations else None
         values = (headers[0] + b".", frozenset(headers), material, sign, verify, algorithm, kid, operations, scope)
-        for name, value in zip(self.__slots__, values, strict=True):
-            object.__setattr__(self, name, value)
+        for name, value in zip(Key.__slots__, values, strict=True):
+            object.__setattr__(key, name, value)
+        return key
 
     # -- making and loading
 
@@ -113,7 +119,7 @@ class Key:
         """
         algorithm = Algorithm(algorithm)
         kid = KeyId.random() if kid is None else KeyId(kid)
-        return cls(algorithm, material.generate(algorithm), kid)
+        return cls._of(algorithm, material.generate(algorithm), kid)
 
     @classmethod
     @sealed
@@ -155,7 +161,7 @@ class Key:
         native = pem.parse(_bounded(data), None if password is None else _encoded(password))
         made = material.from_native(algorithm, native)
         operations = _VERIFY if made.sign is None else _SIGN_AND_VERIFY
-        return cls(algorithm, made, None if kid is None else KeyId(kid), operations)
+        return cls._of(algorithm, made, None if kid is None else KeyId(kid), operations)
 
     @classmethod
     @sealed
@@ -165,7 +171,7 @@ class Key:
         kid, scope = jwk.get("kid"), jwk.get("scope")
         if kid is not None and not isinstance(kid, str):
             raise InvalidKeyError("the member `kid` must be a string")
-        return cls(
+        return cls._of(
             algorithm,
             material.load(algorithm, jwk),
             None if kid is None else KeyId(kid),
@@ -183,12 +189,12 @@ class Key:
         if self.algorithm.symmetric:
             raise KeyOperationError(f"a key for {self.algorithm} is a secret and has no public half")
         public = material.load(self.algorithm, self._material.public)
-        return Key(self.algorithm, public, self.kid, _VERIFY, self.scope)
+        return Key._of(self.algorithm, public, self.kid, _VERIFY, self.scope)
 
     def with_kid(self, kid: str | None) -> Key:
         """Return the same key with another id. Raises :class:`InvalidKeyIdError`."""
         kid = None if kid is None else KeyId(kid)
-        return Key(self.algorithm, self._material, kid, self.operations, self.scope)
+        return Key._of(self.algorithm, self._material, kid, self.operations, self.scope)
 
     def with_scope(self, scope: Scope | None) -> Key:
         """Return the same key with another scope. Raises :class:`InvalidKeyError` for one that permits nothing."""
@@ -196,12 +202,12 @@ class Key:
             if not isinstance(scope, Scope):
                 raise TypeError(f"a scope must be a Scope, not {type(scope).__name__}")
             scope.validate()
-        return Key(self.algorithm, self._material, self.kid, self.operations, scope)
+        return Key._of(self.algorithm, self._material, self.kid, self.operations, scope)
 
     def with_operations(self, operations: Iterable[KeyOperation | str]) -> Key:
         """Return the same key, allowed to do these operations only. Raises :class:`ValueError` for an unknown one."""
         allowed = frozenset(KeyOperation(operation) for operation in operations)
-        return Key(self.algorithm, self._material, self.kid, allowed, self.scope)
+        return Key._of(self.algorithm, self._material, self.kid, allowed, self.scope)
 
     # -- writing
 

@@ -58,6 +58,7 @@ def claims() -> None:
     Claims(root="a", publish=("a", "b"), subscribe={"a"}, expires=5, issued=5)
     Claims("a", (name for name in "ab"), expires=datetime.now(UTC))
     Claims("a", expires=None, issued=None)
+    Claims("a", expires="1h").with_expires("7d")
     assert_type(made.root, str)
     assert_type(made.publish, tuple[str, ...])
     assert_type(made.subscribe, tuple[str, ...])
@@ -78,7 +79,7 @@ def claims() -> None:
 
     Claims(5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     Claims("a", 5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    Claims("a", expires="1h")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    Claims("a", expires=5.0)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     Claims("a", issued=timedelta(1))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     Claims("a", put="b")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     Claims("a", "b", "c", True)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue] # noqa: FBT003

@@ -57,7 +57,7 @@ def test_a_token_is_granted_what_it_says_until_it_expires() -> None:
 def test_without_a_time_the_clock_counts() -> None:
     expired = KEY.sign(Claims("", "", expires=1_000_000_000))
     assert reason_of(lambda: decide(Connection("/", expired), key=KEY)) == "expired"
-    assert decide(Connection("/", KEY.sign(Claims("", "", expires=2**40))), key=KEY).publish == ("",)
+    assert decide(Connection("/", KEY.sign(Claims("", "", expires=2**37))), key=KEY).publish == ("",)
 
 
 def test_a_bad_token_never_falls_back_to_what_is_public() -> None:
@@ -179,7 +179,7 @@ import sys
 from moq_token import Claims, Key
 from moq_token.auth import Connection, decide
 key = Key.generate("HS256")
-token = key.sign(Claims("a", "b", expires=2**40))
+token = key.sign(Claims("a", "b", expires=2**37))
 decide(Connection("/a", token), key=key)
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event))

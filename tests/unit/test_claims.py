@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import pickle
+import pydoc
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum
@@ -28,7 +30,7 @@ from tests.forge import NOW
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MAX_TIME = 2**53 - 1
+END_OF_9999 = 253402300799
 FULL = Claims("a", "b", ["c", "d"], cluster=True, expires=NOW, issued=NOW - 10)
 
 
@@ -128,11 +130,47 @@ def test_cluster_of_wrong_type(wrong: bool) -> None:  # noqa: FBT001
         FULL.with_cluster(wrong)
 
 
-def test_arguments_that_there_are_not() -> None:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("put", "use publish"),
+        ("get", "use subscribe"),
+        ("exp", "use expires"),
+        ("iat", "use issued"),
+        ("aud", "expected root, publish, subscribe"),
+        ("expires_in", "expected root, publish, subscribe"),
+        ("self", "expected root, publish, subscribe"),
+        ("x" * 1000, "expected root, publish, subscribe"),
+    ],
+)
+def test_unknown_arguments(name: str, advice: str) -> None:
+    with pytest.raises(TypeError, match=rf"^Claims\(\) .*'{name[:40]}.*: {advice}") as raised:
+        Claims("r", **{name: "x"})  # type: ignore[arg-type,unused-ignore]
+    assert len(str(raised.value)) < 300
+    with pytest.raises(TypeError, match=r"^Scope\(\) .*: (use|expected) "):
+        Scope("r", **{name: "x"})
+
+
+def test_too_many_arguments() -> None:
     make: Any = Claims
-    for arguments, named in ((("", "a", "b", True), {}), ((), {"put": "a"}), ((), {"exp": 1}), ((), {"aud": "x"})):
-        with pytest.raises(TypeError):
-            make(*arguments, **named)
+    with pytest.raises(TypeError, match=r"^Claims\(\) "):
+        make("", "a", "b", True)  # noqa: FBT003
+    make = Scope
+    with pytest.raises(TypeError, match=r"^Scope\(\) "):
+        make("", "a", "b", "c")
+
+
+def test_signatures_show_what_callers_pass() -> None:
+    assert str(inspect.signature(Claims)).startswith(
+        "(root: 'str' = '', publish: 'str | Iterable[str]' = (), subscribe: 'str | Iterable[str]' = (), *, "
+    )
+    assert "expires: 'int | datetime | timedelta | str | None' = None" in str(inspect.signature(Claims))
+    for shown_class in (Claims, Scope):
+        page = pydoc.plain(pydoc.render_doc(shown_class))
+        first = page.index("Method resolution order")
+        assert f"{shown_class.__name__}(root: 'str' = ''" in page[:first]
+        for inside in ("msgspec.Meta", ":class:", ":meth:", "**unknown"):
+            assert inside not in page
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\ude00\ud83d", "😀\ud83d"], ids=ascii)
@@ -157,7 +195,7 @@ def test_text_that_utf_8_cannot_carry(text: str) -> None:
         (0, 0),
         (1, 1),
         (NOW, NOW),
-        (MAX_TIME, MAX_TIME),
+        (END_OF_9999, END_OF_9999),
         (Number.TIME, NOW),
         (datetime.fromtimestamp(NOW, UTC), NOW),
         (datetime.fromtimestamp(NOW, timezone(timedelta(hours=5, minutes=30))), NOW),
@@ -182,13 +220,68 @@ def test_times(given: int | datetime | None, kept: int | None) -> None:
                 assert moment.timestamp() == kept or kept > 253402300799
 
 
-def test_datetimes_beyond_the_calendar() -> None:
+def test_times_of_other_peoples_tokens_beyond_the_calendar() -> None:
     last = datetime.max.replace(tzinfo=UTC)
-    for seconds in (253402300800, 10**12, MAX_TIME):
-        assert Claims(expires=seconds).expires_at == last
-        assert Claims(issued=seconds).issued_at == last
-    west = datetime.max.replace(tzinfo=timezone(timedelta(hours=-23)))
-    assert Claims(expires=west).expires == 253402300799 + 23 * 3600
+    key = forge.key(Algorithm.HS256)
+    for seconds in (END_OF_9999 + 1, 10**12, NOW * 1000, 2**53 - 1):
+        for payload in (
+            f'{{"root":"","put":["a"],"exp":{seconds},"iat":{seconds}}}',
+            f'{{"put":"a","exp":{seconds}.0,"iat":{seconds}}}',
+        ):
+            claims = key.verify(forge.token(Algorithm.HS256, payload.encode()))
+            assert claims.expires == claims.issued == seconds
+            assert claims.expires_at == claims.issued_at == last
+            moved = claims.with_root("b").with_issued(None)
+            assert (moved.root, moved.expires, moved.issued) == ("b", seconds, None)
+            assert pickle.loads(pickle.dumps(claims)) == claims  # noqa: S301
+            with pytest.raises(InvalidClaimsError):
+                claims.with_expires(seconds)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90s", 90), ("15m", 900), ("1h", 3600), ("1h30m", 5400), ("7d", 604800), ("2w", 1209600), ("+1h", 3600)],
+)
+def test_a_duration_is_from_now(given: str, seconds: int) -> None:
+    before = int(datetime.now(UTC).timestamp())
+    for claims in (Claims(expires=given), FULL.with_expires(given)):
+        assert claims.expires is not None
+        assert before + seconds <= claims.expires <= datetime.now(UTC).timestamp() + seconds
+        assert type(claims.expires) is int
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "1", "3600", "1.5h", "1 h", "h", "1h1h", "1m1h", "-1h", "0s", "1y", "\u0661h", "1h\n", "never"),
+        *("2030-01-01", "9" * 99, "999999999w", "secret"),
+    ],
+    ids=ascii,
+)
+def test_durations_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InvalidClaimsError, match=r"^expires must ") as raised:
+        Claims("", "a", expires=text)
+    assert "secret" not in str(raised.value)
+    assert len(str(raised.value)) < 200
+    with pytest.raises(InvalidClaimsError):
+        FULL.with_expires(text)
+
+
+@pytest.mark.parametrize("scale", [1000, 10**6, 10**9])
+def test_times_in_another_unit(scale: int) -> None:
+    for name in ("expires", "issued"):
+        with pytest.raises(InvalidClaimsError, match=f"^{name} .*seconds, not milliseconds"):
+            Claims("", "a", **{name: NOW * scale})  # type: ignore[arg-type]
+
+
+def test_the_error_for_a_time_of_the_wrong_type_names_all_that_is_accepted() -> None:
+    for wrong in (NOW + 3600.5, NOW + 0.0, True, b"1h", [NOW]):
+        with pytest.raises(TypeError) as raised:
+            Claims("", "a", expires=wrong)  # type: ignore[arg-type]
+        for word in ("expires", "int", "datetime", "timedelta", '"1h"', "None", type(wrong).__name__):
+            assert word in str(raised.value)
+        with pytest.raises(TypeError, match="issued must be Unix seconds as an int, an aware datetime, or None"):
+            Claims("", "a", issued=wrong)  # type: ignore[arg-type]
 
 
 def test_a_timedelta_is_from_now() -> None:
@@ -210,7 +303,8 @@ def test_a_timedelta_is_from_now() -> None:
     [
         -1,
         -(2**63),
-        MAX_TIME + 1,
+        END_OF_9999 + 1,
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-23))),
         2**63,
         10**400,
         datetime(2030, 1, 1),  # noqa: DTZ001
@@ -242,8 +336,7 @@ def test_timedeltas_that_leave_the_calendar(nonsense: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [True, False, 1.0, float("nan"), "1h", "2030-01-01", b"1", [], datetime(2030, 1, 1, tzinfo=UTC).date(), object()],
+    "wrong", [True, False, 1.0, float("nan"), b"1", [], datetime(2030, 1, 1, tzinfo=UTC).date(), object()]
 )
 def test_times_of_wrong_type(wrong: Any) -> None:  # noqa: ANN401
     with pytest.raises(TypeError):
@@ -257,8 +350,9 @@ def test_times_of_wrong_type(wrong: Any) -> None:  # noqa: ANN401
 
 
 def test_issued_is_no_timedelta() -> None:
-    with pytest.raises(TypeError):
-        Claims("", "a", issued=timedelta(0))  # type: ignore[arg-type]
+    for wrong in (timedelta(0), "1h"):
+        with pytest.raises(TypeError):
+            Claims("", "a", issued=wrong)  # type: ignore[arg-type]
 
 
 # -- the wire form

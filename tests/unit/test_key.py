@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -307,3 +308,13 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
             reader("/dev/zero")
         with pytest.raises(InvalidKeyError):
             reader("/dev/null")
+
+
+def test_the_constructor_is_not_for_callers() -> None:
+    make: Any = Key
+    for arguments in ((), ("HS256",), (Algorithm.HS256, jwk(Algorithm.HS256))):
+        with pytest.raises(TypeError, match=r"use Key\.generate, Key\.from_str, Key\.from_file or Key\.from_pem"):
+            make(*arguments)
+    with pytest.raises(TypeError, match=r"use Key\.generate"):
+        make(kid="a")
+    assert "material" not in str(inspect.signature(Key))

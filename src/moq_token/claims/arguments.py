@@ -1,18 +1,61 @@
-"""Check and convert what callers pass for paths and times."""
+"""Check what callers pass to the classes of this package, and show in their signatures what that may be."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
-from moq_token.errors import InvalidClaimsError
+import msgspec
+from msgspec.structs import replace
 
-# The largest integer that every JSON reader keeps exactly (RFC 8259, section 6), as a time far beyond any calendar.
-MAX_TIME = 2**53 - 1
-_EPOCH, _SECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(seconds=1)
+from moq_token.errors import InvalidClaimsError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from inspect import Signature
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+# What the claims on the wire, and those of other token libraries, are called here.
+_NAMES_ON_THE_WIRE = {"put": "publish", "get": "subscribe", "exp": "expires", "iat": "issued"}
+
+
+class Checked(msgspec.StructMeta):
+    """Base of the metaclasses that check the arguments of a public class in their ``__call__``.
+
+    The check is not in ``__post_init__``, because that would check every token again: the decoder makes instances
+    without this call, from JSON whose types it has checked.
+    """
+
+    @property
+    def __signature__(self) -> Signature:
+        """The signature of the check, instead of the types that msgspec reads."""
+        from inspect import Parameter, signature  # only needed to show help
+
+        found = signature(type(self).__call__)
+        _, *parameters = found.parameters.values()
+        return found.replace(parameters=[each for each in parameters if each.kind is not Parameter.VAR_KEYWORD])
+
+
+def unexpected(cls: Checked, arguments: Mapping[str, object]) -> TypeError:
+    """Return the error for keyword arguments that a class does not have."""
+    names = list(cls.__signature__.parameters)
+    name = next(iter(arguments))
+    ours = _NAMES_ON_THE_WIRE.get(name)
+    hint = f"use {ours}" if ours in names else f"expected {', '.join(names)}"
+    return TypeError(f"{cls.__name__}() got an unexpected keyword argument {shown(name)}: {hint}")
+
+
+def changed(instance: _Struct, changes: Mapping[str, object]) -> _Struct:
+    """Return a copy with other attributes, checked by the constructor.
+
+    The attributes that stay are not checked again: what was read can be more than callers may pass.
+    """
+    checked = type(instance)(**changes)
+    return replace(instance, **{name: getattr(checked, name) for name in changes})
 
 
 def tuple_of_paths(value: object, name: str) -> tuple[str, ...]:
-    """Return the paths of one role as a tuple; that they are text is checked by :func:`check_unicode`."""
+    """Return the paths of one role as a tuple. That its items are text is checked by :func:`check_unicode`."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, bytes):
@@ -24,18 +67,18 @@ def tuple_of_paths(value: object, name: str) -> tuple[str, ...]:
 
 
 def check_unicode(*texts: str) -> None:
-    """Raise :class:`TypeError` for anything but text, :class:`InvalidClaimsError` for text that UTF-8 cannot carry."""
+    """Raise ``TypeError`` for anything but text, ``InvalidClaimsError`` for text that UTF-8 cannot encode."""
     try:
         "".join(texts).encode()
     except TypeError:
         raise not_paths() from None
     except UnicodeEncodeError:
-        raise InvalidClaimsError("a path has a lone surrogate, which UTF-8 cannot carry") from None
+        raise InvalidClaimsError("a path has a lone surrogate, which UTF-8 cannot encode") from None
 
 
 def not_paths() -> TypeError:
     """Return the error for paths of the wrong type."""
-    return TypeError("root must be a str, publish and subscribe must hold str only")
+    return TypeError("root must be a str, publish and subscribe must contain str only")
 
 
 def plain_text(text: object) -> str:
@@ -43,31 +86,3 @@ def plain_text(text: object) -> str:
     if not isinstance(text, str):
         raise TypeError(f"a path must be a str, not {type(text).__name__}")
     return "".join(text)
-
-
-def unix_seconds(value: object, name: str) -> int:
-    """Convert a time to Unix seconds."""
-    if isinstance(value, timedelta) and name == "expires":
-        try:
-            value = (datetime.now(UTC) - _EPOCH + value) // _SECOND
-        except OverflowError:
-            value = -1
-    elif isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidClaimsError(f"{name} is a datetime without a time zone: say which, for example datetime.UTC")
-        value = (value - _EPOCH) // _SECOND
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be int Unix seconds or a datetime, not {type(value).__name__}")
-    if not 0 <= value <= MAX_TIME:
-        raise InvalidClaimsError(f"{name} must be Unix seconds from 0 to 2**53 - 1")
-    return int(value)
-
-
-def to_datetime(seconds: int | None) -> datetime | None:
-    """Convert Unix seconds to an aware datetime in UTC, the end of the calendar where they lie beyond."""
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        return datetime.max.replace(tzinfo=UTC)

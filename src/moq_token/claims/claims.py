@@ -8,60 +8,47 @@ import msgspec
 from msgspec.structs import replace
 
 from moq_token import path as paths
-from moq_token.claims.arguments import (
-    MAX_TIME,
-    check_unicode,
-    not_paths,
-    to_datetime,
-    tuple_of_paths,
-    unix_seconds,
-)
+from moq_token.claims.arguments import Checked, changed, check_unicode, not_paths, tuple_of_paths, unexpected
 from moq_token.claims.permissions import Permissions
 from moq_token.errors import InvalidClaimsError, UnauthorizedError, shown
+from moq_token.times import END_OF_9999, MAX_SECONDS, to_datetime, unix_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime, timedelta
 
-_Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME)]
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_SECONDS)]
 
 
-class _Checking(msgspec.StructMeta):
-    """Checks and converts what callers hand to :class:`Claims`.
-
-    It stands here, and not in ``__post_init__``, because that would check every token read all over again: the decoder
-    makes its instances without this call, from text whose types it has checked.
-    """
-
+class _CheckedClaims(Checked):
     def __call__(
-        cls,  # noqa: N805 - what this makes is a class
+        cls,  # noqa: N805 - an instance of a metaclass is a class
         root: str = "",
         publish: str | Iterable[str] = (),
         subscribe: str | Iterable[str] = (),
         *,
         cluster: bool = False,
-        expires: int | datetime | timedelta | None = None,
+        expires: int | datetime | timedelta | str | None = None,
         issued: int | datetime | None = None,
+        **unknown: object,
     ) -> Claims:
-        if type(publish) is str:
-            publish = (publish,)
-        elif type(publish) is not tuple:
+        if unknown:
+            raise unexpected(cls, unknown)
+        if type(publish) is not tuple:
             publish = tuple_of_paths(publish, "publish")
-        if type(subscribe) is str:
-            subscribe = (subscribe,)
-        elif type(subscribe) is not tuple:
+        if type(subscribe) is not tuple:
             subscribe = tuple_of_paths(subscribe, "subscribe")
         try:
-            plain = "".join(publish).isascii() and "".join(subscribe).isascii() and str.isascii(root)
+            plain = "".join((root, *publish, *subscribe)).isascii()
         except TypeError:
             raise not_paths() from None
         if not plain:
             check_unicode(root, *publish, *subscribe)
         if cluster is not False and cluster is not True:
             raise TypeError(f"cluster must be a bool, not {type(cluster).__name__}")
-        if expires is not None and (type(expires) is not int or not 0 <= expires <= MAX_TIME):
-            expires = unix_seconds(expires, "expires")
-        if issued is not None and (type(issued) is not int or not 0 <= issued <= MAX_TIME):
+        if expires is not None and (type(expires) is not int or not 0 <= expires <= END_OF_9999):
+            expires = unix_seconds(expires, "expires", relative=True)
+        if issued is not None and (type(issued) is not int or not 0 <= issued <= END_OF_9999):
             issued = unix_seconds(issued, "issued")
         return replace(
             _NOTHING,
@@ -73,30 +60,33 @@ class _Checking(msgspec.StructMeta):
             issued=issued,
         )
 
+    __call__.__qualname__ = "Claims"  # what Python calls it when there are too many arguments
+
 
 @final
-class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=True, gc=False):
-    """The claims of a token: what its bearer may publish and subscribe to beneath a root, and until when.
+class Claims(msgspec.Struct, metaclass=_CheckedClaims, frozen=True, omit_defaults=True, gc=False):
+    """The claims of a token: what its bearer may publish and subscribe to below a root path, and until when.
 
     Parameters
     ----------
     root
-        The path that the others are relative to; empty is the top.
+        The path that ``publish`` and ``subscribe`` are relative to. Empty is the top.
     publish, subscribe
-        Prefixes granted in each role, a single one or an iterable. ``""`` grants everything beneath the root; none
-        at all grants nothing in that role.
+        Path prefixes granted in each role: one ``str`` or an iterable of them. ``""`` grants everything below the root,
+        an empty iterable grants nothing in that role.
     cluster
-        Marks a node of a relay cluster (read by relays before 0.11).
+        Whether the bearer is a node of a relay cluster (read by relays before 0.11).
     expires
-        The second from which the token is refused: Unix seconds, an aware :class:`~datetime.datetime` (fractions of a
-        second are dropped), or a :class:`~datetime.timedelta` from now. None is never.
+        The time from which the token is refused: Unix seconds, an aware ``datetime``, a ``timedelta`` from now, or a
+        duration from now such as ``"90s"``, ``"15m"``, ``"1h"`` or ``"7d"``. None is never.
     issued
-        When it was made, for information: Unix seconds or an aware :class:`~datetime.datetime`. Never set by itself.
+        The time of issue, for information: Unix seconds or an aware ``datetime``. Never set automatically.
 
-    The attributes hold what was given as ``str``, ``tuple`` of ``str`` and ``int`` Unix seconds. Raises
-    :class:`TypeError` for wrong types, :class:`InvalidClaimsError` for text that UTF-8 cannot carry, a datetime without
-    a time zone, and a time before 1970 or after 2**53 - 1. That something is granted at all is checked by
-    :meth:`validate` and on signing, not here; that ``expires`` lies ahead is not checked.
+    The attributes hold ``str``, ``tuple`` of ``str`` and ``int`` Unix seconds; fractions of a second are dropped.
+    Raises ``TypeError`` for arguments of another type, a ``float`` time included. Raises ``InvalidClaimsError`` for
+    text that UTF-8 cannot encode, a datetime without a time zone, an invalid duration, and a time before 1970 or after
+    the year 9999 (such as one in milliseconds). It is not checked that ``expires`` is in the future. That something is
+    granted is checked by ``validate`` and on signing.
 
     """
 
@@ -105,8 +95,8 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
     publish: tuple[str, ...] = msgspec.field(default=(), name="put")
     subscribe: tuple[str, ...] = msgspec.field(default=(), name="get")
     cluster: bool = False
-    expires: _Time | None = msgspec.field(default=None, name="exp")
-    issued: _Time | None = msgspec.field(default=None, name="iat")
+    expires: _Seconds | None = msgspec.field(default=None, name="exp")
+    issued: _Seconds | None = msgspec.field(default=None, name="iat")
 
     if TYPE_CHECKING:
 
@@ -117,32 +107,32 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
             subscribe: str | Iterable[str] = (),
             *,
             cluster: bool = False,
-            expires: int | datetime | timedelta | None = None,
+            expires: int | datetime | timedelta | str | None = None,
             issued: int | datetime | None = None,
         ) -> None: ...
 
     @property
     def expires_at(self) -> datetime | None:
-        """``expires`` as an aware datetime in UTC (the end of the calendar where it lies beyond), or None."""
+        """``expires`` as an aware datetime in UTC, or None. Times after the year 9999 become its last second."""
         return to_datetime(self.expires)
 
     @property
     def issued_at(self) -> datetime | None:
-        """``issued`` as an aware datetime in UTC (the end of the calendar where it lies beyond), or None."""
+        """``issued`` as an aware datetime in UTC, or None. Times after the year 9999 become its last second."""
         return to_datetime(self.issued)
 
     def validate(self) -> None:
-        """Raise :class:`InvalidClaimsError` where the claims grant nothing in both roles: such a token is useless."""
+        """Raise ``InvalidClaimsError`` if the claims grant nothing in either role: such a token is useless."""
         if not self.publish and not self.subscribe:
-            raise InvalidClaimsError("the claims grant nothing: name at least one path to publish or subscribe to")
+            raise InvalidClaimsError("the claims grant nothing: add at least one path to publish or subscribe")
 
     def authorize(self, path: str) -> Permissions:
-        """Say what these claims allow a client that dials ``path``, as prefixes relative to that path.
+        """Return what these claims allow a client that dials ``path``, as prefixes relative to that path.
 
-        The path and the root must overlap, in either direction: a path beneath the root narrows each prefix, a path
-        above it puts the missing part in front. Raises :class:`UnauthorizedError` where they do not overlap
-        (``root-mismatch``) or nothing is left in both roles (``no-access``). Expiry is not looked at: that is
-        :meth:`Key.verify`'s part, and comes first.
+        The path and the root must overlap, in either direction: a path below the root narrows each prefix, a path
+        above it puts the missing part in front. Raises ``UnauthorizedError`` if they do not overlap
+        (``root-mismatch``) or nothing is left in either role (``no-access``). Expiry is not checked here:
+        ``Key.verify`` has done that.
         """
         if not isinstance(path, str):
             raise TypeError(f"a path must be a str, not {type(path).__name__}")
@@ -164,18 +154,18 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
         return self._with(root=root)
 
     def with_publish(self, publish: str | Iterable[str]) -> Self:
-        """Return the same claims with other prefixes to publish."""
+        """Return the same claims with other paths to publish."""
         return self._with(publish=publish)
 
     def with_subscribe(self, subscribe: str | Iterable[str]) -> Self:
-        """Return the same claims with other prefixes to subscribe to."""
+        """Return the same claims with other paths to subscribe to."""
         return self._with(subscribe=subscribe)
 
     def with_cluster(self, cluster: bool) -> Self:  # noqa: FBT001 - the one thing that this sets
         """Return the same claims with another cluster flag."""
         return self._with(cluster=cluster)
 
-    def with_expires(self, expires: int | datetime | timedelta | None) -> Self:
+    def with_expires(self, expires: int | datetime | timedelta | str | None) -> Self:
         """Return the same claims with another expiry."""
         return self._with(expires=expires)
 
@@ -184,26 +174,27 @@ class Claims(msgspec.Struct, metaclass=_Checking, frozen=True, omit_defaults=Tru
         return self._with(issued=issued)
 
     def to_json(self) -> str:
-        """Write the wire form, which is the payload of a token: compact JSON, empty ``put`` and ``get`` left out."""
-        from moq_token.claims.wire import encode  # which makes instances of this class
+        """Return the payload of a token with these claims: compact JSON, without empty ``put`` and ``get``."""
+        from moq_token.claims.wire import encode  # which itself imports this class
 
         return encode(self).decode()
 
     def _with(self, **changes: Any) -> Self:  # noqa: ANN401 - checked by the constructor
-        return type(self)(**{name: getattr(self, name) for name in self.__struct_fields__} | changes)
+        return changed(self, changes)
+
+    __replace__ = _with  # for copy.replace
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _claims, ({name: getattr(self, name) for name in self.__struct_fields__},)
-
-    __replace__ = _with  # what copy.replace calls, which must not go around the constructor either
+        return unchecked, ({name: getattr(self, name) for name in self.__struct_fields__},)
 
 
-# The instance that all others are made from, as a call of the class would come back to where they are made.
+# The instance that all others are copies of: calling the class would run the check again.
 _NOTHING: Claims = msgspec.convert({}, Claims)
 
 
-def _claims(members: dict[str, Any]) -> Claims:
-    return Claims(**members)
+def unchecked(members: Mapping[str, Any]) -> Claims:
+    """Return claims with these attributes, which are known to be valid."""
+    return replace(_NOTHING, **members)
 
 
 def _rebase(granted: tuple[str, ...], beneath: str, above: str) -> tuple[str, ...]:

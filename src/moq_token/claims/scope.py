@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self, final
 
 import msgspec
-from msgspec.structs import force_setattr
 
 from moq_token import path as paths
-from moq_token.claims.arguments import check_unicode, plain_text, tuple_of_paths
+from moq_token.claims.arguments import Checked, changed, check_unicode, plain_text, tuple_of_paths, unexpected
 from moq_token.errors import InvalidKeyError
 
 if TYPE_CHECKING:
@@ -17,11 +16,32 @@ if TYPE_CHECKING:
     from moq_token.claims.claims import Claims
 
 
-class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The ceiling on what a key may sign: the paths that its tokens may grant, in each role, beneath a root.
+class _CheckedScope(Checked):
+    def __call__(
+        cls,  # noqa: N805 - an instance of a metaclass is a class
+        root: str = "",
+        publish: str | Iterable[str] = (),
+        subscribe: str | Iterable[str] = (),
+        **unknown: object,
+    ) -> Scope:
+        if unknown:
+            raise unexpected(cls, unknown)
+        publish, subscribe = tuple_of_paths(publish, "publish"), tuple_of_paths(subscribe, "subscribe")
+        check_unicode(root, *publish, *subscribe)
+        made: Scope = super().__call__(
+            plain_text(root), tuple(map(plain_text, publish)), tuple(map(plain_text, subscribe))
+        )
+        return made
 
-    Parameters, types and exceptions are those of :class:`Claims`. A scope with neither ``publish`` nor ``subscribe`` is
-    useless and no key takes it; see :meth:`validate`.
+    __call__.__qualname__ = "Scope"  # what Python calls it when there are too many arguments
+
+
+@final
+class Scope(msgspec.Struct, metaclass=_CheckedScope, frozen=True, omit_defaults=True, gc=False):
+    """The limit on what a key may sign: the paths that its tokens may grant, in each role, below a root path.
+
+    The parameters, attributes and exceptions are those of ``Claims``. A scope without ``publish`` and ``subscribe`` is
+    useless, and no key accepts it (see ``validate``).
     """
 
     root: str = ""
@@ -37,26 +57,22 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             subscribe: str | Iterable[str] = (),
         ) -> None: ...
 
-    def __post_init__(self) -> None:
-        publish, subscribe = tuple_of_paths(self.publish, "publish"), tuple_of_paths(self.subscribe, "subscribe")
-        check_unicode(self.root, *publish, *subscribe)
-        force_setattr(self, "root", plain_text(self.root))
-        force_setattr(self, "publish", tuple(plain_text(path) for path in publish))
-        force_setattr(self, "subscribe", tuple(plain_text(path) for path in subscribe))
-
     def validate(self) -> None:
-        """Raise :class:`InvalidKeyError` where the scope permits nothing in both roles."""
+        """Raise ``InvalidKeyError`` if the scope allows nothing in either role."""
         if not self.publish and not self.subscribe:
-            raise InvalidKeyError("the scope permits nothing: it needs a path to publish or subscribe to")
+            raise InvalidKeyError("the scope allows nothing: add at least one path to publish or subscribe")
 
     def allows(self, claims: Claims) -> bool:
-        """Whether every path that ``claims`` grant lies at or beneath one allowed here in the same role."""
+        """Whether every path that ``claims`` grant is, or is below, a path that the scope has in the same role."""
         return self.exceeded_by(claims) is None
 
     def exceeded_by(self, claims: Claims) -> str | None:
-        """Return the first path that ``claims`` grant and this scope does not, from the top, or None."""
+        """Return the first path that ``claims`` grant and the scope does not, relative to the top, or None."""
         path = _uncovered(self, self.publish, claims, claims.publish)
         return _uncovered(self, self.subscribe, claims, claims.subscribe) if path is None else path
+
+    def __replace__(self, **changes: Any) -> Self:  # noqa: ANN401 - checked by the constructor
+        return changed(self, changes)
 
 
 def _uncovered(scope: Scope, allowed: tuple[str, ...], claims: Claims, requested: tuple[str, ...]) -> str | None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from moq_token.claims.arguments import MAX_TIME, plain_text
-from moq_token.claims.claims import Claims
+from moq_token.claims.arguments import plain_text
+from moq_token.claims.claims import Claims, unchecked
 from moq_token.claims.scope import Scope
 from moq_token.encoding import parse_json
 from moq_token.errors import Error, InvalidKeyError, InvalidTokenError, NotYetValidTokenError
+from moq_token.times import MAX_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,13 +55,15 @@ def _decode_any_spelling(payload: bytes, now: float) -> Claims:
     root = members.get("root", "")
     if not isinstance(root, str):
         raise _bad("the claim `root` must be a string")
-    return Claims(
-        root,
-        _paths(members, "put"),
-        _paths(members, "get"),
-        cluster=cluster,
-        expires=_time(members, "exp"),
-        issued=_time(members, "iat"),
+    return unchecked(
+        {
+            "root": root,
+            "publish": _paths(members, "put"),
+            "subscribe": _paths(members, "get"),
+            "cluster": cluster,
+            "expires": _time(members, "exp"),
+            "issued": _time(members, "iat"),
+        }
     )
 
 
@@ -83,7 +86,7 @@ def _time(members: Mapping[str, object], name: str) -> int | None:
     value = members.get(name)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if value is None or (type(value) is int and 0 <= value <= MAX_TIME):
+    if value is None or (type(value) is int and 0 <= value <= MAX_SECONDS):
         return value
     raise _bad(f"the claim `{name}` must be a whole number of Unix seconds from 0 to 2**53 - 1")
 

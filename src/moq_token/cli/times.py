@@ -7,15 +7,12 @@ import time
 
 import click
 
+from moq_token.times import END_OF_9999, parse_duration
+
 _SHOWN_CHARACTERS = 40
 # The number of digits is bounded, so that every match converts to an int.
 _UNIX = re.compile(r"\+?(\d{1,18})", re.ASCII)
-_DURATION = re.compile(
-    r"\+?(?=\d)(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", re.ASCII
-)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
-_UNITS = (7 * 86400, 86400, 3600, 60, 1)
-_YEAR_10000 = 253402300800
 # A smaller number, a moment before September 2001, is more likely a duration without its unit.
 _FIRST_TIMESTAMP = 10**9
 
@@ -89,7 +86,7 @@ def duration(text: str, option: str) -> int:
     seconds = _duration(text, 0)
     if seconds is None:
         raise click.UsageError(_nearly(text, option) or f"{option} must be a duration such as 90s, 15m, 24h or 7d")
-    if seconds >= _YEAR_10000:
+    if seconds > END_OF_9999:
         raise click.UsageError(f"{option} is too long: it ends after the year 9999")
     return seconds
 
@@ -140,15 +137,13 @@ def _nearly(text: str, option: str) -> str | None:
 def _check_range(seconds: int, option: str) -> None:
     if seconds < 0:
         raise click.UsageError(f"{option} must be in 1970 or later")
-    if seconds >= _YEAR_10000:
+    if seconds > END_OF_9999:
         raise click.UsageError(f"{option} is after the year 9999: a Unix timestamp is in seconds, not in milliseconds")
 
 
 def _duration(text: str, now: float) -> int | None:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        return None
-    return int(now) + sum(int(count or 0) * unit for count, unit in zip(match.groups(), _UNITS, strict=True))
+    seconds = parse_duration(text)
+    return None if seconds is None else int(now) + seconds
 
 
 def _moment(text: str) -> int | None:
