@@ -1,18 +1,18 @@
-# The base only has to bring Python 3.11 or newer, with venv and pip, and is the same for both stages.
+# The base needs Python 3.11 or newer with venv and pip, and util-linux; it is the same for both stages.
 ARG BASE=python:3.14-slim
 
 FROM ${BASE} AS build
 WORKDIR /build
 RUN python3 -m venv tools && python3 -m venv --without-pip /opt/moq-token
-COPY requirements/build.txt requirements/base.txt requirements/
+COPY requirements/build.txt requirements/image.txt requirements/
 RUN tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet install \
         --require-hashes --only-binary :all: --requirement requirements/build.txt \
  && tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet --python /opt/moq-token install \
-        --require-hashes --only-binary :all: --no-compile --requirement requirements/base.txt
+        --require-hashes --only-binary :all: --no-compile --requirement requirements/image.txt
 COPY pyproject.toml README.md LICENSE-MIT LICENSE-APACHE ./
 COPY share share
 COPY src src
-# Compiled here, because the user that it runs as cannot; nothing in an image changes, so nothing has to be looked up.
+# Compiled here, because the user that the program runs as cannot; files of an image never change, so none is checked.
 RUN tools/bin/hatchling build --target wheel --directory dist \
  && tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet --python /opt/moq-token install \
         --no-deps --no-index --no-compile dist/*.whl \
@@ -28,6 +28,6 @@ LABEL org.opencontainers.image.title="moq-token" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/moq-token /opt/moq-token
 ENV PATH="/opt/moq-token/bin:${PATH}"
-# A number that no account has; --user "$(id -u):$(id -g)" lets it write to a directory of yours.
-USER 65532:65532
-ENTRYPOINT ["moq-token-cli"]
+COPY scripts/image_entrypoint.py /opt/moq-token/entrypoint.py
+# No USER: without --user the entry point starts as root, and becomes the owner of the working directory first of all.
+ENTRYPOINT ["/opt/moq-token/bin/python", "-I", "-S", "/opt/moq-token/entrypoint.py"]
