@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from click.shell_completion import get_completion_class
 
 from moq_token import __version__
 from moq_token.cli.grammar import Command
-from moq_token.cli.program import COMPLETE_VARIABLE, program
+from moq_token.cli.program import program
+from moq_token.cli.shell import completion_script
 
 SHARE = Path(__file__).parents[1] / "share"
 NAME = "moq-token-cli"
@@ -27,7 +27,7 @@ COMPLETIONS = {
 EXIT_STATUS = {
     "0": "Done.",
     "1": "Refused or failed: a token that does not verify, a key that cannot be read.",
-    "2": "The command line makes no sense.",
+    "2": "The command line is wrong.",
     "130": "Interrupted.",
 }
 ENVIRONMENT = {
@@ -37,14 +37,11 @@ ENVIRONMENT = {
 
 
 def files() -> dict[str, str]:
-    """Return what belongs into ``share/``: names beneath it, and contents."""
+    """Return the files of ``share/``: their names relative to it, and their contents."""
     made = {f"man/man1/{NAME}.1": page(), "man/man1/moq-token.1": f".so man1/{NAME}.1\n"}
     for shell, pattern in COMPLETIONS.items():
-        kind = get_completion_class(shell)
-        assert kind is not None
         for name in NAMES:
-            completion = kind(program, {}, name, COMPLETE_VARIABLE)
-            made[pattern.format(name)] = (completion.source_template % completion.source_vars()).strip() + "\n"
+            made[pattern.format(name)] = completion_script(shell, name) + "\n"
     return made
 
 
