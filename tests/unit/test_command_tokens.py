@@ -398,8 +398,8 @@ def test_sign_prints_the_url_to_dial(cli: Cli, url: str, root: str, expected: st
         ("https://bob:hunter2@relay.example.com", "--url must have no user name or password"),
         ("https://@relay.example.com", "--url must have no user name or password"),
         ("https://relay.example.com/#top", "--url must have no fragment"),
-        (f"https://relay.example.com/?jwt={TOKEN}", "no jwt of its own"),
-        ("https://relay.example.com/?a=b&j%77t=", "no jwt of its own"),
+        (f"https://relay.example.com/?jwt={TOKEN}", "no `jwt` parameter"),
+        ("https://relay.example.com/?a=b&j%77t=", "no `jwt` parameter"),
         ("ftp://relay.example.com", "nobody dials a relay by the scheme 'ftp'"),
         ("moqt://relay example", "--url must be the URL of a relay"),
         ("https://relay.example.com/a\nb", "--url must be the URL of a relay"),
@@ -414,7 +414,7 @@ def test_sign_refuses_a_url(cli: Cli, url: str, why: str) -> None:
     ("url", "root", "why"),
     [
         *(
-            ("https://relay.example.com", root, f"a URL holds the root {root!r} as {held!r}")
+            ("https://relay.example.com", root, f"in a URL the root {root!r} becomes {held!r}")
             for root, held in {
                 "café": "caf%C3%A9",
                 "a b": "a%20b",
@@ -449,8 +449,8 @@ def test_a_url_that_is_printed_is_admitted_where_it_leads(root: str, publish: st
             assert dialed.path.strip("/") == normalize(root)
 
 
-NOTHING = "the token would grant nothing"
-TWICE = "is given twice, and takes one value only"
+NOTHING = "the token grants nothing: add"
+TWICE = "is given twice: it takes one value"
 
 
 @pytest.mark.parametrize(
@@ -461,9 +461,9 @@ TWICE = "is given twice, and takes one value only"
         (2, "sign --publish a", "no key: name its file (- for standard input), or set MOQ_TOKEN_KEY"),
         (2, "sign --key", "--key needs a value: --key FILE"),
         (2, "sign --publish", "--publish needs a value: --publish PATH"),
-        (2, "sign --publish --subscribe a", "--publish needs a value, and an option follows"),
-        (2, "sign --publish -a", "a value that begins with a dash is written --publish=VALUE"),
-        (2, "sign --expires -1h --publish a", "--expires needs a value, and an option follows"),
+        (2, "sign --publish --subscribe a", "--publish needs a value, but an option follows"),
+        (2, "sign --publish -a", "write a value that starts with a dash as --publish=VALUE"),
+        (2, "sign --expires -1h --publish a", "--expires needs a value, but an option follows"),
         *(
             (2, f"sign --publish a {option} 1 {option} 2", f"{option} {TWICE}")
             for option in ("--key", "--root", "--expires", "--issued", "--url")
@@ -471,13 +471,17 @@ TWICE = "is given twice, and takes one value only"
         (2, "sign --key=a --publish a --key b", f"--key {TWICE}"),
         (2, "sign --cluster --cluster", f"--cluster {TWICE}"),
         (2, "sign --cluster=yes --publish a", "does not take a value"),
-        (2, "sign --key hs.jwk --publish a b", "unexpected argument 'b': an option takes one value and is repeated"),
+        (
+            2,
+            "sign --key hs.jwk --publish a b",
+            "unexpected argument 'b': an option takes one value; repeat it for more",
+        ),
         (2, f"sign --key hs.jwk --publish a {TOKEN}", "unexpected argument: an option takes one value"),
         (2, "sign --expire 1h", "no such option"),
         (2, "sign --pub a", "no such option"),
-        (2, f"sign --{TOKEN}", "there is no such option"),
+        (2, f"sign --{TOKEN}", "no such option: run "),
         (2, "sign -k hs.jwk", "no such option"),
-        (2, f"sign --publish a --key {TOKEN}", "--key takes the name of a file, and this looks like a key or a token"),
+        (2, f"sign --publish a --key {TOKEN}", "--key takes the name of a file, but this looks like a key or a token"),
         (1, "sign --key missing.jwk --publish a", "cannot read 'missing.jwk': No such file or directory"),
         (1, "sign --key broken.jwk --publish a", "'broken.jwk': a key must be readable as JSON"),
         (1, "sign --key secret.jwk --publish a", "'secret.jwk': the member `alg` must be one of HS256"),
@@ -487,14 +491,14 @@ TWICE = "is given twice, and takes one value only"
         (1, "sign --key verifies.jwk --publish a", "may not sign"),
         (1, "sign --key public-set.jwk --publish a", "no key of this set may sign"),
         (1, "sign --key empty-set.jwk --publish a", "no key of this set may sign"),
-        (1, "sign --key folder --publish a", "must be for signing, here are none"),
-        (1, "sign --key two --publish a", "must be for signing, here are 2"),
+        (1, "sign --key folder --publish a", "no key in 'folder' can sign"),
+        (1, "sign --key two --publish a", "2 keys in 'two' can sign and none is active"),
         (1, "sign --key scoped.jwk --root rooms --publish 123", "the claims grant 'rooms/123', which the scope"),
         (1, "sign --key scoped.jwk --root rooms --subscribe 123/alice", "which the scope of the key does not"),
         (1, f"sign --key hs.jwk --publish {'a' * 70_000}", "the claims must not take more than"),
         (1, "sign --key hs.jwk --publish \udcff", "lone surrogate"),
         (1, "sign --key hs.jwk/x --publish a", "cannot read 'hs.jwk/x': Not a directory"),
-        (1, "sign --key a\0b --publish a", "cannot read 'a\\x00b': there cannot be such a name"),
+        (1, "sign --key a\0b --publish a", "cannot read 'a\\x00b': invalid file name"),
     ],
 )
 def test_sign_refuses(cli: Cli, status: int, argv: str, why: str) -> None:
@@ -513,7 +517,7 @@ def test_sign_refuses(cli: Cli, status: int, argv: str, why: str) -> None:
 )
 def test_removed_spellings_are_explained(cli: Cli, option: str, now: str) -> None:
     for words in ([option], [option, "demo"], [f"{option}=demo"]):
-        assert cli.refused(2, *SIGN, *words) == f"{option} is gone: it is {now} now"
+        assert cli.refused(2, *SIGN, *words) == f"{option} was removed: use {now}"
 
 
 def test_a_value_is_no_removed_spelling(cli: Cli) -> None:
@@ -524,9 +528,9 @@ def test_a_value_is_no_removed_spelling(cli: Cli) -> None:
 @pytest.mark.parametrize("text", [json.dumps(forge.jwk(HS)), forge.b64(forge.compact(forge.jwk(HS)))])
 @pytest.mark.parametrize("command", ["sign", "verify", "inspect", "explain"])
 def test_a_key_in_place_of_its_file_is_not_repeated(cli: Cli, command: str, text: str) -> None:
-    assert "give it on standard input instead, as -" in cli.refused(2, command, "--key", text)
-    assert "give it on standard input instead, as -" in cli.refused(2, "--key", text, command)
-    assert "give it on standard input instead, as -" in cli.refused(2, command, f"--key={text}")
+    assert "pass it on standard input, as -" in cli.refused(2, command, "--key", text)
+    assert "pass it on standard input, as -" in cli.refused(2, "--key", text, command)
+    assert "pass it on standard input, as -" in cli.refused(2, command, f"--key={text}")
 
 
 def test_a_pem_in_place_of_its_file_is_not_repeated(cli: Cli) -> None:
@@ -726,10 +730,14 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (2, "verify --key hs.jwk --path a --root b", f"--path or --root {TWICE}"),
         (2, "verify --key hs.jwk --in a --in b", f"--in {TWICE}"),
         (2, "verify --json --json", f"--json {TWICE}"),
-        (2, f"verify --key hs.jwk {TOKEN}", "unexpected argument: the token comes from standard input, or from a file"),
-        (2, f"verify --key hs.jwk --in {TOKEN}", "--in takes the name of a file, and this looks like a key or a token"),
+        (
+            2,
+            f"verify --key hs.jwk {TOKEN}",
+            "unexpected argument: the token is read from standard input, or from a file",
+        ),
+        (2, f"verify --key hs.jwk --in {TOKEN}", "--in takes the name of a file, but this looks like a key or a token"),
         (2, "verify --key hs.jwk --publish a", "no such option"),
-        (1, "verify --key hs.jwk", "there is no token in what was given: it is empty"),
+        (1, "verify --key hs.jwk", "expected a token, got empty input"),
         (1, "verify --key hs.jwk --in hs.jwk", "this has 1"),
         (1, "verify --key hs.jwk --in missing.jwt", "cannot read 'missing.jwt': No such file or directory"),
         (1, "verify --key hs.jwk --in folder", "cannot read 'folder': Is a directory"),
@@ -746,9 +754,9 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (2, "inspect - --in b", "give the token as an argument or with --in, not both"),
         (2, "inspect --json --json", f"--json {TWICE}"),
         (2, "inspect --path a", "no such option"),
-        (1, "inspect", "there is no token in what was given: it is empty"),
+        (1, "inspect", "expected a token, got empty input"),
         (1, "inspect x", "this has 1"),
-        (1, "inspect alice.jwt", "this has 2"),
+        (2, "inspect alice.jwt", "use --in"),
         (1, "inspect --in missing.jwt", "cannot read 'missing.jwt'"),
         (1, "inspect --in large", "is larger than any token"),
         (1, f"inspect {'a' * 70_000}", "the token is longer than"),
@@ -840,7 +848,7 @@ def test_inspect_says_what_stands_in_a_token(cli: Cli, claims: dict[str, object]
         'header     {"typ":"JWT","alg":"HS256","kid":"test-key"}',
         f"claims     {forge.compact(claims).decode()}",
         *lines,
-        "signature  not checked, anybody can have written this",
+        "signature  not checked: anybody can have written this token",
     ]
     for argv, stdin in (([], token), (["-"], token), (["--in", "-"], token), ([f" {token}\n"], "")):
         assert cli.done("inspect", *argv, stdin=stdin) == out
@@ -894,12 +902,86 @@ def test_an_interrupt_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert cli.run(*SIGN) == (130, "", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("genrate", "No such command 'genrate'. Did you mean 'generate'?"),
+        ("veirfy", "No such command 'veirfy'. Did you mean 'verify'?"),
+        ("gen", "No such command 'gen'. Did you mean 'generate'?"),
+        ("ex", "No such command 'ex'. Did you mean 'explain' or 'export'?"),
+        ("chek-config", "No such command 'chek-config'. Did you mean 'check-config'?"),
+        ("rotate", "No such command 'rotate'. Did you mean 'keys rotate'?"),
+        ("keys rotat", "No such command 'rotat'. Did you mean 'rotate'?"),
+        ("help infpect", "No such command 'infpect'. Did you mean 'inspect'?"),
+        ("zzz", "no such command 'zzz': use one of generate, sign"),
+        ("sign --pub x", "No such option '--pub'. Did you mean '--publish'?"),
+        ("sign --pubilsh=x", "No such option '--pubilsh'. Did you mean '--publish'?"),
+        ("sign --exp 1h", "No such option '--exp'. Did you mean '--expires'?"),
+        ("sign --expiry 1h", "No such option '--expiry'. Did you mean '--expires'?"),
+        ("generate --public-key k", "No such option '--public-key'. Did you mean '--public' or '--public-dir'?"),
+        ("generate --alg RS256", "No such option '--alg'. Did you mean '--algorithm'?"),
+        ("--versoin", "No such option '--versoin'. Did you mean '--version'?"),
+        ("sign --allow", "no such option '--allow': run moq-token sign --help for a list"),
+        ("sign -x", "no such option '-x': run moq-token sign --help for a list"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_what_fits(cli: Cli, line: str, why: str) -> None:
+    assert cli.refused(2, *line.split()).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("completion", "missing argument 'bash|zsh|fish'. Choose from: bash, zsh, fish"),
+        ("completion csh", "invalid value for 'bash|zsh|fish': 'csh' is not one of 'bash', 'zsh', 'fish'"),
+        ("keys retire signing", "missing argument 'KID'"),
+    ],
+)
+def test_a_missing_argument_is_named_on_one_line(cli: Cli, line: str, why: str) -> None:
+    why_not = cli.refused(2, *line.split())
+    assert (why_not, "\\" in why_not) == (why, False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "inspect alice.jwt",
+        "inspect --key hs.jwk alice.jwt",
+        "explain --key hs.jwk --path /r alice.jwt",
+        "inspect keys/ed.jwk",
+    ],
+)
+def test_a_file_in_place_of_a_token_leads_to_in(cli: Cli, line: str) -> None:
+    name = line.rsplit(maxsplit=1)[-1]
+    why = cli.refused(2, *line.split())
+    assert why == f"expected a token, got the name of a file: use --in '{name}'"
+
+
+@pytest.mark.parametrize("name", ["missing.jwt", "nodir/alice.jwt", "token.txt", "./x.token"])
+def test_the_name_of_a_missing_file_in_place_of_a_token_is_named(cli: Cli, name: str) -> None:
+    why = cli.refused(2, "inspect", name)
+    assert why == f"expected a token, got '{name}': file not found, and a file needs --in"
+
+
+def test_a_file_after_verify_leads_to_in(cli: Cli) -> None:
+    why = cli.refused(2, "verify", "--key", "hs.jwk", "alice.jwt")
+    assert why == "unexpected argument: to read the token from a file, use --in 'alice.jwt'"
+
+
+def test_a_missing_python_module_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: object) -> None:
+        raise ModuleNotFoundError("No module named 'msgspec'", name="msgspec")
+
+    monkeypatch.setattr(keyring, "read_signer", missing)
+    assert cli.refused(1, *SIGN).startswith("Python module not found: msgspec")
+
+
 def test_a_bug_shows_no_traceback_and_no_secret(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(_: object) -> None:
         raise RuntimeError("hunter2")
 
     monkeypatch.setattr(keyring, "read_signer", bug)
-    message = "error: this is a bug (RuntimeError): please report the command, without its keys\n"
+    message = "error: unexpected RuntimeError: this is a bug, please report the command without its keys\n"
     assert cli.run(*SIGN) == (1, "", message)
 
 
@@ -928,19 +1010,19 @@ def test_the_version_says_that_nothing_is_fast(cli: Cli, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
-        (["--key", "hs.jwk"], "a command is missing, those are: generate, sign, verify"),
+        (["--key", "hs.jwk"], "missing command: use one of generate, sign, verify"),
         (["--key"], "--key needs a value"),
         (["--key", "--json"], "an option follows"),
         (["--key", "a", "--key", "b", "sign"], "--key is given twice"),
         (["--key", "a", "sign", "--key", "b", "--publish", "c"], "--key is given twice"),
-        (["--key", "a", "generate", "--out", "b"], "--key in front of generate is its --out: leave one of them out"),
-        (["--key", "a", "generate", "--out=b"], "--key in front of generate is its --out"),
+        (["--key", "a", "generate", "--out", "b"], "--key in front of generate means --out: use only one of them"),
+        (["--key", "a", "generate", "--out=b"], "--key in front of generate means --out"),
         *((["--key", "hs.jwk", name], f"{name} takes no --key in front of it") for name in ("inspect", "help")),
         (["--bogus", "sign"], "no such option"),
         (["sign", "--publish", "a", "verify"], "unexpected argument 'verify'"),
-        (["Sign"], "'Sign' is no command, those are: generate, sign, verify"),
-        ([""], "'' is no command"),
-        ([TOKEN], "this is no command"),
+        (["Sign"], "No such command 'Sign'. Did you mean 'sign'?"),
+        ([""], "no such command '': use one of generate, sign, verify"),
+        ([TOKEN], "no such command: use one of "),
         (["completion", TOKEN], ": this is not one of 'bash', 'zsh', 'fish'"),
     ],
 )
@@ -1090,7 +1172,7 @@ def test_a_terminal_has_colours_and_notes(desk: Path, env: dict[str, str], *, co
     assert status == 0
     assert payload(token) == {"root": "", "put": [""]}
     assert hint == (
-        f"{note} this token never expires: --expires 1h would limit it, --expires never says that it is meant"
+        f"{note} this token never expires: use --expires 1h to limit it, or --expires never to silence this note"
     )
 
 
@@ -1156,6 +1238,24 @@ def test_fish_completes(tmp_path: Path, line: str, expected: list[str]) -> None:
     name = line.split(maxsplit=1)[0]
     out = in_shell(["fish", "--no-config", "-c"], f"{name} completion fish | source; complete -C '{line}'", tmp_path)
     assert [found.split("\t")[0] for found in out.splitlines()] == expected
+
+
+def test_fish_shows_whole_descriptions(tmp_path: Path) -> None:
+    lines = "complete -C 'moq-token sign --'; complete -C 'moq-token '"
+    out = in_shell(["fish", "--no-config", "-c"], f"moq-token completion fish | source; {lines}", tmp_path)
+    found = dict(line.split("\t") for line in out.splitlines())
+    sign = program.program.get_command(click.Context(program.program), "sign")
+    assert sign is not None
+    options = [option for option in sign.params if isinstance(option, click.Option) and not option.hidden]
+    assert len(options) > 6
+    assert {option.opts[0]: option.help for option in options}.items() <= found.items()
+    assert "," in found["--expires"]
+
+
+def test_no_description_of_a_command_is_cut() -> None:
+    from tests.unit.test_command_line import COMMANDS
+
+    assert [words for words, command in COMMANDS if command.get_short_help_str().endswith("...")] == []
 
 
 @pytest.mark.parametrize("name", ["moq-token", "moq-token-cli"])

@@ -12,13 +12,13 @@ _INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line, without the name of the program (None is the process's own), and return its exit status.
+    """Run one command line and return its exit status. ``argv`` is without the name of the program; None is sys.argv.
 
-    0 is done, 1 refused or failed, 2 wrong usage, 130 interrupted. Results go to standard output and everything else
-    to standard error; nothing is raised.
+    0 means success, 1 refused or failed, 2 wrong usage, 130 interrupted. Results go to standard output, everything else
+    to standard error. Raises nothing.
     """
     try:
-        # Loaded here, so that an interrupt in the meantime is as quiet as one later.
+        # Imported here, so that Ctrl-C during the import is caught too.
         from moq_token.cli import program
 
         return program.execute(list(sys.argv[1:] if argv is None else argv))
@@ -27,5 +27,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """Run the command line of this process and leave with its status: what the console scripts call."""
+    """Run the command line of this process and exit with its status."""
     sys.exit(main())

@@ -32,7 +32,7 @@ _quiet = click.option("--quiet", is_flag=True, help="Print nothing unless someth
     "keys",
     short_help="Manage a directory of keys: list, rotate, retire, …",
     cls=Group,
-    modules=dict.fromkeys(("list", "rotate", "retire", "prune", "check"), "moq_token.cli.directory"),
+    modules=dict.fromkeys(("list", "rotate", "retire", "prune", "check"), lambda: sys.modules[__name__]),
     examples=(
         "keys rotate signing --public-dir keys",
         "keys rotate signing --prune --quiet --if-older-than 30d  # from cron",
@@ -217,7 +217,7 @@ def retire_command(directory: str, kid: str) -> None:
     _report_removed(Rotation(directory).retire(kid, int(time.time())).removed)
 
 
-@command("prune", examples=("keys prune signing",))
+@command("prune", short_help="Remove the keys whose overlap has ended.", examples=("keys prune signing",))
 @_directory
 @_quiet
 @_dry_run

@@ -1,4 +1,4 @@
-"""How command lines are written: click's grammar, made to lose no word silently and to repeat no secret."""
+"""The grammar of command lines: click's, which here ignores no word silently and repeats no secret in a message."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from moq_token.cli import output
+from moq_token.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
 
     from click.shell_completion import CompletionItem
 
-# A longer word may be a key or a token, and is not repeated.
+# A longer word may be a key or a token, and no message repeats it.
 REPEATED_CHARACTERS = 24
+# How much alike two words must be for one to be suggested (difflib), and by how much the best one may be better.
+_ALIKE, _NEARLY_BEST = 0.6, 0.1
 
 
 class Command(click.Command):
-    """A command with examples, that refuses what click would let pass.
+    """A command with examples, which refuses what click accepts.
 
-    Those are: an option with one value given twice, of which only the last would count; a value that looks like the
-    next option, because a word was forgotten; and options of the originals that are ``gone``, by the advice for each.
-    ``older_key`` is the option that a ``--key`` in front of the command stands for.
+    That is: an option with one value that is given twice, of which click uses the last; a value that looks like the
+    next option, because a word was forgotten; and removed options of the originals. ``gone`` holds these, with the
+    advice for each. ``older_key`` is the option that a ``--key`` in front of the command stands for.
     """
 
-    allow_extra_args = True  # so that leftover words are refused here, in other words
+    allow_extra_args = True  # leftover words are refused here, with better messages
 
     def __init__(
         self,
@@ -46,10 +50,10 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         if ctx.parent is not None and (key := ctx.parent.params.get("key")) is not None:
             if self.older_key is None:
-                raise click.UsageError(f"{ctx.info_name} takes no --key in front of it: see {ctx.command_path} --help")
+                raise click.UsageError(f"{ctx.info_name} takes no --key in front of it: run {ctx.command_path} --help")
             if self.older_key != "--key" and any(word.partition("=")[0] == self.older_key for word in args):
                 raise click.UsageError(
-                    f"--key in front of {ctx.info_name} is its {self.older_key}: leave one of them out"
+                    f"--key in front of {ctx.info_name} means {self.older_key}: use only one of them"
                 )
             args = [f"{self.older_key}={key}", *args]
         self._look_over(ctx, args)
@@ -70,21 +74,21 @@ class Command(click.Command):
             if word == "--" or (option is None and not ctx.allow_interspersed_args and not word.startswith("-")):
                 return
             if name in self.gone:
-                raise click.UsageError(f"{name} is gone: {self.gone[name]}")
+                raise click.UsageError(f"{name} was removed: {self.gone[name]}")
             if name == "--key" and option is None and self._takes({"file", "files"}):
-                raise click.UsageError(f"no such option '--key': name the file alone, {ctx.command_path} FILE")
+                raise click.UsageError(f"no such option '--key': give the file without it, {ctx.command_path} FILE")
             if option is None:
                 continue
             if option.name in given and not option.multiple:
-                raise click.UsageError(f"{' or '.join(option.opts)} is given twice, and takes one value only")
+                raise click.UsageError(f"{' or '.join(option.opts)} is given twice: it takes one value")
             given.add(option.name)
             if not option.is_flag and not has_value:
                 value = next(words, None)
                 if value is None:
                     raise click.UsageError(f"{name} needs a value: {name} {option.metavar}")
                 if value.startswith("-") and value != "-":
-                    what = f"{name} needs a value, and an option follows"
-                    raise click.UsageError(f"{what}; a value that begins with a dash is written {name}=VALUE")
+                    what = f"{name} needs a value, but an option follows"
+                    raise click.UsageError(f"{what}; write a value that starts with a dash as {name}=VALUE")
 
     def _takes(self, names: set[str]) -> bool:
         return any(param.name in names for param in self.params)
@@ -92,23 +96,25 @@ class Command(click.Command):
     def _refuse_word(self, word: str) -> NoReturn:
         what = f"unexpected argument {word!r}" if len(word) <= REPEATED_CHARACTERS else "unexpected argument"
         if self._takes({"token_file"}) and not self._takes({"token"}):
-            raise click.UsageError(f"{what}: the token comes from standard input, or from a file by --in FILE")
+            if os.path.isfile(word):
+                raise click.UsageError(f"unexpected argument: to read the token from a file, use --in {shown(word)}")
+            raise click.UsageError(f"{what}: the token is read from standard input, or from a file with --in FILE")
         repeatable = [param.opts[0] for param in self.params if isinstance(param, click.Option) and param.multiple]
         if repeatable:
             name = repeatable[0]
-            raise click.UsageError(f"{what}: an option takes one value and is repeated for more, {name} A {name} B")
+            raise click.UsageError(f"{what}: an option takes one value; repeat it for more, {name} A {name} B")
         raise click.UsageError(what)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)
         if option is not None:
-            option.callback = _show_help  # click's own takes no notice of an output that is closed
+            option.callback = _show_help  # click's own ignores a closed output
         return option
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples"):
             for line in self.examples:
-                # Not wrapped, so that a line can be copied.
+                # Not wrapped, so that people can copy a line.
                 formatter.write(f"{'':{formatter.current_indent}}{ctx.find_root().info_name} {line}\n")
 
 
@@ -119,17 +125,20 @@ def _show_help(context: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 class Group(Command, click.Group):
-    """The commands by name, of which only the one that is run is imported."""
+    """A group of commands. ``modules`` holds, by the name of each, a function that imports its module.
 
-    def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
-        # Without a command it is invoked too, to say which there are.
+    So only the command that runs is imported, and programs that pack Python programs see every import.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, Callable[[], ModuleType]], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+        # It is invoked without a command too, to list the commands.
         super().__init__(*args, invoke_without_command=True, subcommand_metavar="COMMAND [ARGS]...", **kwargs)
         self.modules = modules
 
     def invoke(self, ctx: click.Context) -> object:
         result = super().invoke(ctx)
         if ctx.invoked_subcommand is None:
-            raise click.UsageError(f"a command is missing, those are: {', '.join(self.modules)}")
+            raise click.UsageError(f"missing command: use one of {', '.join(self.modules)}")
         return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -138,9 +147,7 @@ class Group(Command, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self.modules:
             return None
-        from importlib import import_module
-
-        command = getattr(import_module(self.modules[cmd_name]), f"{cmd_name.replace('-', '_')}_command")
+        command = getattr(self.modules[cmd_name](), f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
@@ -149,25 +156,55 @@ class Group(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
-            what = repr(args[0]) if len(args[0]) <= REPEATED_CHARACTERS else "this"
-            raise click.UsageError(f"{what} is no command, those are: {', '.join(self.modules)}")
+            names = {name: name for name in self.modules} | self._nested(ctx)
+            raise click.UsageError(no_such("command", args[0], names, f"use one of {', '.join(self.modules)}"))
         return args[0], command, args[1:]
+
+    def _nested(self, ctx: click.Context) -> dict[str, str]:
+        """Map the names of the commands of every group in this one to both words."""
+        groups = {name: group for name in self.modules if isinstance(group := self.get_command(ctx, name), Group)}
+        return {name: f"{first} {name}" for first, group in groups.items() for name in group.modules}
+
+
+def no_such(kind: str, word: str, names: Mapping[str, str], otherwise: str) -> str:
+    """Write the message for a mistyped word: what it may have been meant to be, or what to do ``otherwise``.
+
+    The keys of ``names`` are compared with the word, and their values suggested.
+    """
+    if len(word) > REPEATED_CHARACTERS:
+        return f"no such {kind}: {otherwise}"
+    fitting = " or ".join(repr(names[name]) for name in _alike(word, list(names)))
+    return f"No such {kind} {word!r}. Did you mean {fitting}?" if fitting else f"no such {kind} {word!r}: {otherwise}"
+
+
+def _alike(word: str, names: list[str]) -> list[str]:
+    """Return the names that start with a word, or else those that look like it."""
+    bare = word.casefold().lstrip("-")
+    if not bare:
+        return []
+    if starting := [name for name in names if name.lstrip("-").startswith(bare)]:
+        return starting
+    from difflib import SequenceMatcher
+
+    likeness = {name: SequenceMatcher(None, bare, name.lstrip("-")).ratio() for name in names}
+    best = max(likeness.values(), default=0.0)
+    return [name for name in names if likeness[name] >= max(_ALIKE, best - _NEARLY_BEST)]
 
 
 def command(name: str, **settings: Any) -> Callable[[Callable[..., object]], Command]:  # noqa: ANN401
-    """Make a command of a function, whose docstring is its help."""
+    """Turn a function into a command. Its docstring is the help text."""
     return click.command(name, cls=Command, **settings)
 
 
 class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
-    """The name of a file, or ``-``. The content itself in its place, a key or a token, is refused and not repeated."""
+    """The name of a file, or ``-``. A key or a token in its place is refused, and no message repeats it."""
 
     name = "file"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if is_secret(value):
             where = param.opts[-1] if isinstance(param, click.Option) else "the argument"
-            raise click.UsageError(f"{where} takes the name of a file, and this looks like {_WHAT_ELSE}", ctx)
+            raise click.UsageError(f"{where} takes the name of a file, but this looks like {_WHAT_ELSE}", ctx)
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
@@ -177,17 +214,17 @@ class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
 
 
 def is_secret(name: str) -> bool:
-    """Whether what should be the name of a file looks like the content, a key or a token, itself."""
+    """Return whether what should be the name of a file looks like its content, a key or a token."""
     return name.lstrip().startswith(_SECRETS) and not os.path.lexists(name)
 
 
-# How JSON begins, as it is and in base64url, the third as JavaScript prints it; and how PEM does.
+# How JSON starts, plain and in base64url (the third as JavaScript prints it), and how PEM starts.
 _SECRETS = ("{", "eyJ", "ewo", "-----BEGIN ")
-_WHAT_ELSE = "a key or a token itself, which everybody on this machine can see: give it on standard input instead, as -"
+_WHAT_ELSE = "a key or a token, which every user of this machine can see here: pass it on standard input, as -"
 
 
 class AlgorithmName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
-    """An algorithm as a person writes it."""
+    """The name of an algorithm, in any of the spellings that :meth:`Algorithm.parse` takes."""
 
     name = "algorithm"
 

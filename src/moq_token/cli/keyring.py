@@ -20,6 +20,8 @@ from moq_token.kid import KeyId
 _WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
+# How file names end, but tokens do not: the last part of a token is a signature, of 43 characters or more.
+_TOKEN_SUFFIXES = (".jwt", ".txt", ".token")
 _LISTED_KEYS = 5
 
 
@@ -203,11 +205,20 @@ def read_token(word: str | None, path: str | None, key: Source | None = None) ->
     if word is not None and path is not None:
         raise click.UsageError("give the token as an argument or with --in, not both")
     if word is not None and word not in _STDIN:
+        _refuse_file_name(word)
         return word.strip()
     path = path or "-"
     if path in _STDIN and key is not None and key.is_stdin:
         raise click.UsageError("key and token cannot both come from standard input: name a file for one of them")
     return read(path, "token", _MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
+
+
+def _refuse_file_name(word: str) -> None:
+    """Raise :class:`click.UsageError` where a token should be and the name of a file is."""
+    if os.path.lexists(word):
+        raise click.UsageError(f"expected a token, got the name of a file: use --in {shown(word)}")
+    if "://" not in word and word.endswith(_TOKEN_SUFFIXES):
+        raise click.UsageError(f"expected a token, got {shown(word)}: file not found, and a file needs --in")
 
 
 def read_password(path: str | None, key: Source | None = None) -> bytes | None:

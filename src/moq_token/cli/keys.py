@@ -1,4 +1,4 @@
-"""The commands about keys: make them, and turn them into other forms."""
+"""The commands about keys: generate and convert them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ _BY_CURVE = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algo
 
 @command(
     "generate",
+    short_help="Generate a key.",
     examples=(
         "generate --out root.jwk",
         "generate --algorithm EdDSA --out private.jwk --public public.jwk",
@@ -36,15 +37,15 @@ _BY_CURVE = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algo
 )
 @click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", default="HS256", help="HS256 (default), EdDSA, …")
 @options.kid
-@click.option("--out", type=options.FILE, metavar="FILE", help="Write the key here instead of to standard output.")
+@click.option("--out", type=options.FILE, metavar="FILE", help="Write the key to a file instead of standard output.")
 @click.option("--out-dir", type=options.FILE, metavar="DIR", help="Write the key to DIR/{kid}.jwk.")
-@click.option("--public", type=options.FILE, metavar="FILE", help="Write the public half here too.")
-@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Write the public half to DIR/{kid}.jwk too.")
-@click.option("--root", metavar="PATH", help="Scope of the key: path that the others are relative to.")
+@click.option("--public", type=options.FILE, metavar="FILE", help="Also write the public half to a file.")
+@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Also write the public half to DIR/{kid}.jwk.")
+@click.option("--root", metavar="PATH", help="Scope of the key: path that the prefixes are relative to.")
+@click.option("--publish", multiple=True, metavar="PATH", help="Scope: prefix tokens may let publish; repeatable.")
 @click.option(
-    "--publish", multiple=True, metavar="PATH", help='Scope: prefix it may let publish, "" for all; repeatable.'
+    "--subscribe", multiple=True, metavar="PATH", help="Scope: prefix tokens may let subscribe to; repeatable."
 )
-@click.option("--subscribe", multiple=True, metavar="PATH", help="Scope: prefix it may let subscribe to; repeatable.")
 @options.base64
 @options.file_format
 @click.option("--no-clobber", is_flag=True, help="Refuse to write where a file exists, instead of keeping a backup.")
@@ -75,9 +76,9 @@ def generate_command(
     _exclude(no_clobber or None, force or None, "--no-clobber and --force")
     wants_public = public is not None or public_dir is not None
     if wants_public and algorithm.symmetric:
-        raise click.UsageError(f"a key for {algorithm} is a secret and has no public half: EdDSA, for example, has one")
+        raise click.UsageError(f"a key for {algorithm} has no public half: use an asymmetric algorithm, such as EdDSA")
     if root is not None and not publish and not subscribe:
-        raise click.UsageError('--root alone would scope nothing: add --publish PATH or --subscribe PATH ("" for all)')
+        raise click.UsageError('--root alone gives no scope: add --publish PATH or --subscribe PATH ("" for all)')
 
     key = _with_kid(Key.generate(algorithm), kid)
     if publish or subscribe:
@@ -86,7 +87,7 @@ def generate_command(
     if wants_public:
         targets.append((key.to_public(), _target(key, public, public_dir)))
     if len({_place(path) for _, path in targets}) < len(targets):
-        raise click.UsageError("both halves of the key would be written to the same place: name two")
+        raise click.UsageError("both halves of the key would go to the same file: use two different paths")
     directories = [Path(directory) for directory in (out_dir, public_dir) if directory is not None]
     for _, path in targets:
         output.check_target(path, force=not no_clobber, new_directory=path.parent in directories)

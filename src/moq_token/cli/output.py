@@ -1,4 +1,4 @@
-"""What the commands print and write: results on standard output, notes and errors on standard error."""
+"""What the commands print and write: results to standard output, notes and errors to standard error."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
-class Failed(Exception):  # noqa: N818 - it says what happened to the command
-    """A command could not do its work; the message is the one line that says why."""
+class Failed(Exception):  # noqa: N818 - the name says what happened to the command
+    """A command failed. The message is the one line that says why."""
 
 
 def emit(text: str) -> None:
-    """Print a result to standard output, and see it through. Raises :class:`BrokenPipeError` and :class:`Failed`."""
+    """Print a result to standard output and flush it. Raises :class:`BrokenPipeError` and :class:`Failed`."""
     if sys.stdout is None:
         raise Failed("cannot write the result: standard output is closed")
     try:
@@ -37,44 +37,44 @@ def emit(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the person at the terminal something that is no result."""
+    """Print a note to standard error."""
     _say("note:", "cyan", text)
 
 
 def hint(text: str) -> None:
-    """Tell a person at a terminal what a program that reads standard error has no use for."""
+    """Print a note where a person reads it: only when standard error is a terminal."""
     if to_terminal(sys.stderr):
         note(text)
 
 
 def complain(text: str) -> None:
-    """Say in one line what went wrong."""
+    """Print an error, on one line."""
     _say("error:", "red", text)
 
 
 def give_up_stdout() -> None:
-    """Let what could not be written go nowhere, or the interpreter would try again, and complain, when it ends."""
+    """Discard what could not be written: the interpreter would write it again at exit, and fail with a message."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def to_terminal(stream: TextIO | None) -> bool:
-    """Whether a person reads this stream."""
+    """Return whether a stream is a terminal."""
     return stream is not None and stream.isatty()
 
 
 def coloured(stream: TextIO | None) -> bool:
-    """Whether a stream shows colours: a terminal does whose user has not asked for none (https://no-color.org)."""
+    """Return whether a stream shows colours: a terminal, unless its user wants none (https://no-color.org)."""
     return to_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str, stream: TextIO | None) -> str:
-    """Colour a word where that is shown."""
+    """Return the text in a colour, where the stream shows colours."""
     return click.style(text, fg=colour) if coloured(stream) else text
 
 
 def json_text(value: object, *, pretty: bool = False) -> str:
-    """Write JSON on one line or on many, escaped wherever a terminal could take a character for a command."""
+    """Write JSON on one line or, if ``pretty``, on several; characters that could control a terminal are escaped."""
     import json
 
     if pretty:
@@ -85,21 +85,21 @@ def json_text(value: object, *, pretty: bool = False) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what is no visible character, so that a message stays on its line and commands no terminal."""
+    """Escape characters that are not printable, which could break the line or control the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def reason(error: OSError | ValueError) -> str:
-    """Say why a file could not be used."""
+    """Return why a file could not be used."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return "there cannot be such a name"
+    return "invalid file name"
 
 
 def place(text: str) -> str:
-    """Name a file or URL without what may be a secret: user, password and query."""
+    """Return a file name or URL without what may be a secret: user, password and query."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return text
@@ -108,7 +108,7 @@ def place(text: str) -> str:
 
 
 def is_stdout(path: str) -> bool:
-    """Whether a name given for a file means standard output."""
+    """Return whether a file name means standard output."""
     return path in _STDOUT
 
 
@@ -171,14 +171,14 @@ def make_directory(path: Path) -> None:
 
 
 def _is_device(path: Path) -> bool:
-    """Whether this leads to a pipe or a terminal, as a shell's ``>(command)`` does by a symbolic link."""
+    """Return whether a path leads to a pipe or a terminal, as the symbolic link of a shell's ``>(command)`` does."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _say(label: str, colour: str, text: str) -> None:
     if sys.stderr is None:
         return
-    # A reader of errors who has gone away misses one, that is all.
+    # A closed standard error loses the message, nothing else.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{paint(label, colour, sys.stderr)} {_encodable(printable(text), sys.stderr)}\n")
         sys.stderr.flush()
@@ -191,5 +191,5 @@ def _encodable(text: str, stream: TextIO) -> str:
         return text
     import json
 
-    # The escapes of JSON, so that JSON stays what it is.
+    # JSON escapes, so that the output is still valid JSON.
     return "".join(char if char.encode(encoding, "ignore") else json.dumps(char)[1:-1] for char in text)

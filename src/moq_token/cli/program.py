@@ -1,22 +1,26 @@
-"""The program as a whole: its commands, and what becomes of their errors."""
+"""The whole program: its commands, and how their errors are reported."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from moq_token import Error, __version__
 from moq_token.cli import output
-from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group
+from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group, no_such
 from moq_token.errors import shown
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 _DONE, _FAILED, _WRONG_USAGE = 0, 1, 2
 
 NAME = "moq-token"
-# One for both names of the program, so that one completion script serves both.
+# The same for both names of the program, so that a completion script works for both.
 COMPLETE_VARIABLE = "_MOQ_TOKEN_COMPLETE"
 
 _EXAMPLES = (
@@ -25,8 +29,7 @@ _EXAMPLES = (
     "verify --key root.jwk < alice.jwt",
 )
 
-
-# What the extra `fast` brings, and where each is used (see primitives.py).
+# The packages of the extra `fast`, and what each is used for (see primitives.py).
 _FAST = {"awscrt": "ES384, signing ES256", "PyNaCl": "EdDSA"}
 
 
@@ -48,23 +51,59 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
     context.exit()
 
 
+def _keys() -> ModuleType:
+    from moq_token.cli import keys
+
+    return keys
+
+
+def _tokens() -> ModuleType:
+    from moq_token.cli import tokens
+
+    return tokens
+
+
+def _explain() -> ModuleType:
+    from moq_token.cli import explain
+
+    return explain
+
+
+def _directory() -> ModuleType:
+    from moq_token.cli import directory
+
+    return directory
+
+
+def _relay() -> ModuleType:
+    from moq_token.cli import relay
+
+    return relay
+
+
+def _shell() -> ModuleType:
+    from moq_token.cli import shell
+
+    return shell
+
+
 @click.group(
     cls=Group,
     modules={
-        "generate": "moq_token.cli.keys",
-        "sign": "moq_token.cli.tokens",
-        "verify": "moq_token.cli.tokens",
-        "inspect": "moq_token.cli.tokens",
-        "explain": "moq_token.cli.explain",
-        "public": "moq_token.cli.keys",
-        "import": "moq_token.cli.keys",
-        "export": "moq_token.cli.keys",
-        "thumbprint": "moq_token.cli.keys",
-        "jwks": "moq_token.cli.keys",
-        "keys": "moq_token.cli.directory",
-        "check-config": "moq_token.cli.relay",
-        "completion": "moq_token.cli.shell",
-        "help": "moq_token.cli.shell",
+        "generate": _keys,
+        "sign": _tokens,
+        "verify": _tokens,
+        "inspect": _tokens,
+        "explain": _explain,
+        "public": _keys,
+        "import": _keys,
+        "export": _keys,
+        "thumbprint": _keys,
+        "jwks": _keys,
+        "keys": _directory,
+        "check-config": _relay,
+        "completion": _shell,
+        "help": _shell,
     },
     examples=_EXAMPLES,
     no_args_is_help=False,
@@ -80,10 +119,10 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 )
 @click.option("--key", type=File(), metavar="FILE", hidden=True)
 def program(key: str | None) -> None:
-    """Make keys and tokens for Media over QUIC relays, and look into them.
+    """Generate keys, sign and verify tokens for Media over QUIC relays.
 
-    Keys are read from files, from standard input (-), or from what MOQ_TOKEN_KEY (the name of a file) or
-    MOQ_TOKEN_KEY_DATA (the key itself) says where no --key is given.
+    A key is read from a file or from standard input (-). Without --key, it is read from the file that MOQ_TOKEN_KEY
+    names, or from MOQ_TOKEN_KEY_DATA, which holds the key itself.
     """
 
 
@@ -101,8 +140,14 @@ def execute(args: list[str]) -> int:
     except OSError as error:
         name = "" if error.filename is None else f"{shown(str(error.filename))}: "
         return _report(f"{name}{output.reason(error)}", _FAILED)
-    except Exception as error:  # noqa: BLE001 - nobody but a person reads this, and no traceback may show a secret
-        return _report(f"this is a bug ({type(error).__name__}): please report the command, without its keys", _FAILED)
+    except Exception as error:  # noqa: BLE001 - a traceback could show a secret
+        return _report(_unexpected(error), _FAILED)
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"Python module not found: {error.name}: install moq-token again, with its dependencies"
+    return f"unexpected {type(error).__name__}: this is a bug, please report the command without its keys"
 
 
 def _run(args: list[str]) -> int:
@@ -120,21 +165,25 @@ def _run(args: list[str]) -> int:
 
 
 def program_name() -> str:
-    """Say under which name the program was called."""
+    """Return the name that the program was called by."""
     name = os.path.basename(sys.argv[0])
     return "python -m moq_token" if name == "__main__.py" else name.removesuffix(".exe")
 
 
 def _sentence(error: click.UsageError) -> str:
-    if isinstance(error, click.NoSuchOption) and len(error.option_name) > REPEATED_CHARACTERS:
-        return "there is no such option"
-    message = error.format_message().removesuffix(".")
+    """Write an error of click on one line, in the form of our own and without what may be a secret."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        options = [param for param in error.ctx.command.get_params(error.ctx) if isinstance(param, click.Option)]
+        names = [name for option in options if not option.hidden for name in option.opts if name.startswith("--")]
+        help_line = f"run {error.ctx.command_path} --help for a list"
+        return no_such("option", error.option_name, dict(zip(names, names, strict=True)), help_line)
+    message = " ".join(error.format_message().split()).removesuffix(".")
     if isinstance(error, click.BadParameter):
         import re
 
         message = re.sub(rf": (['\"]).{{{REPEATED_CHARACTERS},}}\1 is not", ": this is not", message)
-    # An abbreviation such as PEM stays as it is.
-    return message if message[:2].isupper() else message[:1].lower() + message[1:]
+    # A question is a sentence of its own, and an abbreviation such as PEM stays as it is.
+    return message if message.endswith("?") or message[:2].isupper() else message[:1].lower() + message[1:]
 
 
 def _report(message: str, status: int) -> int:

@@ -1,4 +1,4 @@
-"""The commands about tokens: sign, verify and look into one."""
+"""The commands about tokens: sign, verify and inspect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moq_token.unverified import read_unverified
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# How a token is refused before, or because, its signature is looked at.
+# The reasons of refusals that come before, or from, the check of the signature.
 _UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
 
 
@@ -31,26 +31,26 @@ _UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
         "sign --root demo --publish '' --expires 2027-01-31T12:00:00Z  # with MOQ_TOKEN_KEY=root.jwk",
     ),
     gone={
-        "--path": "it is --root now",
-        "--guest": "it is --subscribe and --publish now",
-        "--guest-sub": "it is --subscribe now",
-        "--guest-pub": "it is --publish now",
-        "--publish-force": "it is --publish now",
+        "--path": "use --root",
+        "--guest": "use --subscribe and --publish",
+        "--guest-sub": "use --subscribe",
+        "--guest-pub": "use --publish",
+        "--publish-force": "use --publish",
     },
     older_key="--key",
 )
 @options.key
-@click.option("--root", default="", metavar="PATH", help="Path that the others are relative to; empty is the top.")
-@click.option("--publish", multiple=True, metavar="PATH", help='Prefix that may be published, "" for all; repeatable.')
+@click.option("--root", default="", metavar="PATH", help="Path that --publish and --subscribe are relative to.")
+@click.option("--publish", multiple=True, metavar="PATH", help='Prefix to let publish, "" for everything; repeatable.')
 @click.option(
-    "--subscribe", multiple=True, metavar="PATH", help='Prefix that may be subscribed to, "" for all; repeatable.'
+    "--subscribe", multiple=True, metavar="PATH", help='Prefix to let subscribe to, "" for everything; repeatable.'
 )
-@click.option("--cluster", is_flag=True, help="Mark a node of a relay cluster (relays before 0.11).")
-@click.option("--expires", metavar="TIME", help="90s, 15m, 1h, 7d, a Unix timestamp, an RFC 3339 date, or never.")
-@click.option("--issued", metavar="TIME", help="When it was made: a Unix timestamp, an RFC 3339 date, or now.")
+@click.option("--cluster", is_flag=True, help="Mark the node of a relay cluster (for relays before 0.11).")
+@click.option("--expires", metavar="TIME", help="Lifetime (90s, 15m, 1h, 7d), Unix timestamp, RFC 3339 date, or never.")
+@click.option("--issued", metavar="TIME", help="Time of issue: Unix timestamp, RFC 3339 date, or now.")
 @click.option("--allow-past", is_flag=True, hidden=True)  # no effect: 0.1.0 needed it, and scripts may still pass it
 @click.option(
-    "--url", metavar="URL", help="Print the URL to dial: this relay's, at the root where it names no path itself."
+    "--url", metavar="URL", help="Print the URL to dial: URL of the relay, with the root as path unless it has one."
 )
 def sign_command(
     key: str | None,
@@ -65,11 +65,11 @@ def sign_command(
 ) -> None:
     """Sign a token and print it.
 
-    It allows what --publish and --subscribe say, beneath --root, until --expires. A set of keys signs with the first
-    that can.
+    The token allows what --publish and --subscribe say, beneath --root, until --expires. --key may also be a directory
+    of keys, which signs with its active key, or a JWK Set, which signs with the first key that can sign.
     """
     if not publish and not subscribe:
-        raise click.UsageError('the token would grant nothing: add --publish PATH or --subscribe PATH ("" for all)')
+        raise click.UsageError('the token grants nothing: add --publish PATH or --subscribe PATH ("" for everything)')
     now = time.time()
     claims = Claims(
         root,
@@ -91,8 +91,8 @@ def sign_command(
 def dialed(url: str, claims: Claims) -> str:
     """Return the URL at which a client dials this relay with these claims, ready for the token to follow.
 
-    That is the path in it, or where it has none, the root of the claims. Raises :class:`click.UsageError` for what a
-    relay would not admit there: it compares the path as it stands in the URL, percent-encoding and all.
+    The path is that of ``url``, or the root of the claims where it has none. Raises :class:`click.UsageError` where a
+    relay would refuse the URL: relays compare paths as they are in the URL, and do not decode them.
     """
     from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
@@ -101,16 +101,16 @@ def dialed(url: str, claims: Claims) -> str:
 
     try:
         parts = urlsplit(url)
-        good = bool(parts.scheme and parts.hostname) and parts.port != 0  # reading the port checks it
+        good = bool(parts.scheme and parts.hostname) and parts.port != 0  # the property checks the port
         good = good and url.isprintable() and " " not in parts.netloc
     except ValueError:
         parts, good = urlsplit(""), False
     if not good:
         raise click.UsageError("--url must be the URL of a relay, such as https://relay.example.com")
     if parts.username is not None or parts.password is not None:
-        raise click.UsageError("--url must have no user name or password: the token is what admits")
+        raise click.UsageError("--url must have no user name or password: the token authenticates the client")
     if parts.fragment or any(name == "jwt" for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        raise click.UsageError("--url must have no fragment and no jwt of its own")
+        raise click.UsageError("--url must have no fragment and no `jwt` parameter: the token is added to it")
     own, root = paths.normalize(parts.path), paths.normalize(claims.root)
     encoded = quote(parts.path if own else f"/{root}", safe=PATH_CHARACTERS)
     query = quote(f"{parts.query}&" if parts.query else "", safe=f"{PATH_CHARACTERS}?")
@@ -119,8 +119,8 @@ def dialed(url: str, claims: Claims) -> str:
         path = paths.normalize(Connection.from_url(made).path)
         if not own and path != root:
             raise click.UsageError(
-                f"--url: a URL holds the root {shown(root)} as {shown(path)}, and relays compare them as they stand: "
-                "choose a root that a URL leaves alone"
+                f"--url: in a URL the root {shown(root)} becomes {shown(path)}, which relays do not take for the same: "
+                "use a root of characters that a URL does not encode"
             )
         claims.authorize(path)
     except RefusedError as error:
@@ -130,6 +130,7 @@ def dialed(url: str, claims: Claims) -> str:
 
 @command(
     "verify",
+    short_help="Verify a token and print its claims.",
     examples=(
         "verify --key public.jwk < alice.jwt",
         "verify --key keys/ --in alice.jwt --path rooms/123 --json",
@@ -138,13 +139,19 @@ def dialed(url: str, claims: Claims) -> str:
 )
 @options.keys
 @options.token_file
-@click.option("--path", "--root", "path", metavar="PATH", help="Dialed path at which the token has to allow something.")
+@click.option(
+    "--path",
+    "--root",
+    "path",
+    metavar="PATH",
+    help="Dialed path, at which the token must allow something.",
+)
 @options.as_json
 def verify_command(key: str | None, token_file: str | None, path: str | None, as_json: bool) -> None:
     """Verify a token from standard input, and print its claims.
 
-    Checks form, signature, expiry and the scope of the key, as a relay does; with --path also that something is granted
-    there, and says what.
+    Checks form, signature, expiry and the scope of the key, as a relay does. With --path, it also checks that the token
+    allows something there, and says what.
     """
     where = keyring.source(key)
     token = _token(None, token_file, where)
@@ -163,7 +170,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
 
 @command(
     "inspect",
-    short_help="Show what stands in a token: claims, times, grants.",
+    short_help="Show the content of a token: claims, times, grants.",
     examples=("inspect < alice.jwt", "inspect --key public.jwk < alice.jwt", "inspect eyJ0eXAi…"),
 )
 @options.token_argument
@@ -171,9 +178,9 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
 @options.keys_or_none
 @options.as_json
 def inspect_command(token: str | None, token_file: str | None, key: str | None, as_json: bool) -> int:
-    """Show what stands in a token: header, claims, times in words, and what it grants as full paths.
+    """Show the content of a token: header, claims, times in words, and what it grants, as full paths.
 
-    Without --key nothing of it is checked, and anybody can have written it.
+    Without --key, nothing is verified: anybody can have written the token.
     """
     where = None if key is None else keyring.source(key)
     text = _token(token, token_file, where)
@@ -208,7 +215,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
             ("claims", output.json_text(unverified.claims)),
             *(("time", line) for line in _times(unverified.claims, now)),
             *((name, listed(prefixes, full=True)) for name, prefixes in grants.items()),
-            ("signature", f"{signature}, anybody can have written this" if where is None else signature),
+            ("signature", f"{signature}: anybody can have written this token" if where is None else signature),
         ]
         if refusal is not None:
             lines.append(("refused", output.printable(str(refusal))))
@@ -219,7 +226,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
 def _token(word: str | None, path: str | None, key: keyring.Source | None) -> str:
     token = keyring.read_token(word, path, key)
     if not token:
-        raise output.Failed("there is no token in what was given: it is empty")
+        raise output.Failed("expected a token, got empty input")
     return token
 
 
@@ -237,7 +244,7 @@ def _times(claims: dict[str, object], now: float) -> Iterable[str]:
 
 
 def full_paths(claims: dict[str, object], member: str) -> list[str]:
-    """Resolve what a token that nobody has checked grants in one role, ``put`` or ``get``, against its root."""
+    """Return the full paths that an unverified token grants in one role, ``put`` or ``get``."""
     root, granted = claims.get("root", ""), claims.get(member, [])
     prefixes = [granted] if isinstance(granted, str) else granted if isinstance(granted, list) else []
     base = paths.normalize(root) if isinstance(root, str) else ""
@@ -245,6 +252,6 @@ def full_paths(claims: dict[str, object], member: str) -> list[str]:
 
 
 def listed(prefixes: Iterable[str], *, full: bool = False) -> str:
-    """Write prefixes for a person, as ``full`` paths or relative to somewhere."""
+    """Write prefixes as people read them, as ``full`` paths or relative to a path."""
     everything = "everything" if full else "everything there"
     return ", ".join(prefix or everything for prefix in prefixes) or "nothing"
