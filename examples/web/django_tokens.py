@@ -1,10 +1,9 @@
-"""Hand out tokens with Django: whoever is signed in, and belongs to a room, may speak there and watch the others.
+"""Issue tokens with Django: a signed-in member of a room may publish there and watch the other members.
 
-In the settings of the project, ``MOQ_SIGNING_KEY = "private.jwk"`` and ``ROOT_URLCONF``, or an ``include`` of this.
+In your settings, set ``MOQ_SIGNING_KEYS = "signing"``, and ``include`` this module in your URLs.
 """
 
 from datetime import timedelta
-from functools import cache
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -13,16 +12,14 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from moq_token import Claims, Key
+from moq_token import Claims
+from moq_token.issuing import SigningKeys
 
 RELAY = "https://relay.example.com"
 LIFETIME = timedelta(minutes=10)
-MEMBERS = {"123": {"alice", "bob"}}  # stands for a model of yours
+MEMBERS = {"123": {"alice", "bob"}}  # replace with a model of yours
 
-
-@cache
-def signing_key() -> Key:
-    return Key.from_file(settings.MOQ_SIGNING_KEY)
+keys = SigningKeys(settings.MOQ_SIGNING_KEYS)
 
 
 @never_cache
@@ -34,7 +31,7 @@ def token(request: HttpRequest, room: str) -> HttpResponse:
     if user not in MEMBERS.get(room, ()):
         raise PermissionDenied
     claims = Claims(f"rooms/{room}", publish=user, subscribe="", expires=LIFETIME)
-    return JsonResponse({"url": f"{RELAY}/rooms/{room}?jwt={signing_key().sign(claims)}"})
+    return JsonResponse({"url": f"{RELAY}/rooms/{room}?jwt={keys.sign(claims)}"})
 
 
 urlpatterns = [path("rooms/<slug:room>/token", token)]

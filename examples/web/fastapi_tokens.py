@@ -1,31 +1,27 @@
-"""Hand out tokens with FastAPI: whoever is signed in, and belongs to a room, may speak there and watch the others.
+"""Issue tokens with FastAPI: a signed-in member of a room may publish there and watch the other members.
 
-Run it as: MOQ_SIGNING_KEY=private.jwk fastapi run examples/web/fastapi_tokens.py
+Run it with: MOQ_SIGNING_KEYS=signing fastapi run examples/web/fastapi_tokens.py
 """
 
 import os
 from datetime import timedelta
-from functools import cache
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Response
 
-from moq_token import Claims, Key
+from moq_token import Claims
+from moq_token.issuing import SigningKeys
 
 RELAY = "https://relay.example.com"
 LIFETIME = timedelta(minutes=10)
-MEMBERS = {"123": {"alice", "bob"}}  # stands for your database
+MEMBERS = {"123": {"alice", "bob"}}  # replace with your database
 
 app = FastAPI()
-
-
-@cache
-def signing_key() -> Key:
-    return Key.from_file(os.environ["MOQ_SIGNING_KEY"])
+keys = SigningKeys(os.environ["MOQ_SIGNING_KEYS"])
 
 
 def signed_in() -> str:
-    """Stand for your own sign-in: return the id of the user who is asking."""
+    """Replace this with your own sign-in: return the id of the user who sends the request."""
     raise HTTPException(401, "sign in first")
 
 
@@ -35,4 +31,4 @@ def token(room: str, user: Annotated[str, Depends(signed_in)], response: Respons
         raise HTTPException(403, "not a member of this room")
     claims = Claims(f"rooms/{room}", publish=user, subscribe="", expires=LIFETIME)
     response.headers["Cache-Control"] = "no-store"
-    return {"url": f"{RELAY}/rooms/{room}?jwt={signing_key().sign(claims)}"}
+    return {"url": f"{RELAY}/rooms/{room}?jwt={keys.sign(claims)}"}

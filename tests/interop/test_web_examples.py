@@ -1,10 +1,12 @@
-"""The web backends of the documentation hand out tokens that a relay takes, and to nobody else."""
+"""The web backends of the documentation issue tokens that a relay accepts, and only to the members of a room."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,63 +14,70 @@ import pytest
 
 from moq_token import Key
 from moq_token.auth import Connection, decide
+from moq_token.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-KEY = Key.generate("EdDSA")
 
 
 @pytest.fixture
-def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "private.jwk"
-    KEY.to_file(path)
-    monkeypatch.setenv("MOQ_SIGNING_KEY", str(path))
-    return path
+def rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rotation:
+    rotation = Rotation(tmp_path / "signing")
+    rotate(rotation)
+    monkeypatch.setenv("MOQ_SIGNING_KEYS", str(rotation.directory))
+    return rotation
 
 
-def check_answer(body: Mapping[str, str], headers: Mapping[str, str]) -> None:
+def rotate(rotation: Rotation) -> None:
+    rotation.rotate(None, rotation.directory.with_name("keys"), None, int(time.time()))
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import an example anew, as it reads its environment when it is imported."""
+    monkeypatch.delitem(sys.modules, f"examples.web.{name}", raising=False)
+    return importlib.import_module(f"examples.web.{name}")
+
+
+def check_answer(rotation: Rotation, body: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    """Decide as a relay that has the public half of the active key."""
+    key = rotation.signing_key()
+    public = Key.from_file(rotation.directory.with_name("keys") / f"{key.kid}.jwk")
     assert "no-store" in headers["Cache-Control"]
     connection = Connection.from_url(body["url"])
     assert connection.token is not None
-    grant = decide(connection, key=KEY.to_public())
+    grant = decide(connection, key=public)
     assert grant.root == "rooms/123"
     assert grant.publish == ("alice",)
     assert grant.subscribe == ("",)
-    claims = KEY.verify(connection.token)
+    claims = public.verify(connection.token)
     assert claims.expires is not None
     with pytest.raises(Exception, match="expired"):
-        KEY.verify(connection.token, now=claims.expires)
+        public.verify(connection.token, now=claims.expires)
 
 
-def test_fastapi(key_file: Path) -> None:
+def test_fastapi(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
     from fastapi.testclient import TestClient
 
-    from examples.web import fastapi_tokens as example
-
-    assert key_file.exists()
-    example.signing_key.cache_clear()
+    example = load("fastapi_tokens", monkeypatch)
     client = TestClient(example.app)
     assert client.post("/rooms/123/token").status_code == 401
-    try:
-        example.app.dependency_overrides[example.signed_in] = lambda: "alice"
+    example.app.dependency_overrides[example.signed_in] = lambda: "alice"
+    for _ in range(2):
         answer = client.post("/rooms/123/token")
         assert answer.status_code == 200
-        check_answer(answer.json(), answer.headers)
-        assert client.post("/rooms/456/token").status_code == 403
-        example.app.dependency_overrides[example.signed_in] = lambda: "mallory"
-        assert client.post("/rooms/123/token").status_code == 403
-        assert client.get("/rooms/123/token").status_code == 405
-    finally:
-        example.app.dependency_overrides.clear()
+        check_answer(rotation, answer.json(), answer.headers)
+        rotate(rotation)
+    assert client.post("/rooms/456/token").status_code == 403
+    example.app.dependency_overrides[example.signed_in] = lambda: "mallory"
+    assert client.post("/rooms/123/token").status_code == 403
+    assert client.get("/rooms/123/token").status_code == 405
 
 
-def test_flask(key_file: Path) -> None:
-    from examples.web import flask_tokens as example
-
-    assert key_file.exists()
-    example.signing_key.cache_clear()
+def test_flask(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load("flask_tokens", monkeypatch)
     example.app.config["SECRET_KEY"] = "of this test"
     client = example.app.test_client()
     assert client.post("/rooms/123/token").status_code == 401
@@ -78,16 +87,18 @@ def test_flask(key_file: Path) -> None:
             session["user"] = user
 
     sign_in("alice")
-    answer = client.post("/rooms/123/token")
-    assert answer.status_code == 200
-    check_answer(answer.get_json(), dict(answer.headers))
+    for _ in range(2):
+        answer = client.post("/rooms/123/token")
+        assert answer.status_code == 200
+        check_answer(rotation, answer.get_json(), dict(answer.headers))
+        rotate(rotation)
     assert client.post("/rooms/456/token").status_code == 403
     sign_in("mallory")
     assert client.post("/rooms/123/token").status_code == 403
     assert client.get("/rooms/123/token").status_code == 405
 
 
-# Django's settings are those of a process, and can be made only once.
+# Django can be configured only once in a process.
 DJANGO = """
 import json, os, secrets
 import django
@@ -103,7 +114,7 @@ settings.configure(
         "django.middleware.csrf.CsrfViewMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],
-    MOQ_SIGNING_KEY=os.environ["MOQ_SIGNING_KEY"],
+    MOQ_SIGNING_KEYS=os.environ["MOQ_SIGNING_KEYS"],
     ROOT_URLCONF="examples.web.django_tokens",
     SECRET_KEY=secrets.token_hex(),
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
@@ -128,12 +139,11 @@ print(json.dumps({"statuses": statuses, "body": answer.json(), "headers": dict(a
 """
 
 
-def test_django(key_file: Path) -> None:
-    assert key_file.exists()
+def test_django(rotation: Rotation) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DJANGO], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["statuses"] == [401, 200, 403, 403, 403, 405]
-    check_answer(answer["body"], answer["headers"])
+    check_answer(rotation, answer["body"], answer["headers"])
