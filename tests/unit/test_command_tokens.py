@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from tests import forge
 from tests.command_line import OTHER_SECRET, Cli
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 HS, RS, PS, ES, ED = forge.ONE_OF_EACH
 NOW = forge.NOW
@@ -985,6 +986,16 @@ def test_a_bug_shows_no_traceback_and_no_secret(cli: Cli, monkeypatch: pytest.Mo
     assert cli.run(*SIGN) == (1, "", message)
 
 
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put back what `run` leaves behind at the end of a process."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_run_leaves_with_the_status(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for argv, status in ((["inspect", TOKEN], 0), (["inspect", "x"], 1), (["inspect", "x", "y"], 2)):
         cli.run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,5 +29,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run() -> NoReturn:
-    """Run the command line of this process and exit with its status."""
-    sys.exit(main())
+    """Run the command line of this process and exit with its status. Ctrl-C exits with 130 and prints nothing."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        sys.exit(main())
+    # While there is nothing to clean up, Ctrl-C ends the process at once; later it raises KeyboardInterrupt.
+    signal.signal(signal.SIGINT, _leave)
+    from moq_token.cli import program  # noqa: F401 - the slow imports come first
+
+    sys.unraisablehook = _unraisable
+    status = _INTERRUPTED
+    try:
+        signal.signal(signal.SIGINT, _interrupt)
+        status = main()
+        signal.signal(signal.SIGINT, _leave)
+    except KeyboardInterrupt:
+        pass
+    sys.exit(status)
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(_INTERRUPTED)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    # Another Ctrl-C does not wait for the cleanup.
+    signal.signal(signal.SIGINT, _leave)
+    raise KeyboardInterrupt
+
+
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Leave where Python can only print an exception, as that of a finalizer."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        _leave()
+    sys.__unraisablehook__(unraisable)
