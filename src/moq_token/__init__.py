@@ -24,6 +24,7 @@ from moq_token.errors import (
     KeyOperationError,
     NotAdmittedError,
     NotYetValidTokenError,
+    Reason,
     RefusedError,
     ScopeExceededError,
     UnauthorizedError,
@@ -34,6 +35,7 @@ from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
 from moq_token.pattern import Pattern
 from moq_token.patterns import Patterns
+from moq_token.trace import Trace
 from moq_token.unverified import UnverifiedToken, read_unverified
 
 __version__ = "0.1.0"
@@ -61,9 +63,11 @@ __all__ = [
     "Pattern",
     "Patterns",
     "Permissions",
+    "Reason",
     "RefusedError",
     "Scope",
     "ScopeExceededError",
+    "Trace",
     "UnauthorizedError",
     "UnavailableError",
     "UnverifiedToken",

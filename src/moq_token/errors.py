@@ -1,15 +1,16 @@
 """The exceptions, named by what the caller should do about them.
 
-Three branches under :class:`Error`: the input makes no sense (:class:`InvalidKeyError`, :class:`InvalidClaimsError`,
-:class:`ConfigError`), the answer is no (:class:`RefusedError`), somebody else is down (:class:`UnavailableError`).
-Catch a branch; new leaves may be added to it. Messages carry names, numbers and key ids, never a token or the value
-of a key's member.
+Three branches under :class:`Error`: the input is invalid (:class:`InvalidKeyError`, :class:`InvalidClaimsError`,
+:class:`ConfigError`), the answer is no (:class:`RefusedError`), or another service is down (:class:`UnavailableError`).
+Catch a branch; new subclasses may be added to it. Messages contain names, numbers and key ids, never a token or the
+value of a member of a key.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+import time
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,25 +21,46 @@ _E = TypeVar("_E", bound=Exception)
 
 _SHOWN_CHARACTERS = 80
 
+Reason: TypeAlias = Literal[
+    "bad-claims",
+    "bad-kid",
+    "bad-signature",
+    "bad-url",
+    "expired",
+    "kid-missing",
+    "malformed",
+    "no-access",
+    "no-key-source",
+    "not-yet-valid",
+    "refused",
+    "root-mismatch",
+    "scope-exceeded",
+    "token-expected",
+    "unknown-key",
+    "useless",
+    "wrong-algorithm",
+]
+"""The reason codes of :attr:`RefusedError.reason`. They do not change; new ones may be added."""
+
 
 class Error(Exception):
-    """Base of every exception that this package raises on its own account."""
+    """Base class of the exceptions of this package."""
 
 
 class InvalidKeyError(Error):
-    """What was given is no usable key, key set or scope. The message names the member at fault, never its value."""
+    """The key, key set or scope is invalid. The message names the member at fault, never its value."""
 
 
 class InvalidKeyIdError(InvalidKeyError):
-    """What was given is no key id: 1 to 128 characters of ``A-Z a-z 0-9 - _``."""
+    """The key id is invalid: it must be 1 to 128 characters of ``A-Z a-z 0-9 - _``."""
 
 
 class KeyOperationError(InvalidKeyError):
-    """The key may not do that (``key_ops``), or cannot (no private half, no public half)."""
+    """The key may not do that (``key_ops``), or cannot (it has no private half, or no public half)."""
 
 
 class InvalidClaimsError(Error):
-    """What the caller asked to sign makes no sense, or exceeds the scope of the key."""
+    """The claims to sign are invalid, or exceed the scope of the key."""
 
 
 class InvalidPatternError(Error, ValueError):
@@ -54,61 +76,72 @@ class InvalidPatternError(Error, ValueError):
 
 
 class ConfigError(Error):
-    """The configuration contradicts itself."""
+    """The configuration is invalid, or contradicts itself."""
 
 
 class RefusedError(Error):
-    """The answer is no, and asking again will not help.
+    """The answer is no, and asking again does not help.
 
-    ``reason`` is a stable code for programs and logs; each class below names its own.
+    Attributes
+    ----------
+    reason : Reason
+        A stable code for programs and logs. Each subclass documents its own codes.
+
     """
 
-    reason: str = "refused"
+    reason: Reason = "refused"
 
 
 class InvalidTokenError(RefusedError):
-    """The token is no good, ``reason`` tells why.
+    """The token is invalid.
 
-    ``malformed``, ``wrong-algorithm``, ``bad-claims`` or ``useless`` (grants nothing); where its ``kid`` is to pick one
-    of many keys, ``kid-missing`` or ``bad-kid``.
+    ``reason`` is ``malformed``, ``wrong-algorithm``, ``bad-claims`` or ``useless`` (it grants nothing). Where the
+    ``kid`` of the token must select one of many keys, it can also be ``kid-missing`` or ``bad-kid``.
     """
 
-    reason = "malformed"
+    reason: Reason = "malformed"
 
-    # To refuse must cost little more than to accept: `__new__` has kept the message, and no class above is called.
-    def __init__(self, message: str, /, *, reason: str | None = None) -> None:  # noqa: ARG002
+    # A refusal must cost little more than an admission: `__new__` has stored the message, so no base class is called.
+    def __init__(self, message: str = "", /, *, reason: Reason | None = None) -> None:  # noqa: ARG002
         if reason is not None:
             self.reason = reason
 
 
 class InvalidSignatureError(InvalidTokenError):
-    """The signature was not made over this token by this key (``bad-signature``)."""
+    """The signature does not match the token and the key (``bad-signature``)."""
 
-    reason = "bad-signature"
+    reason: Reason = "bad-signature"
 
 
 class ExpiredTokenError(InvalidTokenError):
-    """The token is refused from ``expires`` (Unix seconds) on (``expired``; RFC 7519, section 4.1.4)."""
+    """The token expired at ``expires`` (Unix seconds), and is refused since (``expired``; RFC 7519, section 4.1.4)."""
 
-    reason = "expired"
+    reason: Reason = "expired"
 
-    def __init__(self, message: str, /, *, expires: int = 0) -> None:  # noqa: ARG002 - as above
+    def __init__(self, message: str = "", /, *, expires: int = 0) -> None:  # noqa: ARG002 - as above
         self.expires = expires
+
+    def __str__(self) -> str:
+        # Composed only when somebody reads it: most refusals are counted, not read.
+        return super().__str__() or f"the token expired at {utc(self.expires)}"
 
 
 class NotYetValidTokenError(InvalidTokenError):
-    """The token is refused before ``not_before`` (Unix seconds) (``not-yet-valid``; RFC 7519, section 4.1.5)."""
+    """The token is not valid before ``not_before`` (Unix seconds) (``not-yet-valid``; RFC 7519, section 4.1.5)."""
 
-    reason = "not-yet-valid"
+    reason: Reason = "not-yet-valid"
 
-    def __init__(self, message: str, /, *, not_before: int = 0) -> None:  # noqa: ARG002 - as above
+    def __init__(self, message: str = "", /, *, not_before: int = 0) -> None:  # noqa: ARG002 - as above
         self.not_before = not_before
+
+    def __str__(self) -> str:
+        return super().__str__() or f"the token is not valid before {utc(self.not_before)}"
 
 
 class ScopeExceededError(InvalidTokenError):
-    """The token grants ``path``, which the scope of its key does not (``scope-exceeded``)."""
+    """The token grants ``path``, which is outside of the scope of its key (``scope-exceeded``)."""
 
-    reason = "scope-exceeded"
+    reason: Reason = "scope-exceeded"
 
     def __init__(self, message: str, *, path: str = "") -> None:
         super().__init__(message)
@@ -116,9 +149,9 @@ class ScopeExceededError(InvalidTokenError):
 
 
 class KeyNotFoundError(RefusedError):
-    """There is no key with the ``kid`` that the token names, or it names none (``unknown-key``)."""
+    """There is no key for the ``kid`` of the token, or it has no ``kid`` (``unknown-key``)."""
 
-    reason = "unknown-key"
+    reason: Reason = "unknown-key"
 
     def __init__(self, message: str, *, kid: str | None = None) -> None:
         super().__init__(message)
@@ -126,11 +159,11 @@ class KeyNotFoundError(RefusedError):
 
 
 class UnauthorizedError(RefusedError):
-    """The token is good, but not at ``path``: ``root-mismatch`` (no overlap) or ``no-access`` (nothing granted)."""
+    """The token is valid, but not at ``path``: ``root-mismatch`` (no overlap) or ``no-access`` (nothing granted)."""
 
-    reason = "no-access"
+    reason: Reason = "no-access"
 
-    def __init__(self, message: str, *, path: str = "", reason: str | None = None) -> None:
+    def __init__(self, message: str, *, path: str = "", reason: Reason | None = None) -> None:
         super().__init__(message)
         self.path = path
         if reason is not None:
@@ -138,22 +171,30 @@ class UnauthorizedError(RefusedError):
 
 
 class NotAdmittedError(RefusedError):
-    """The connection is refused whatever its token may say, ``reason`` tells why.
+    """The connection is refused, whatever a token says.
 
-    ``token-expected``: it has none, and nothing is public at the dialed path. ``no-key-source``: it has one, and
-    nothing is configured to verify it with. ``bad-url``: what was dialed is no URL.
+    ``reason`` is ``token-expected`` (there is no token, and the dialed path is not public), ``no-key-source`` (there is
+    a token, and no key is configured to verify it with) or ``bad-url`` (the dialed URL is invalid).
     """
 
-    reason = "token-expected"
+    reason: Reason = "token-expected"
 
-    def __init__(self, message: str, *, reason: str | None = None) -> None:
+    def __init__(self, message: str, *, reason: Reason | None = None) -> None:
         super().__init__(message)
         if reason is not None:
             self.reason = reason
 
 
 class UnavailableError(Error):
-    """Somebody else is down, so the question could not be answered. Asking again may help."""
+    """Another service is down, so that there is no answer. Asking again may help."""
+
+
+def utc(seconds: float) -> str:
+    """Write Unix seconds for people: ``2027-03-08 10:00:31 UTC``."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    except (OverflowError, OSError, ValueError):
+        return f"{int(seconds)} seconds after 1970"
 
 
 def shown(text: str) -> str:
@@ -162,7 +203,7 @@ def shown(text: str) -> str:
 
 
 def bare(error: _E) -> _E:
-    """Strip an error that is raised again of the frames and the causes that have seen a secret, and return it.
+    """Strip the traceback and the causes from an error that is raised again, because they may hold a secret.
 
     Crash reporters print the local variables of every frame of a traceback, and a chained exception can hold the very
     text that could not be decoded.

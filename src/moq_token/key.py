@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from moq_token.material import Material
     from moq_token.primitives import Sign, Verify
+    from moq_token.trace import Trace
 
 
 class KeyOperation(StrEnum):
@@ -298,12 +299,12 @@ class Key:
         signed = self._header + b64encode(payload)
         return (signed + b"." + b64encode(self._sign(signed))).decode()
 
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0) -> Claims:
+    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
         """Check a token made with this key and return its claims.
 
         The checks are those of a relay, in this order: form, algorithm (the key's own, whatever the header says),
         signature, then types, expiry, that something is granted, scope. ``now`` is in Unix seconds, None is the clock;
-        ``leeway`` allows for clocks that differ, in seconds.
+        ``leeway`` allows for clocks that differ, in seconds. ``trace`` records the checks as they are made.
 
         Raises :class:`InvalidTokenError` and its subclasses :class:`InvalidSignatureError`,
         :class:`ExpiredTokenError`, :class:`NotYetValidTokenError` and :class:`ScopeExceededError`;
@@ -311,29 +312,47 @@ class Key:
         :class:`KeySet`), and what the claims allow at a path is :meth:`Claims.authorize`'s part.
         """
         try:
-            return self._checked(token, time.time() if now is None else now, leeway)
+            return self._checked(token, time.time() if now is None else now, leeway, trace)
         except Exception as error:  # noqa: BLE001 - whatever it is, this frame must not travel with it
             del token
             raise bare(error)  # noqa: B904 - the one being handled
 
-    def _checked(self, token: str, now: float, leeway: float) -> Claims:
+    def _checked(  # noqa: C901, PLR0912 - a call for each check would cost more than all the branches
+        self, token: str, now: float, leeway: float, trace: Trace | None
+    ) -> Claims:
+        if trace is not None:
+            trace.begin("key")
         verify = self._verify
         if verify is None:
             raise _cannot(self, KeyOperation.VERIFY)
         if not 0 <= leeway < _INFINITY:
             raise ValueError("leeway must be a number of seconds, 0 or more")
+        if trace is not None:
+            trace.begin("form")
         signed, header, payload, signature = jws.split(token)
+        if trace is not None:
+            trace.begin("algorithm")
         if header not in self._headers:
             jws.check_header(header, self.algorithm)
+        if trace is not None:
+            trace.begin("signature")
         if not verify(signature, signed):
             raise InvalidSignatureError("the signature was not made over this token by this key")
 
-        claims = decode(payload, now + leeway)
+        if trace is not None:
+            trace.begin("claims")
+        claims = decode(payload, now + leeway, trace)
+        if trace is not None:
+            trace.begin("time")
         # Written so that a clock which is not a number lets nothing pass.
         if claims.expires is not None and not now < claims.expires + leeway:
-            raise ExpiredTokenError(f"the token expired at {claims.expires} (Unix seconds)", expires=claims.expires)
+            raise ExpiredTokenError(expires=claims.expires)
+        if trace is not None:
+            trace.begin("grants")
         if not claims.publish and not claims.subscribe:
             raise InvalidTokenError("the token grants nothing", reason="useless")
+        if trace is not None:
+            trace.begin("scope")
         if self.scope is not None:
             path = self.scope.exceeded_by(claims)
             if path is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moq_token.claims import Claims
+    from moq_token.trace import Trace
 
 MAX_KEYS = 1000
 
@@ -99,17 +100,21 @@ class KeySet:
         return key.sign(claims)
 
     @sealed
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0) -> Claims:
+    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
         """Check a token with the key that its ``kid`` names, as :meth:`Key.verify`.
 
         A token without ``kid`` is accepted only where the set holds exactly one key. Raises :class:`KeyNotFoundError`
         for an unknown ``kid``, or none where there are several keys, and what :meth:`Key.verify` raises.
         """
-        return self._key_of(token).verify(token, now=now, leeway=leeway)
+        return self._key_of(token, trace).verify(token, now=now, leeway=leeway, trace=trace)
 
-    def _key_of(self, token: str) -> Key:
+    def _key_of(self, token: str, trace: Trace | None) -> Key:
+        if trace is not None:
+            trace.begin("form")
         _, header, _, _ = jws.split(token)
         kid = jws.kid_of(jws.parse_header(header))
+        if trace is not None:
+            trace.begin("key")
         if kid is not None:
             key = self.find_key(kid)
             if key is None:

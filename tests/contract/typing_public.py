@@ -28,6 +28,7 @@ from moq_token import (
     Pattern,
     Patterns,
     Permissions,
+    Reason,
     RefusedError,
     Scope,
     ScopeExceededError,
@@ -212,7 +213,7 @@ def errors(key: Key) -> None:
     except KeyNotFoundError as error:
         assert_type(error.kid, str | None)
     except (InvalidSignatureError, InvalidTokenError, RefusedError) as error:
-        assert_type(error.reason, str)
+        assert_type(error.reason, Reason)
     except (InvalidKeyIdError, KeyOperationError, InvalidKeyError, InvalidClaimsError, ConfigError, UnavailableError):
         pass
     except Error as error:

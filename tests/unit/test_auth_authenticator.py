@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from moq_token.trace import Trace
+
 KEY = Key.generate("HS256", "one")
 CLAIMS = Claims("rooms", publish="alice", subscribe="", expires=NOW + 60)
 TOKEN = KEY.sign(CLAIMS)
@@ -55,9 +57,9 @@ class Counting(Key):
 
     verified = 0
 
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0) -> Claims:
+    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
         Counting.verified += 1
-        return super().verify(token, now=now, leeway=leeway)
+        return super().verify(token, now=now, leeway=leeway, trace=trace)
 
 
 def counting(key: Key) -> Key:
@@ -578,7 +580,7 @@ def test_http_is_opened_where_it_is_needed_and_closed_whatever_happens(tmp_path:
     tls = ClientTls(disable_verify=True)
     run(nothing, AuthConfig(auth_api=API, tls=tls))
     run(nothing, AuthConfig(key_dir="https://keys.example", tls=tls), fetcher=Fetcher())
-    with pytest.raises(ConfigError, match="`key` names no file"):
+    with pytest.raises(ConfigError, match=r"`key`: file not found: missing.jwk"):
         run(nothing, AuthConfig(key="missing.jwk", public=PublicAccess(api=API), tls=tls))
     assert [http.tls for http in https] == [tls] * 3
     assert all(http.closed for http in https)
@@ -672,7 +674,7 @@ def test_no_traceback_shows_a_token_or_a_key() -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://h:x/a", "http://h:0/a", "http://:1/a"])
 def test_a_url_without_a_good_port_is_no_configuration(url: str) -> None:
-    with pytest.raises(ConfigError, match="must be a URL"):
+    with pytest.raises(ConfigError, match="must be a valid http:// or https:// URL"):
         AuthConfig(auth_api=url)
 
 

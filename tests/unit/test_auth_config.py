@@ -240,11 +240,11 @@ def test_toml_and_its_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown"):
         AuthConfig.from_toml(file, environ={}, strict=True)
     file.write_text(f'[auth]\nauth_api = "{SECRET}\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"relay\.toml' is no TOML \(at line 2") as caught:
+    with pytest.raises(ConfigError, match=r"relay\.toml' is not valid TOML \(at line 2") as caught:
         AuthConfig.from_toml(file, environ={})
     assert SECRET not in str(caught.value)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         AuthConfig.from_toml(file, environ={})
     with pytest.raises(FileNotFoundError):
         AuthConfig.from_toml(tmp_path / "missing.toml", environ={})

@@ -106,7 +106,7 @@ async def outcome(authenticator: Authenticator, connection: Connection) -> objec
     try:
         return await authenticator.authenticate(connection)
     except RefusedError as error:
-        decided, message = error.reason, str(error)
+        decided, message = str(error.reason), str(error)
     except UnavailableError as error:
         decided, message = "unavailable", str(error)
     assert "\n" not in message

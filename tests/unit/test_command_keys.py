@@ -1078,7 +1078,7 @@ def test_explain_takes_the_token_from_anywhere(counter: Cli) -> None:
         (1, ["--path", "a", "--key", "ed.pem", TOKEN], "make a key of it with the command `import`"),
         (1, ["--path", "a", "--key", "bad", TOKEN], "bad/test-key.jwk': a key"),
         (1, ["--config", "gone.toml", "https://relay.example/"], "gone.toml"),
-        (1, ["--config", "ed.pem", "https://relay.example/"], "'ed.pem' is no TOML"),
+        (1, ["--config", "ed.pem", "https://relay.example/"], "'ed.pem' is not valid TOML"),
         (1, ["--config", "empty", "https://relay.example/"], "nothing is configured"),
     ],
 )
@@ -1114,7 +1114,7 @@ domains = ["relay.example"]
         (RELAY, "https://r.test/live", ("--publish", "x"), "path", "no-access", "granted there: open;"),
         (RELAY, "https://r.test/rooms/123", (), "token", "token-expected", "dial with a token"),
         (RELAY, "rooms/123", (), "token", "bad-url", "dial a URL such as"),
-        (RELAY, "ftp://r.test/rooms/123", (), "token", "bad-url", "the scheme 'ftp'"),
+        (RELAY, "ftp://r.test/rooms/123", (), "token", "bad-url", "an unsupported scheme: 'ftp'"),
         (RELAY, "https://r.test/live?jwt=a.b", (), "readable", "malformed", "copy the whole token"),
         (RELAY, f"https://r.test/live?jwt={TOKEN}", (), "root", "root-mismatch", "dial '/rooms/123', or"),
         (RELAY, f"https://r.test/rooms/123?jwt={grant(exp=1)}", (), "time", "expired", "sign a new token"),
@@ -1389,13 +1389,19 @@ def test_check_config_lets_the_environment_count(cli: Cli, monkeypatch: pytest.M
     [
         (
             '[auth]\nkey = "k"\nkey_dirs = "x"',
-            "`auth.key_dirs` is not known and does not count; did you mean `key_dir`?",
+            "`auth.key_dirs` is unknown and ignored; did you mean `key_dir`?",
         ),
-        ('[auth]\nkey = "k"\npublic = ["live/*"]', "the public prefix 'live/*' is no pattern"),
-        ('[auth]\nkey = "k"\npublic = ["https://a.example/x"]', "a URL among the public prefixes is only a prefix"),
-        ('[auth]\nkey = "http://a.example/k"', "over plain http anybody on the way answers"),
-        ('[auth]\nkey = "k"\ndomains = ["*.example"]', "the suffix '*.example' of `domains` fits no host"),
-        ('[auth]\nkey = "k"\n[client.tls]\ndisable_verify = true', "`disable_verify` lets anybody on the way answer"),
+        ('[auth]\nkey = "k"\npublic = ["live/*"]', "the public prefix 'live/*' is not a pattern"),
+        (
+            '[auth]\nkey = "k"\npublic = ["https://a.example/x"]',
+            "a URL among the public prefixes is taken for a prefix",
+        ),
+        ('[auth]\nkey = "http://a.example/k"', "plain http lets anybody on the network answer"),
+        ('[auth]\nkey = "k"\ndomains = ["*.example"]', "the suffix '*.example' of `domains` matches no host"),
+        (
+            '[auth]\nkey = "k"\n[client.tls]\ndisable_verify = true',
+            "`disable_verify` lets anybody on the network answer",
+        ),
     ],
 )
 def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str) -> None:
@@ -1419,8 +1425,8 @@ def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str
         (1, ["gone.toml"], "'gone.toml': No such file or directory"),
         (1, ["folder"], "'folder' is a directory"),
         (1, ["relay.toml"], "`key` and `key_dir` exclude each other"),
-        (1, ["broken.toml"], "'broken.toml' is no TOML"),
-        (1, ["binary.toml"], "'binary.toml' is no TOML"),
+        (1, ["broken.toml"], "'broken.toml' is not valid TOML"),
+        (1, ["binary.toml"], "'binary.toml' is not valid TOML"),
         (1, ["empty"], "nothing is configured"),
         (1, ["type.toml"], "`auth.key` must be a string"),
         (1, ["scheme.toml"], "`key`: gopher:// is none of"),

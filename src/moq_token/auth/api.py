@@ -1,13 +1,14 @@
-"""What is asked of ``auth_api`` and of the public-access URL, and how their answers are read: all or nothing."""
+"""The requests to ``auth_api`` and to the public-access URL, and their answers: valid as a whole, or unusable."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit, urlunsplit
 
 from moq_token import path as paths
-from moq_token.auth.connection import PATH_CHARACTERS, dots_in
+from moq_token.auth.connection import PATH_CHARACTERS
 from moq_token.claims import Claims
 from moq_token.encoding import parse_json
 from moq_token.errors import InvalidKeyError, UnavailableError, sealed
@@ -16,13 +17,20 @@ from moq_token.key import Key
 if TYPE_CHECKING:
     from moq_token.auth.connection import Connection
 
-# A backslash would be read as a slash by the other side.
+# Many servers read a backslash as a slash.
 _SAFE = PATH_CHARACTERS.replace("\\", "")
+# What servers take for a separator of segments, after they have decoded the path as often as they like. `;` begins the
+# parameters of a segment, a NUL ends a name in C, and the last two are slashes once Unicode is normalized.
+_SEPARATORS = re.compile(r"[/\\;\0\u2044\uff0f]")
+_DOTS = {0x2024: ".", 0x2025: "..", 0xFE52: ".", 0xFF0E: "."}  # what Unicode normalization turns into dots
+_MAX_DECODINGS = 4
+# What some file systems drop at the ends of a name.
+_IGNORED = "".join(map(chr, range(0x21)))
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What ``auth_api`` says of one connection; None is what it left out."""
+    """What ``auth_api`` answers about one connection; None is a member that it left out."""
 
     alias: str | None
     public: Claims | None
@@ -31,7 +39,7 @@ class Answer:
 
 
 def auth_api_url(base: str, connection: Connection, kid: str | None) -> str:
-    """Put the question about a connection into the query of the URL of ``auth_api``. The token itself is never sent."""
+    """Return the URL that asks ``auth_api`` about a connection. The token itself is never sent."""
     question = {"root": connection.path.strip("/")}
     if kid is not None:
         question["kid"] = kid
@@ -44,20 +52,36 @@ def auth_api_url(base: str, connection: Connection, kid: str | None) -> str:
 
 
 def public_api_url(base: str, path: str) -> str | None:
-    """Append a path to the public-access URL; None where it would name another one than was dialed.
+    """Append a dialed path to the public-access URL; None where a server could read it as another path.
 
-    Whatever the path holds, it stays beneath the URL: it can neither climb by ``..`` nor name another host.
+    The result stays beneath the URL: no server that decodes the path before it resolves ``..`` can be led out of it.
     """
     path = paths.normalize(path)
-    if any(map(dots_in, path.split("/"))):
+    if _climbs(path):
         return None
     scheme, host, base_path, query, _ = urlsplit(base)
     base_path = base_path if base_path.endswith("/") else f"{base_path}/"
     return urlunsplit((scheme, host, base_path + quote(path, safe=_SAFE), "" if path else query, ""))
 
 
+def _climbs(path: str) -> bool:
+    """Whether a server could find ``.`` or ``..`` in a path, however often it decodes, wherever it separates."""
+    for _ in range(_MAX_DECODINGS):
+        segments = _SEPARATORS.split(path.translate(_DOTS))
+        if any(segment.strip(_IGNORED) in {".", ".."} for segment in segments):
+            return True
+        try:
+            decoded = unquote_to_bytes(path).decode()
+        except UnicodeDecodeError:
+            return True  # perhaps an overlong spelling of a dot or a slash
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
 def parse_public(body: bytes, path: str) -> Claims | None:
-    """Read ``{"subscribe": […], "publish": […]}``, relative to the path that was asked about; None where it is empty.
+    """Read ``{"subscribe": […], "publish": […]}``, relative to the dialed path; None where it is empty.
 
     Raises :class:`UnavailableError` for anything else.
     """
@@ -66,11 +90,11 @@ def parse_public(body: bytes, path: str) -> Claims | None:
 
 @sealed
 def parse_answer(body: bytes, path: str) -> Answer:
-    """Read an answer of ``auth_api``. Raises :class:`UnavailableError` for one that is not wholly as it should be."""
+    """Read an answer of ``auth_api``. Raises :class:`UnavailableError` where any part of it is invalid."""
     members = _members(body)
     public, key = members.get("public"), members.get("key")
     if not (public is None or isinstance(public, dict)) or not (key is None or isinstance(key, dict)):
-        raise _unreadable("its `public` and its `key` must be objects")
+        raise _unreadable("`public` and `key` must be objects")
     try:
         return Answer(
             _text(members, "alias"),
@@ -79,16 +103,16 @@ def parse_answer(body: bytes, path: str) -> Answer:
             _text(members, "tier"),
         )
     except InvalidKeyError as error:
-        raise _unreadable(f"its `key` is none: {error}") from None
+        raise _unreadable(f"invalid `key`: {error}") from None
 
 
 def _members(body: bytes) -> dict[str, object]:
     try:
         members = parse_json(body)
     except ValueError as error:
-        raise _unreadable(f"it is no JSON: {error}") from None
+        raise _unreadable(f"invalid JSON: {error}") from None
     if not isinstance(members, dict):
-        raise _unreadable("it is no JSON object")
+        raise _unreadable("expected a JSON object")
     return members
 
 
@@ -100,16 +124,16 @@ def _public(members: dict[str, object], path: str) -> Claims | None:
 def _prefixes(members: dict[str, object], name: str) -> tuple[str, ...]:
     value = members.get(name, [])
     if not isinstance(value, list) or not all(isinstance(prefix, str) for prefix in value):
-        raise _unreadable(f"its `{name}` must be a list of strings")
+        raise _unreadable(f"`{name}` must be a list of strings")
     return tuple(value)
 
 
 def _text(members: dict[str, object], name: str) -> str | None:
     value = members.get(name)
     if value is not None and not isinstance(value, str):
-        raise _unreadable(f"its `{name}` must be a string")
+        raise _unreadable(f"`{name}` must be a string")
     return value
 
 
 def _unreadable(what: str) -> UnavailableError:
-    return UnavailableError(f"the answer about the connection is unusable: {what}")
+    return UnavailableError(f"invalid answer about the connection: {what}")

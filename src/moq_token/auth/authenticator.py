@@ -1,9 +1,9 @@
-"""The relay's doorkeeper: fetches what a decision needs, and has it decided."""
+"""The part of a relay that admits clients: it fetches what a decision needs, and decides."""
 
 from __future__ import annotations
 
 import hashlib
-import os.path
+import logging
 import time
 from collections import OrderedDict
 from contextlib import AsyncExitStack
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from moq_token.auth.api import auth_api_url, parse_answer, parse_public, public_api_url
+from moq_token.auth.check import check_exists, nothing_configured
 from moq_token.auth.decision import Grant, decide, kid_of
+from moq_token.auth.outages import Outages
 from moq_token.errors import (
     ConfigError,
     InvalidKeyIdError,
@@ -33,41 +35,49 @@ if TYPE_CHECKING:
     from moq_token.claims import Claims
     from moq_token.key import Key
     from moq_token.sources import KeySource
+    from moq_token.trace import Trace
 
-# A remembered token costs about as much memory as it is long: together at most some tens of megabytes.
+# A remembered token takes about as much memory as it is long, so all together at most some tens of megabytes.
 REMEMBERED_TOKENS = 10_000
 _MAX_REMEMBERED_CHARACTERS = 2048
 
+_log = logging.getLogger("moq_token.auth")
+
 
 class Fetcher(Protocol):
-    """What asks ``auth_api`` and the public-access URL."""
+    """Asks ``auth_api`` and the public-access URL."""
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body of a good answer, raise :class:`UnavailableError` for every other."""
+        """Return the body of a successful answer, raise :class:`UnavailableError` for any other."""
         ...
 
 
 class Authenticator:
-    """Decides about connections as a relay with this configuration does.
+    """Decide about connections as a relay with this configuration does.
 
-    Used as ``async with Authenticator(config) as authenticator``, which opens what ``config`` names; safe to use from
-    many tasks at once. Raises :class:`ConfigError` where nothing is configured that could admit anybody.
+    Use it as ``async with Authenticator(config) as authenticator``, which opens what ``config`` names. It is safe to
+    use from many tasks at once. Raises :class:`ConfigError` where nobody could get in, because nothing is configured.
+
+    The logger ``moq_token.auth`` has a WARNING when a source of keys or a server fails, and an INFO when it answers
+    again, once each. Their ``extra`` is ``event`` (``"outage"`` or ``"recovery"``), ``source``, and ``cause`` or
+    ``seconds``.
 
     Parameters
     ----------
     config
-        What the relay is configured with.
+        The configuration of the relay.
     keys
-        A source to use in place of ``key`` and ``key_dir``, for those that the configuration cannot name. It stays the
-        caller's to close.
+        A source of keys to use instead of ``key`` and ``key_dir``, for sources that a configuration cannot name. The
+        caller closes it.
     fetcher
-        What to ask ``auth_api`` and the public-access URL with, in place of one made for ``config.tls``; the same.
+        What asks ``auth_api`` and the public-access URL, instead of an HTTP client made for ``config.tls``. The caller
+        closes it.
     remember
-        How many verified tokens are remembered, so that clients which come back are cheap; 0 turns that off. A token is
-        known by its digest, together with the key that verified it: it counts only while the source still gives that
-        very key, and until it expires.
+        How many verified tokens are remembered, so that clients that come back cost little; 0 turns that off. A token
+        is known by its digest, together with the key that verified it: it is accepted only while the source still
+        returns that very key, and until it expires.
     clock
-        Tells the time in Unix seconds.
+        Returns the time in Unix seconds.
 
     """
 
@@ -84,50 +94,56 @@ class Authenticator:
     ) -> None:
         named = [name for name in ("key", "key_dir", "auth_api") if getattr(config, name) is not None]
         if keys is not None and named:
-            raise ConfigError(f"`{named[0]}` excludes another source of keys")
+            raise ConfigError(f"`{named[0]}` and `keys` exclude each other: leave one of them out")
         if keys is None and not named and not config.public:
-            raise ConfigError(
-                "nothing is configured: no `key`, `key_dir`, `auth_api` or `public`, so nobody could get in"
-            )
+            raise nothing_configured(config.warnings)
         if remember < 0:
-            raise ValueError("remember must be a number of tokens, 0 or more")
+            raise ValueError("remember must be 0 or more tokens")
         self.config = config
         self._keys = keys
         self._fetcher = fetcher
         self.clock = clock
         self._tokens = _Tokens(remember)
+        self._outages = Outages(_log)
         self._opened: AsyncExitStack | None = None
 
-    async def authenticate(self, connection: Connection) -> Grant:
-        """Admit a connection, or say why not.
+    async def authenticate(self, connection: Connection, *, trace: Trace | None = None) -> Grant:
+        """Admit a connection, or say why not. ``trace`` records the checks as they are made.
 
         Raises :class:`RefusedError`, with the reason for the operator, where the answer is no, and
-        :class:`UnavailableError` where nobody could tell. Neither is for the client's eyes, see :class:`Rejection`.
+        :class:`UnavailableError` where nobody could tell. Show neither to the client: send it :class:`Rejection`.
         """
         if self._opened is None:
-            raise RuntimeError("an Authenticator decides nothing outside of its `async with`")
+            raise RuntimeError("use the Authenticator inside its `async with` block")
         config = self.config
         if config.auth_api is not None:
-            return await self._ask(connection)
+            return await self._ask(connection, trace)
         if connection.certificate is not None:
-            return decide(connection, tier=config.mtls_tier or "")
+            return decide(connection, tier=config.mtls_tier or "", trace=trace)
         if connection.token is None:
-            return decide(connection, public=await self._public_at(connection.path))
+            return decide(connection, public=await self._public_at(connection.path), trace=trace)
         if self._keys is None:
-            return decide(connection)
-        key = await self._keys.get(self._kid(connection))
-        return decide(connection, key=_Remembering(self._tokens, key), now=self.clock())
+            return decide(connection, trace=trace)
+        kid = self._kid(connection, trace)
+        if trace is not None:
+            trace.begin("key")
+        with self._outages.watch("the source of keys" if kid is None else f"the key {kid}"):
+            key = await self._keys.get(kid)
+        return decide(connection, key=_Remembering(self._tokens, key), now=self.clock(), trace=trace)
 
-    async def _ask(self, connection: Connection) -> Grant:
-        # Where there is a verified certificate it is the credential, and a token beside it is none.
+    async def _ask(self, connection: Connection, trace: Trace | None) -> Grant:
+        # A verified certificate is the credential, and a token beside it is ignored.
         by_token = connection.token is not None and connection.certificate is None
-        kid = self._kid(connection) if by_token else None
-        answer = parse_answer(
-            await self._fetch(auth_api_url(self.config.auth_api or "", connection, kid)), connection.path
-        )
+        kid = self._kid(connection, trace) if by_token else None
+        if trace is not None:
+            trace.begin("key" if by_token else "certificate" if connection.certificate is not None else "public")
+        with self._outages.watch("`auth_api`"):
+            answer = parse_answer(
+                await self._fetch(auth_api_url(self.config.auth_api or "", connection, kid)), connection.path
+            )
         if by_token and answer.key is None:
-            what = "a token without `kid`" if kid is None else f"the id {kid}"
-            raise KeyNotFoundError(f"`auth_api` gives no key for {what}", kid=kid)
+            what = "a token without `kid`" if kid is None else f"the key id {kid}"
+            raise KeyNotFoundError(f"`auth_api` has no key for {what}", kid=kid)
         tier = self.config.mtls_tier if answer.tier is None and connection.certificate is not None else answer.tier
         return decide(
             connection,
@@ -136,6 +152,7 @@ class Authenticator:
             alias=answer.alias,
             tier=tier or "",
             now=self.clock(),
+            trace=trace,
         )
 
     async def _public_at(self, path: str) -> Claims | None:
@@ -148,10 +165,11 @@ class Authenticator:
             return None
         asking = self._fetch(url)
         del url  # as in there
-        return parse_public(await asking, path)
+        with self._outages.watch("`public.api`"):
+            return parse_public(await asking, path)
 
     async def _fetch(self, url: str) -> bytes:
-        """Fetch what is asked; the frames of an error hold no URL, which may have a password in it."""
+        """Fetch a URL. The frames of an error do not hold it, because it may contain a password."""
         try:
             return await self._asked.fetch(url)
         except UnavailableError as error:
@@ -159,19 +177,22 @@ class Authenticator:
         del url
         raise failure
 
-    def _kid(self, connection: Connection) -> KeyId | None:
-        """Return what to ask the source of keys for: nothing, where it holds a single one."""
-        kid = None if connection.token is None else kid_of(connection.token)
+    def _kid(self, connection: Connection, trace: Trace | None) -> KeyId | None:
+        """Return what to ask the source of keys for; None where it holds a single key."""
+        kid = None if connection.token is None else kid_of(connection.token, trace)
         if self.config.key is not None:
             return None
+        if trace is not None:
+            trace.begin("key")
         if kid is None:
             if self.config.key_dir is not None:
-                raise InvalidTokenError("the token names no `kid`, and there are many keys", reason="kid-missing")
+                message = "the token has no `kid`, which must select one of many keys"
+                raise InvalidTokenError(message, reason="kid-missing")
             return None
         try:
             return KeyId(kid)
         except InvalidKeyIdError as error:
-            raise InvalidTokenError(f"the `kid` of the token is none: {error}", reason="bad-kid") from None
+            raise InvalidTokenError(f"invalid `kid` in the token header: {error}", reason="bad-kid") from None
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
@@ -189,7 +210,7 @@ class Authenticator:
             self._asked = fetcher
         for text, directory in ((config.key, False), (config.key_dir, True)):
             if text is not None:
-                _check_there(text, directory=directory)
+                check_exists(text, directory=directory)
                 self._keys = open_source(text, directory=directory, http=http)
                 opened.push_async_callback(self._keys.aclose)
 
@@ -199,19 +220,11 @@ class Authenticator:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close what was opened for the configuration, and forget every token."""
+        """Close what was opened for the configuration, and forget the remembered tokens."""
         self._tokens.clear()
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.aclose()
-
-
-def _check_there(text: str, *, directory: bool) -> None:
-    """Find out at the start, as the relay does, that a path leads nowhere. What it leads to may change later."""
-    if "://" in text:
-        return
-    if not (os.path.isdir(text) if directory else os.path.isfile(text)):  # noqa: PTH112, PTH113 - False for any text
-        raise ConfigError("`key_dir` names no directory" if directory else "`key` names no file")
 
 
 class _Entry(NamedTuple):
@@ -220,26 +233,28 @@ class _Entry(NamedTuple):
     verified: float
 
     def counts(self, key: Key, now: float) -> bool:
-        """Whether verifying again with ``key`` could not end otherwise; a clock put back makes that unsure (`nbf`)."""
+        """Whether verifying again with ``key`` must succeed; a clock that was set back makes that unsure (`nbf`)."""
         expires = self.claims.expires
         return (self.key is key or self.key == key) and self.verified <= now and (expires is None or now < expires)
 
 
 class _Tokens:
-    """Tokens that have been verified; the one that has not come back for longest is forgotten first."""
+    """Verified tokens. The one that was not used for longest is forgotten first."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
-    def verify(self, key: Key, token: str, now: float) -> Claims:
+    def verify(self, key: Key, token: str, now: float, trace: Trace | None) -> Claims:
         """Do what :meth:`Key.verify` does."""
         if not self._size or len(token) > _MAX_REMEMBERED_CHARACTERS:
-            return key.verify(token, now=now)
+            return key.verify(token, now=now, trace=trace)
         digest = hashlib.sha256(token.encode()).digest()
         entry = self._entries.pop(digest, None)
         if entry is None or not entry.counts(key, now):
-            entry = _Entry(key, key.verify(token, now=now), now)
+            entry = _Entry(key, key.verify(token, now=now, trace=trace), now)
+        elif trace is not None:
+            trace.begin("remembered")
         self._entries[digest] = entry
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
@@ -251,11 +266,11 @@ class _Tokens:
 
 @dataclass(frozen=True, slots=True)
 class _Remembering:
-    """A key that need not verify the same token twice."""
+    """A key that does not verify the same token twice."""
 
     tokens: _Tokens
     key: Key
 
     @sealed
-    def verify(self, token: str, *, now: float) -> Claims:
-        return self.tokens.verify(self.key, token, now)
+    def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
+        return self.tokens.verify(self.key, token, now, trace)

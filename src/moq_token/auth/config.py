@@ -1,17 +1,16 @@
-"""The ``[auth]`` table of a relay's TOML, with the environment over it, checked before anything is fetched."""
+"""The ``[auth]`` table of the TOML of a relay, with the environment over it, checked before anything is fetched."""
 
 from __future__ import annotations
 
-import difflib
+import logging
 import os
 import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from moq_token import files
-from moq_token import path as paths
+from moq_token.auth import advice, arguments
 from moq_token.auth.connection import canonical_domain
 from moq_token.claims import Claims
 from moq_token.errors import ConfigError, InvalidClaimsError, InvalidKeyError, UnauthorizedError, shown
@@ -22,8 +21,16 @@ if TYPE_CHECKING:
 
     Table = dict[str, Any]
 
-_AUTH_MEMBERS = ("key", "key_dir", "public", "domains", "auth_api", "mtls_tier", "tls")
-_PUBLIC_MEMBERS = ("subscribe", "publish", "api")
+MAX_TOML_BYTES = 256 * 1024
+# Deeper keys, such as a.b.c.d, cost the reader memory that grows with the square of their depth.
+MAX_TOML_DEPTH = 32
+# Strings and comments, as TOML has them: what remains outside of them are keys and numbers.
+_TOML_TEXT = re.compile(
+    r'''"""(?:[^"\\]|\\.|"(?!""))*"""+|'{3}(?:[^']|'(?!''))*'{3}'*|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*''', re.DOTALL
+)
+# At most so many of the warnings are kept, and shown in one message.
+MAX_WARNINGS, MAX_SHOWN_WARNINGS = 100, 5
+
 _AUTH_TLS_MEMBERS = ("root", "cert", "key", "disable_verify")
 _CLIENT_TLS_MEMBERS = (*_AUTH_TLS_MEMBERS, "system_roots", "fingerprint", "host_name")
 _ENVIRONMENT = {
@@ -34,26 +41,46 @@ _ENVIRONMENT = {
     "MOQ_AUTH_API": "auth_api",
     "MOQ_AUTH_MTLS_TIER": "mtls_tier",
 }
-# These add to what the table says instead of replacing it; TOML has no spelling of them but [auth.public].
+# These add to the table instead of replacing it; in TOML they are spelled [auth.public] only.
 _ENVIRONMENT_PUBLIC = {
     "MOQ_AUTH_PUBLIC_SUBSCRIBE": "subscribe",
     "MOQ_AUTH_PUBLIC_PUBLISH": "publish",
     "MOQ_AUTH_PUBLIC_API": "api",
 }
 _AUTH_TLS_PREFIX, _CLIENT_TLS_PREFIX = "MOQ_AUTH_TLS_", "MOQ_CLIENT_TLS_"
+_VARIABLES = (*_ENVIRONMENT, *_ENVIRONMENT_PUBLIC, *(_AUTH_TLS_PREFIX + name.upper() for name in _AUTH_TLS_MEMBERS))
 _FLAGS = {"true": True, "false": False}
-_WEB = ("http://", "https://")
-_DOMAIN = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-_LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
+_log = logging.getLogger("moq_token.auth")
 
 
 @dataclass(frozen=True, slots=True)
 class PublicAccess:
-    """What is granted without a token: prefixes for each role, and a URL that is asked where none of them fits."""
+    """What is granted without a token.
+
+    Attributes
+    ----------
+    subscribe, publish
+        Prefixes for each role, a single one or an iterable; ``""`` is everything.
+    api
+        The URL that is asked where none of the prefixes overlaps the dialed path.
+
+    Raises :class:`TypeError` for other types.
+
+    """
 
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     api: str | None = field(default=None, repr=False)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, subscribe: str | Iterable[str] = (), publish: str | Iterable[str] = (), api: str | None = None
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        arguments.set_texts(self, "subscribe", "publish")
+        arguments.check_text(self, "api")
 
     def __bool__(self) -> bool:
         """Whether anything is configured."""
@@ -71,10 +98,24 @@ class PublicAccess:
 
 @dataclass(frozen=True, slots=True)
 class ClientTls:
-    """Whom HTTP fetches trust and as whom they go: PEM files of roots, and of a certificate with its key.
+    """Which certificates HTTP requests trust, and which one they present.
 
-    ``system_roots`` None stands for: only where no roots are named. Raises :class:`ConfigError` for half an identity,
-    and where one member would silently undo another.
+    Attributes
+    ----------
+    roots
+        PEM files of trusted roots, a single one or an iterable.
+    cert, key
+        PEM files of the client certificate and its key.
+    disable_verify
+        Accept every certificate.
+    system_roots
+        Whether to trust the roots of the system too; None is: only where ``roots`` is empty.
+    fingerprints
+        Fingerprints of certificates, which a relay accepts instead of roots.
+
+    Raises :class:`ConfigError` for a certificate without its key, and where one member would silently disable another;
+    :class:`TypeError` for other types.
+
     """
 
     roots: tuple[str, ...] = ()
@@ -84,26 +125,47 @@ class ClientTls:
     system_roots: bool | None = None
     fingerprints: tuple[str, ...] = ()
 
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0917 - the members of a dataclass
+            self,
+            roots: str | Path | Iterable[str | Path] = (),
+            cert: str | Path | None = None,
+            key: str | Path | None = None,
+            disable_verify: bool = False,  # noqa: FBT001, FBT002 - as the dataclass has it
+            system_roots: bool | None = None,  # noqa: FBT001
+            fingerprints: str | Iterable[str] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        arguments.set_texts(self, "roots", "fingerprints", paths=True)
+        for name in ("cert", "key"):
+            arguments.set_path(self, name)
         if (self.cert is None) != (self.key is None):
-            raise ConfigError("`cert` and `key` of the TLS configuration need each other")
+            raise ConfigError("`cert` and `key` of the TLS configuration must be set together")
         named = [name for name, value in (("root", self.roots), ("fingerprint", self.fingerprints)) if value]
         named += ["system_roots"] if self.system_roots else []
         if self.disable_verify and named:
-            raise ConfigError(f"`disable_verify` accepts every certificate, so that `{named[0]}` would not count")
+            raise ConfigError(f"`disable_verify` accepts every certificate, so `{named[0]}` has no effect: remove one")
         if self.fingerprints and len(named) > 1:
-            raise ConfigError("`fingerprint` goes around all roots, so that neither `root` nor `system_roots` counts")
+            raise ConfigError("`fingerprint` replaces all roots: remove it, or `root` and `system_roots`")
         if self.system_roots is False and not (named or self.disable_verify):
-            raise ConfigError("with `system_roots` off and no `root`, no certificate could ever be trusted")
+            raise ConfigError("with `system_roots` off and no `root`, no certificate can be trusted: add a `root`")
 
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """How a relay authorises: the members of its ``[auth]`` table, under their own names.
+    """How a relay authorizes: the members of its ``[auth]`` table, under their own names.
 
-    Made by :meth:`from_toml`, :meth:`from_mapping` and :meth:`from_env`, or put together by hand. ``warnings`` names
-    what a relay takes silently but its author can hardly have meant. Raises :class:`ConfigError` where members exclude
-    each other. Messages name members, never their values, and the repr hides what may hold a password.
+    This is the configuration of ``moq-relay`` 0.14. Relays from 0.15 on refuse these settings and ask an auth server.
+
+    Made by :meth:`from_toml`, :meth:`from_mapping` and :meth:`from_env`, or by hand; paths may be
+    :class:`~pathlib.Path` objects. ``warnings`` names settings that a relay accepts silently, but that are probably
+    not meant; the ``from_…`` methods also log them (``moq_token.auth``). Messages name members, never their values, and
+    the repr hides values that may contain a password.
+
+    Raises :class:`ConfigError` where members exclude each other or a URL is invalid, and :class:`TypeError` for
+    arguments of other types.
     """
 
     key: str | None = field(default=None, repr=False)
@@ -115,43 +177,63 @@ class AuthConfig:
     tls: ClientTls = ClientTls()
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0917 - the members of a dataclass
+            self,
+            key: str | Path | None = None,
+            key_dir: str | Path | None = None,
+            public: PublicAccess = PublicAccess(),
+            domains: str | Iterable[str] = (),
+            auth_api: str | None = None,
+            mtls_tier: str | None = None,
+            tls: ClientTls = ClientTls(),
+            warnings: Iterable[str] = (),
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        for name in ("key", "key_dir"):
+            arguments.set_path(self, name)
+        arguments.set_texts(self, "domains", "warnings")
+        arguments.check_text(self, "auth_api", "mtls_tier")
+        arguments.check_kind(self, "public", PublicAccess)
+        arguments.check_kind(self, "tls", ClientTls)
         if self.key is not None and self.key_dir is not None:
-            raise ConfigError("`key` and `key_dir` exclude each other")
+            raise ConfigError("`key` and `key_dir` exclude each other: remove one of them")
         if self.auth_api is not None and (self.key is not None or self.key_dir is not None or self.public):
-            raise ConfigError("`auth_api` decides everything: it excludes `key`, `key_dir` and `public`")
+            raise ConfigError("`auth_api` decides everything, so it excludes `key`, `key_dir` and `public`")
         for name, url in (("auth_api", self.auth_api), ("public.api", self.public.api)):
-            if url is not None and not _is_web_url(url):
-                raise ConfigError(f"`{name}` must be a URL of http or https")
+            if url is not None and not advice.is_web_url(url):
+                raise ConfigError(f"`{name}` must be a valid http:// or https:// URL")
+        if not all(map(advice.is_web_url, self.urls)):
+            raise ConfigError("`key` or `key_dir` is not a valid URL")
         if self.tls.fingerprints and self.urls:
-            raise ConfigError("`fingerprint` cannot be honoured for HTTP here: name the certificate as `root` instead")
+            raise ConfigError("`fingerprint` is not supported for HTTP here: write the certificate as `root` instead")
         domains = tuple(canonical_domain(domain) for domain in self.domains)
         if not all(domains):
-            raise ConfigError("`domains` has an empty suffix")
+            raise ConfigError("`domains` contains an empty suffix: remove it")
         object.__setattr__(self, "domains", domains)
 
     @property
     def urls(self) -> tuple[str, ...]:
         """The URLs among the members: what needs a network."""
         members = (self.key, self.key_dir, self.auth_api, self.public.api)
-        return tuple(url for url in members if url is not None and url.lower().startswith(_WEB))
+        return tuple(url for url in members if url is not None and url.lower().startswith(advice.WEB))
 
     @classmethod
     def from_toml(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Self:
         """Read the TOML file of a relay: ``[auth]``, ``[client.tls]``, and ``MOQ_AUTH_…`` of the environment over them.
 
-        Relative paths are relative to the working directory. ``environ`` None is that of the process. ``strict`` makes
-        every warning a :class:`ConfigError`, which is also raised for what is no TOML and for a member of the wrong
-        type; :class:`OSError` passes.
+        Relative paths in it are relative to the working directory. ``environ`` None is that of the process. Raises
+        :class:`ConfigError` for invalid TOML, more than 256 KiB, a member of the wrong type, and with ``strict`` for
+        every warning; :class:`OSError` passes.
         """
+        name = shown(os.fspath(path))
         try:
-            document = tomllib.loads(files.read(path).decode())
+            data = files.read(path)
         except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
             raise ConfigError(str(error)) from None
-        except ValueError as error:
-            # Of a syntax error the message may quote the line, with whatever secret stands there.
-            place = f" ({str(error).rpartition('(')[2]}" if str(error).endswith(")") else ""
-            raise ConfigError(f"{os.fspath(path)!r} is no TOML{place}") from None
+        document = _document(data, name)
         return cls.from_mapping(document, environ=os.environ if environ is None else environ, strict=strict)
 
     @classmethod
@@ -165,11 +247,15 @@ class AuthConfig:
     ) -> Self:
         """Read the tables of a relay's configuration, ``{"auth": {…}, "client": {"tls": {…}}}``; others are ignored.
 
-        ``environ`` is laid over them; None is nothing. Raises :class:`ConfigError`.
+        ``environ`` overrides them; None is nothing. Raises :class:`ConfigError`.
         """
         environ = environ or {}
         auth = _table(document, "auth")
-        warnings = [*_unknown("auth.", auth, _AUTH_MEMBERS), *_unknown_variables(environ)]
+        warnings = [
+            *advice.outside(document),
+            *advice.unknown("auth.", auth, advice.AUTH_MEMBERS),
+            *advice.unknown_variables(environ, _VARIABLES),
+        ]
         auth |= {member: environ[name] for name, member in _ENVIRONMENT.items() if name in environ}
         public, public_warnings = _public(auth.get("public"), environ)
         tls, tls_warnings = _tls(auth, _table(document, "client"), environ)
@@ -182,14 +268,41 @@ class AuthConfig:
             _text(auth, "auth.", "mtls_tier"),
             tls,
         )
-        warnings += [*public_warnings, *tls_warnings, *_traps(config)]
+        warnings += [*public_warnings, *tls_warnings, *advice.traps(config)]
         if strict and warnings:
-            raise ConfigError("; ".join(warnings))
-        object.__setattr__(config, "warnings", tuple(warnings))
+            raise ConfigError(in_one_line(warnings))
+        object.__setattr__(config, "warnings", tuple(warnings[:MAX_WARNINGS]))
+        for warning in warnings[:MAX_SHOWN_WARNINGS]:
+            _log.warning("%s", warning, extra={"event": "config"})
         return config
 
 
+def in_one_line(warnings: Iterable[str]) -> str:
+    """Join warnings to one message of bounded length."""
+    warnings = tuple(warnings)
+    more = len(warnings) - MAX_SHOWN_WARNINGS
+    return "; ".join((*warnings[:MAX_SHOWN_WARNINGS], *((f"and {more} more",) if more > 0 else ())))
+
+
 # -- reading tables
+
+
+def _document(data: bytes, name: str) -> dict[str, Any]:
+    """Parse TOML within bounds. The message never quotes the file, because a line may hold a secret."""
+    if len(data) > MAX_TOML_BYTES:
+        raise ConfigError(f"{name} is larger than {MAX_TOML_BYTES} bytes: a configuration must be smaller")
+    try:
+        text = data.decode("utf-8-sig")
+        if any(line.count(".") > MAX_TOML_DEPTH for line in _TOML_TEXT.sub("", text).splitlines()):
+            raise ConfigError(f"{name} has a key of more than {MAX_TOML_DEPTH} parts")
+        return tomllib.loads(text)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name} is not valid TOML: it must be UTF-8 text") from None
+    except ValueError as error:
+        place = f" ({str(error).rpartition('(')[2]}" if str(error).endswith(")") else ""
+        raise ConfigError(f"{name} is not valid TOML{place}") from None
+    except RecursionError:
+        raise ConfigError(f"{name} is nested too deeply") from None
 
 
 def _table(document: Mapping[str, Any], name: str, prefix: str = "") -> Table:
@@ -223,7 +336,7 @@ def _flag(table: Table, prefix: str, name: str) -> bool | None:
 
 def _public(value: object, environ: Mapping[str, str]) -> tuple[PublicAccess, list[str]]:
     table: Table = dict(value) if isinstance(value, dict) else {}
-    warnings = _unknown("auth.public.", table, _PUBLIC_MEMBERS)
+    warnings = advice.unknown("auth.public.", table, advice.PUBLIC_MEMBERS)
     if value is not None and not isinstance(value, dict):
         prefixes = _texts({"public": value}, "auth.", "public")
         table = {"subscribe": prefixes, "publish": prefixes}
@@ -237,24 +350,26 @@ def _public(value: object, environ: Mapping[str, str]) -> tuple[PublicAccess, li
     try:
         Claims("", publish, subscribe)
     except InvalidClaimsError:
-        raise ConfigError("a prefix of `auth.public` is no valid Unicode") from None
+        raise ConfigError("a prefix of `auth.public` is not valid Unicode") from None
     return PublicAccess(subscribe, publish, added.get("api", api)), warnings
 
 
 def _tls(auth: Table, client: Table, environ: Mapping[str, str]) -> tuple[ClientTls, list[str]]:
     older = _tls_table(auth, "auth.", _AUTH_TLS_MEMBERS, _AUTH_TLS_PREFIX, environ)
     newer = _tls_table(client, "client.", _CLIENT_TLS_MEMBERS, _CLIENT_TLS_PREFIX, environ)
-    client_tls = _client_tls(newer, "client.tls.")  # checked even where it does not count, as the relay does
+    client_tls = _client_tls(newer, "client.tls.")  # checked even where it is ignored, as in the relay
     if all(value == [] for value in older.values()):
         return client_tls, []
-    return _client_tls(older, "auth.tls."), ["`auth.tls` is the older form, and `client.tls` does not count beside it"]
+    return _client_tls(older, "auth.tls."), [
+        "`auth.tls` is the older form, and makes the relay ignore `client.tls`: write `[client.tls]` only"
+    ]
 
 
 def _tls_table(
     parent: Table, prefix: str, members: tuple[str, ...], variables: str, environ: Mapping[str, str]
 ) -> Table:
     table = _table(parent, "tls", prefix)
-    unknown = _unknown(f"{prefix}tls.", table, members)
+    unknown = advice.unknown(f"{prefix}tls.", table, members)
     if unknown:
         raise ConfigError(unknown[0])
     for member in members:
@@ -277,55 +392,3 @@ def _client_tls(table: Table, prefix: str) -> ClientTls:
         _flag(table, prefix, "system_roots"),
         _texts(table, prefix, "fingerprint"),
     )
-
-
-# -- what a relay takes silently
-
-
-def _unknown(prefix: str, table: Iterable[str], members: tuple[str, ...]) -> list[str]:
-    return [f"`{prefix}{_name(name)}` is not known{_hint(name, members)}" for name in table if name not in members]
-
-
-def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    known = (*_ENVIRONMENT, *_ENVIRONMENT_PUBLIC, *(_AUTH_TLS_PREFIX + name.upper() for name in _AUTH_TLS_MEMBERS))
-    named = [name for name in environ if name.startswith("MOQ_AUTH_") and name not in known]
-    return [f"{_name(name)} is not known{_hint(name, known)}" for name in named]
-
-
-def _name(name: str) -> str:
-    return shown(name)[1:-1]
-
-
-def _hint(name: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-    return f" and does not count; did you mean `{close[0]}`?" if close else " and does not count"
-
-
-def _traps(config: AuthConfig) -> list[str]:
-    traps = []
-    for prefix in dict.fromkeys((*config.public.subscribe, *config.public.publish)):
-        if prefix.lower().startswith(_WEB):
-            traps.append("a URL among the public prefixes is only a prefix: `auth.public.api` asks it")
-        elif "*" in paths.normalize(prefix).split("/") or "**" in prefix:
-            traps.append(f"the public prefix {shown(prefix)} is no pattern: a `*` stands for itself")
-    traps += [
-        f"the suffix {shown(domain)} of `domains` fits no host"
-        for domain in config.domains
-        if not _DOMAIN.fullmatch(domain)
-    ]
-    if config.tls.disable_verify:
-        traps.append("`disable_verify` lets anybody on the way answer for the key server")
-    if any(url.lower().startswith("http://") and urlsplit(url).hostname not in _LOOPBACK for url in config.urls):
-        traps.append("over plain http anybody on the way answers for the key server")
-    if config.public.api is not None and urlsplit(config.public.api).query:
-        traps.append("the query of `auth.public.api` is dropped once a path follows it")
-    return traps
-
-
-def _is_web_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        good = bool(parts.hostname) and parts.port != 0  # reading the port checks it
-    except ValueError:
-        return False
-    return good and text.isascii() and text.isprintable() and text.lower().startswith(_WEB)

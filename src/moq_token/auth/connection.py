@@ -1,4 +1,4 @@
-"""A connection as the relay sees it before anyone has judged it: the dialed path, the token, how it came."""
+"""A connection before anything is decided about it: the dialed path, the token, how it came."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 # Room for the longest token and for a path as long again.
 MAX_URL_CHARACTERS = 2 * jws.MAX_TOKEN_BYTES
 
-# Schemes whose transport carries the whole URL to the relay. Of the others only path and query arrive, in the SETUP
-# message, so that no host is there to be matched with a domain.
+# A domain name has at most 253 characters, and three times as many when each is percent-encoded. Unicode work on a host
+# is quadratic, so its length is checked first.
+MAX_HOST_CHARACTERS = 253
+
+# Schemes whose transport carries the whole URL to the relay. The others carry only path and query, in the SETUP
+# message, so there is no host to compare with a domain.
 _WEB_SCHEMES = frozenset(("http", "https", "ws", "wss"))
 _SETUP_SCHEMES = frozenset(("moqt", "moql", "tcp", "iroh"))
 
-# A URL as browsers and the relay read it (the WHATWG URL Standard): outer controls and spaces do not count, nor do tabs
-# and line breaks anywhere, and what a path may not hold is percent-encoded, while what is encoded stays so.
+# A URL as browsers and the relay read it (the WHATWG URL Standard): outer controls and spaces are dropped, and tabs and
+# line breaks everywhere; characters that a path may not contain are percent-encoded; encoded ones stay as they are.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _OUTER = "".join(map(chr, range(0x21)))
 _DROPPED = str.maketrans("", "", "\t\n\r")
@@ -33,7 +37,7 @@ _PORT, _MAX_PORT = re.compile(r"[0-9]{0,5}"), 0xFFFF
 
 
 class Transport(StrEnum):
-    """How a client is connected, by the names that ``auth_api`` is told."""
+    """How a client is connected, by the names that ``auth_api`` receives."""
 
     QUIC = "quic"
     WEBSOCKET = "websocket"
@@ -51,24 +55,46 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a client dialed: ``path`` as it stands in the URL (percent-encoding kept), ``token``, and how it came.
+    """What a client dialed, and how it came.
 
-    An empty path is ``/``, an empty token none. ``certificate`` is for servers that verify those of clients: such a
-    connection is admitted by it, and its token does not count. The token never shows in the repr.
+    The repr never shows the token, and a connection is not pickled.
+
+    Attributes
+    ----------
+    path
+        The path as it stands in the URL, percent-encoding included; empty becomes ``/``.
+    token
+        The token, or None; an empty one becomes None.
+    transport
+        How the client is connected; also its name, such as ``"quic"``.
+    certificate
+        The client's verified certificate, for servers that verify them. It admits the connection, and the token is
+        ignored.
+    misplaced
+        Where in the URL something that looks like a token was found, though ``jwt`` was empty; for error messages.
+
+    Raises :class:`NotAdmittedError` (``bad-url``) for a path that is too long or invalid Unicode,
+    :class:`ValueError` for an unknown transport and :class:`TypeError` for arguments of other types.
+
     """
 
     path: str
     token: str | None = field(default=None, repr=False)
     transport: Transport | None = None
     certificate: Certificate | None = None
+    misplaced: str | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.path, str):
+            raise TypeError(f"path must be a str, not {type(self.path).__name__}")
+        if self.token is not None and not isinstance(self.token, str):
+            raise TypeError(f"token must be a str or None, not {type(self.token).__name__}")
         if len(self.path) > MAX_URL_CHARACTERS or not _is_unicode(self.path):
-            raise _bad_url("the dialed path is too long, or no valid Unicode")
+            raise _bad_url("the dialed path is too long, or not valid Unicode")
         object.__setattr__(self, "path", self.path or "/")
         object.__setattr__(self, "token", self.token or None)
-        if self.transport is not None:
-            object.__setattr__(self, "transport", Transport(self.transport))
+        if self.transport is not None and not isinstance(self.transport, Transport):
+            object.__setattr__(self, "transport", _transport(self.transport))
 
     @classmethod
     @sealed
@@ -80,24 +106,26 @@ class Connection:
         transport: Transport | None = None,
         certificate: Certificate | None = None,
     ) -> Self:
-        """Take the URL apart that a client dialed.
+        """Read the URL that a client dialed.
 
-        The token is the last ``jwt`` of the query that is not empty. A host of labels before one of ``domains`` (the
-        longest that fits, in any case) puts these labels, last one first, in front of the path. That holds for
-        ``http``, ``https``, ``ws`` and ``wss``: of other URLs (``moqt``, ``moql``, ``tcp``, ``iroh``) no host reaches a
-        relay.
-        Raises :class:`NotAdmittedError` (``bad-url``) for what is no URL of these.
+        The token is the last ``jwt`` parameter that is not empty. Where the host ends with one of ``domains`` (the
+        longest that fits, in any case), the labels before it go in front of the path, the last one first. That holds
+        for ``http``, ``https``, ``ws`` and ``wss``; of other URLs (``moqt``, ``moql``, ``tcp``, ``iroh``) the host does
+        not reach a relay.
+
+        Raises :class:`NotAdmittedError` (``bad-url``) for anything else, and for a host of more than 253 characters.
         """
         if len(url) > MAX_URL_CHARACTERS or not _is_unicode(url):
-            raise _bad_url("the dialed URL is too long, or no valid Unicode")
+            raise _bad_url("the dialed URL is too long, or not valid Unicode")
         split = _SCHEME.fullmatch(url.strip(_OUTER).translate(_DROPPED))
         if split is None:
-            raise _bad_url("what was dialed is no URL")
+            raise _bad_url("the dialed URL has no scheme: expected https://…")
         scheme, rest = split[1].lower(), split[2]
         if scheme not in _WEB_SCHEMES | _SETUP_SCHEMES:
-            raise _bad_url(f"nobody dials a relay by the scheme {shown(scheme)}")
+            raise _bad_url(f"the dialed URL has an unsupported scheme: {shown(scheme)}")
 
-        rest, _, query = rest.partition("#")[0].partition("?")
+        rest, _, fragment = rest.partition("#")
+        rest, _, query = rest.partition("?")
         if scheme in _WEB_SCHEMES:
             rest = rest.replace("\\", "/").lstrip("/")
         elif rest.startswith("//"):
@@ -108,7 +136,9 @@ class Connection:
         path = _path(slash + path)
         if scheme in _WEB_SCHEMES:
             path = _labels(_host(authority), domains) + path
-        return cls(path, _jwt(query), transport, certificate)
+        token = _jwt(query)
+        misplaced = None if token else _misplaced(query, fragment, path, authority)
+        return cls(path, token, transport, certificate, misplaced=misplaced)
 
     @classmethod
     @sealed
@@ -120,19 +150,21 @@ class Connection:
         transport: Transport | None = None,
         certificate: Certificate | None = None,
     ) -> Self:
-        """Take what a client sent in its SETUP message: the path, which counts as it stands, and the query.
+        """Read what a client sent in its SETUP message: the path, which is taken as it stands, and the query.
 
         A path that still has its query, ``/rooms?jwt=…``, is split. The token is found as in :meth:`from_url`. Raises
-        :class:`NotAdmittedError` (``bad-url``) for an overlong path or query.
+        :class:`NotAdmittedError` (``bad-url``) for a path or query that is too long.
         """
         path, _, own_query = path.partition("?")
         query = own_query if query is None else query
         if len(query) > MAX_URL_CHARACTERS:
             raise _bad_url("the query that was sent is too long")
-        return cls(path, _jwt(query), transport, certificate)
+        token = _jwt(query)
+        misplaced = None if token else _misplaced(query, "", path, "")
+        return cls(path, token, transport, certificate, misplaced=misplaced)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a connection is not pickled, lest its token end in a cache or a queue")
+        raise TypeError("a connection cannot be pickled: its token must not end in a cache or a queue")
 
 
 def _bad_url(message: str) -> NotAdmittedError:
@@ -149,18 +181,22 @@ def _is_unicode(text: str) -> bool:
 
 def _host(authority: str) -> str:
     host = authority.rpartition("@")[2]
+    if len(host) > 3 * MAX_HOST_CHARACTERS:
+        raise _bad_url(f"the host of the dialed URL is longer than {MAX_HOST_CHARACTERS} characters")
     if not host.startswith("["):
         host, _, port = host.partition(":")
     else:
         literal, bracket, port = host.partition("]")
         host, port = literal + bracket, port.removeprefix(":")
     host = unquote(host)
+    if len(host) > MAX_HOST_CHARACTERS:
+        raise _bad_url(f"the host of the dialed URL is longer than {MAX_HOST_CHARACTERS} characters")
     try:
         host = (host if host.isascii() else host.encode("idna").decode()).lower()
     except UnicodeError:
         host = ""
     if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or int(port or 0) > _MAX_PORT:
-        raise _bad_url("the host or port of the dialed URL is none")
+        raise _bad_url("the host or port of the dialed URL is invalid")
     return host
 
 
@@ -180,13 +216,13 @@ def _path(text: str) -> str:
 
 
 def dots_in(segment: str) -> str:
-    """Return ``.`` or ``..`` where that is what a segment of a URL's path stands for, else nothing."""
+    """Return ``.`` or ``..`` if a segment of the path of a URL means that, else an empty string."""
     plain = segment.lower().replace("%2e", ".")
     return plain if plain in {".", ".."} else ""
 
 
 def _labels(host: str, domains: Iterable[str]) -> str:
-    """Return the path that a host adds under the longest suffix that it ends with."""
+    """Return the path that the labels of a host before its longest matching suffix stand for."""
     if isinstance(domains, str):
         domains = (domains,)
     fitting = [suffix for suffix in map(canonical_domain, domains) if f".{host}".endswith(f".{suffix}")]
@@ -197,10 +233,39 @@ def _labels(host: str, domains: Iterable[str]) -> str:
 
 
 def canonical_domain(domain: str) -> str:
-    """Write a domain suffix as it is compared: in lower case, without leading dots."""
+    """Return a domain suffix as it is compared: in lower case, without leading dots."""
     return domain.lstrip(".").lower()
 
 
 def _jwt(query: str) -> str | None:
     tokens = [value for name, value in parse_qsl(query, errors="replace") if name == "jwt"]
     return tokens[-1] if tokens else None
+
+
+# How a token begins: a JSON object in base64url, with or without white space after its brace.
+_TOKEN = re.compile(r"(?:Bearer[ +]*)?e[wy][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*=*", re.IGNORECASE)
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
+
+
+def _misplaced(query: str, fragment: str, path: str, authority: str) -> str | None:
+    """Say where something that looks like a token is, without quoting it; None where there is none."""
+    for name, value in parse_qsl(query, keep_blank_values=True, errors="replace"):
+        if _TOKEN.fullmatch(value.strip()):
+            named = f"the parameter `{name}`" if _PLAIN_NAME.fullmatch(name) else "another parameter"
+            return f"a token was found in {named}, but a relay reads it from `jwt` only"
+        if _TOKEN.fullmatch(name.strip()):
+            return "a token was found without a name: write ?jwt= before it"
+    if any(_TOKEN.fullmatch(part.rpartition("=")[2]) for part in fragment.split("&")):
+        return "a token was found after the `#`, which clients do not send: pass it as ?jwt=…"
+    if any(map(_TOKEN.fullmatch, path.split("/"))):
+        return "a token was found in the path, but a relay reads it from ?jwt=… only"
+    if any(map(_TOKEN.fullmatch, authority.rpartition("@")[0].split(":"))):
+        return "a token was found before the host, but a relay reads it from ?jwt=… only"
+    return None
+
+
+def _transport(name: object) -> Transport:
+    if isinstance(name, str) and name in Transport.__members__.values():
+        return Transport(name)
+    # The value is not quoted: it can be anything, a token too.
+    raise ValueError(f"transport must be one of {', '.join(Transport)}")

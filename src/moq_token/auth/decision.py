@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from moq_token import jws
 from moq_token import path as paths
+from moq_token.auth.config import PublicAccess
 from moq_token.claims import Claims, Permissions
 from moq_token.errors import (
     Error,
@@ -22,13 +23,14 @@ from moq_token.errors import (
 
 if TYPE_CHECKING:
     from moq_token.auth.connection import Connection
+    from moq_token.trace import Trace
 
 
 class Verifier(Protocol):
-    """What checks a token: a :class:`~moq_token.Key` or a :class:`~moq_token.KeySet`."""
+    """What verifies a token: a :class:`~moq_token.Key` or a :class:`~moq_token.KeySet`."""
 
-    def verify(self, token: str, *, now: float) -> Claims:
-        """Return the claims of a good token, raise :class:`RefusedError` for another."""
+    def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
+        """Return the claims of a valid token, raise :class:`RefusedError` for any other."""
         ...
 
 
@@ -39,7 +41,7 @@ class Grant:
     Attributes
     ----------
     root
-        The path that the others are relative to, normalized: the dialed one, or what ``auth_api`` calls it.
+        The path that the others are relative to, normalized: the dialed one, or the alias from ``auth_api``.
     publish, subscribe
         Prefixes granted in each role, normalized, the shortest first, none beneath another; ``""`` is everything.
     expires
@@ -47,7 +49,7 @@ class Grant:
     kid
         The id of the key that the token names, for the log.
     tier
-        The label that the session's traffic is counted under; empty is the usual one.
+        The label under which the traffic of the session is counted; empty is the default one.
 
     """
 
@@ -69,16 +71,18 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """What a client is told who is not admitted: an HTTP status and a word, which give nothing away."""
+    """What a client that is not admitted is told: an HTTP status and one word."""
 
     status: int
     message: str
 
     @classmethod
     def of(cls, error: Error) -> Rejection:
-        """Return 403 where a good token grants nothing, 401 for every other refusal, 502 where nobody could tell.
+        """Return 403 where a valid token grants nothing, 401 for every other refusal, 502 where nobody could tell.
 
-        An unknown key and a wrong signature look the same, so that no client learns which keys there are.
+        An unknown key and a wrong signature get the same answer. That does not hide which key ids exist: a source of
+        keys that limits how many unknown ids it looks up answers 502 for further ones, and a known id takes longer
+        to refuse, because its signature is checked. Do not treat key ids as secrets.
         """
         if isinstance(error, UnauthorizedError):
             return cls(403, "forbidden")
@@ -89,51 +93,101 @@ def decide(
     connection: Connection,
     *,
     key: Verifier | None = None,
-    public: Claims | None = None,
+    public: PublicAccess | Claims | None = None,
     alias: str | None = None,
     tier: str = "",
     now: float | None = None,
+    trace: Trace | None = None,
 ) -> Grant:
     """Decide about a connection as a relay does.
 
-    A verified client certificate is granted everything beneath its path. A token is checked with ``key``, and a bad one
-    never falls back to ``public``, which is what everybody may do who brings none (see :meth:`PublicAccess.at`).
-    ``alias`` replaces the path as the root of the grant; it must have as many segments (which the relay, and so this,
-    does not hold against a certificate). ``now`` is in Unix seconds,
-    None is the clock.
+    A verified client certificate is granted everything beneath its path. A token is verified with ``key``; a token that
+    is refused never falls back to ``public``, which is what everybody without a token may do.
+
+    Parameters
+    ----------
+    connection
+        What the client dialed.
+    key
+        The key, or the set of keys, that verifies tokens.
+    public
+        The public prefixes, or the claims that they amount to at the dialed path; the ``api`` of a
+        :class:`PublicAccess` is not asked. None makes nothing public.
+    alias
+        Replaces the path as the root of the grant. It must have as many segments as the path; that is not checked for
+        a certificate, as in the relay.
+    tier
+        The label for the grant.
+    now
+        The time in Unix seconds; None is the clock.
+    trace
+        Records the checks as they are made.
 
     Raises :class:`NotAdmittedError` (``no-key-source``, ``token-expected``), what :meth:`Key.verify` raises for a
     refusal, :class:`KeyNotFoundError` where the key may not verify, and :class:`UnauthorizedError`.
+
     """
     root = connection.path if alias is None else alias
     if connection.certificate is not None:
+        if trace is not None:
+            trace.begin("certificate")
         return Grant(paths.normalize(root), ("",), ("",), connection.certificate.expires, None, tier)
 
     kid = None
-    if connection.token is not None:
-        if key is None:
-            raise NotAdmittedError("there is a token, and no key source to verify it with", reason="no-key-source")
-        kid = kid_of(connection.token)
-        try:
-            claims = key.verify(connection.token, now=time.time() if now is None else now)
-        except KeyOperationError as error:
-            raise KeyNotFoundError(str(error), kid=kid) from None
-    elif public is None:
-        raise NotAdmittedError(f"nothing is public at {shown(connection.path)}, a token was expected")
+    if connection.token is None:
+        claims = _public(connection, public, trace)
     else:
-        claims = public
-
+        kid, claims = _verified(connection, key, time.time() if now is None else now, trace)
     if _depth(root) != _depth(connection.path):
-        message = f"the alias {shown(root)} has not as many segments as the path {shown(connection.path)}"
+        if trace is not None:
+            trace.begin("alias")
+        message = f"the alias {shown(root)} must have as many segments as the path {shown(connection.path)}"
         raise UnauthorizedError(message, path=connection.path, reason="root-mismatch")
+    if trace is not None:
+        trace.begin("path")
     permissions = claims.authorize(connection.path)
     publish, subscribe = _reduced(permissions.publish), _reduced(permissions.subscribe)
     return Grant(paths.normalize(root), publish, subscribe, claims.expires, kid, tier)
 
 
+def _public(connection: Connection, public: PublicAccess | Claims | None, trace: Trace | None) -> Claims:
+    """Return what is public at the dialed path."""
+    if trace is not None:
+        trace.begin("public")
+    claims = public.at(connection.path) if isinstance(public, PublicAccess) else public
+    if claims is None:
+        message = f"the connection has no token, and {shown(connection.path)} is not public"
+        if connection.misplaced is not None:
+            message = f"{message}; {connection.misplaced}"
+        raise NotAdmittedError(message)
+    if not isinstance(claims, Claims):
+        raise TypeError(f"public must be PublicAccess, Claims or None, not {type(claims).__name__}")
+    return claims
+
+
+def _verified(
+    connection: Connection, key: Verifier | None, now: float, trace: Trace | None
+) -> tuple[str | None, Claims]:
+    """Return the ``kid`` and the claims of the token. No frame has the token alone, for crash reports."""
+    assert connection.token is not None  # noqa: S101 - as the caller has checked
+    if key is None:
+        if trace is not None:
+            trace.begin("key")
+        raise NotAdmittedError(
+            "the connection has a token, and no key is configured to verify it with", reason="no-key-source"
+        )
+    kid = kid_of(connection.token, trace)
+    try:
+        return kid, key.verify(connection.token, now=now, trace=trace)
+    except KeyOperationError as error:
+        raise KeyNotFoundError(str(error), kid=kid) from None
+
+
 @sealed
-def kid_of(token: str) -> str | None:
-    """Return the ``kid`` that a token names, which nobody has verified yet. Raises :class:`InvalidTokenError`."""
+def kid_of(token: str, trace: Trace | None = None) -> str | None:
+    """Return the ``kid`` of a token that is not verified yet. Raises :class:`InvalidTokenError`."""
+    if trace is not None:
+        trace.begin("form")
     _, header, _, _ = jws.split(token)
     return jws.kid_of(jws.parse_header(header))
 
@@ -143,7 +197,7 @@ def _depth(path: str) -> int:
 
 
 def _reduced(prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop prefixes that lie beneath others, and put the rest in the order in which the relay shows them."""
+    """Drop prefixes that lie beneath others, and sort the rest as the relay shows them."""
     if len(prefixes) < 2:  # noqa: PLR2004 - there is nothing to compare
         return prefixes
     kept: list[str] = []

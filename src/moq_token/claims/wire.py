@@ -16,11 +16,13 @@ from moq_token.times import MAX_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from moq_token.trace import Trace
+
 encode = msgspec.json.Encoder(enc_hook=plain_text).encode
 _decode = msgspec.json.Decoder(Claims).decode
 
 
-def decode(payload: bytes, now: float) -> Claims:
+def decode(payload: bytes, now: float, trace: Trace | None = None) -> Claims:
     """Read the claims of a token whose signature has been verified; ``now`` is in Unix seconds, leeway included.
 
     Raises :class:`InvalidTokenError` (``malformed``, ``bad-claims``) for what tokens.md does not allow, ``aud``
@@ -33,10 +35,10 @@ def decode(payload: bytes, now: float) -> Claims:
             return claims
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass  # the reader below accepts any spelling, and knows what to say of the others
-    return _decode_any_spelling(payload, now)
+    return _decode_any_spelling(payload, now, trace)
 
 
-def _decode_any_spelling(payload: bytes, now: float) -> Claims:
+def _decode_any_spelling(payload: bytes, now: float, trace: Trace | None) -> Claims:
     try:
         members = parse_json(payload)
     except ValueError as error:
@@ -46,16 +48,13 @@ def _decode_any_spelling(payload: bytes, now: float) -> Claims:
     if "aud" in members:
         raise _bad("the token has an `aud`: it is addressed to somebody else")
     not_before = _time(members, "nbf")
-    if not_before is not None and not now >= not_before:
-        message = f"the token is not valid before {not_before} (Unix seconds)"
-        raise NotYetValidTokenError(message, not_before=not_before)
     cluster = members.get("cluster", False)
     if not isinstance(cluster, bool):
         raise _bad("the claim `cluster` must be true or false")
     root = members.get("root", "")
     if not isinstance(root, str):
         raise _bad("the claim `root` must be a string")
-    return unchecked(
+    claims = unchecked(
         {
             "root": root,
             "publish": _paths(members, "put"),
@@ -65,6 +64,11 @@ def _decode_any_spelling(payload: bytes, now: float) -> Claims:
             "issued": _time(members, "iat"),
         }
     )
+    if trace is not None:
+        trace.begin("time")
+    if not_before is not None and not now >= not_before:
+        raise NotYetValidTokenError(not_before=not_before)
+    return claims
 
 
 def decode_scope(members: object) -> Scope:

@@ -1,0 +1,193 @@
+"""Whether a relay can work with the files that its configuration names."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from moq_token import files
+from moq_token.algorithm import Algorithm
+from moq_token.auth.config import in_one_line
+from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
+from moq_token.key import Key, KeyOperation, parse_members
+from moq_token.kid import KeyId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from moq_token.auth.config import AuthConfig
+
+# Of a directory with more keys only these are read.
+MAX_CHECKED_KEYS = 1000
+
+_SUFFIX = ".jwk"
+_UNEXPANDED = re.compile(r"\$\{|\$[A-Za-z_]|%[A-Za-z_]+%")
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_LISTED = 3
+
+
+class Finding(NamedTuple):
+    """What is wrong with the file of one member: ``fatal`` where a relay cannot work with it, else worth a note."""
+
+    member: str
+    message: str
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        return f"`{self.member}`: {self.message}"
+
+
+def nothing_configured(warnings: Iterable[str]) -> ConfigError:
+    """Say that nobody could get in, and which settings were seen instead."""
+    message = "nothing is configured, so nobody could get in: set `key`, `key_dir`, `auth_api` or `public` in `[auth]`"
+    seen = in_one_line(warnings)
+    return ConfigError(f"{message} ({seen})" if seen else message)
+
+
+def check_exists(text: str, *, directory: bool) -> None:
+    """Raise :class:`ConfigError` where a path of ``key`` or ``key_dir`` leads nowhere. What it leads to may change."""
+    if "://" in text:
+        return
+    member = "key_dir" if directory else "key"
+    found = _missing(text, directory=directory)
+    if found is not None:
+        raise ConfigError(f"`{member}`: {found}")
+
+
+def check_files(config: AuthConfig) -> Iterator[Finding]:
+    """Read the local files that a configuration names, and say what is wrong with them. No URL is asked.
+
+    What is named relatively is looked for in the working directory, as the relay does.
+    """
+    if (path := _local(config.key)) is not None:
+        missing = _missing(path, directory=False)
+        yield from [Finding("key", missing)] if missing is not None else _check_key("key", path)
+    if (path := _local(config.key_dir)) is not None:
+        missing = _missing(path, directory=True)
+        yield from [Finding("key_dir", missing)] if missing is not None else _check_directory(path)
+    yield from _check_tls(config)
+
+
+def _local(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if text.lower().startswith("file://"):
+        return url2pathname(urlsplit(text).path)
+    return None if "://" in text else text
+
+
+def _missing(path: str, *, directory: bool) -> str | None:
+    """Say why there is no file, or no directory, of that name."""
+    name = shown(path)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a name as it was written
+    except FileNotFoundError:
+        where = "" if os.path.isabs(path) else f" (looked in {shown(os.getcwd())[1:-1]})"  # noqa: PTH109, PTH117
+        if path.startswith("~"):
+            where += "; `~` is not expanded: write the whole path"
+        elif _UNEXPANDED.search(path):
+            where += "; variables are not expanded: write the path itself"
+        return f"{'directory' if directory else 'file'} not found: {name[1:-1]}{where}"
+    except (OSError, ValueError) as error:
+        return f"cannot read {name}: {_why(error)}"
+    if directory and not stat.S_ISDIR(mode):
+        return f"{name} is not a directory: for a single key write `key`"
+    if not directory and stat.S_ISDIR(mode):
+        return f"{name} is a directory: for a directory of keys write `key_dir`"
+    if not directory and not stat.S_ISREG(mode):
+        return f"{name} is not a regular file"
+    return None
+
+
+def _check_key(member: str, path: str) -> Iterator[Finding]:
+    name = shown(path)
+    try:
+        key = _read_key(path)
+    except InvalidKeyError as error:
+        yield Finding(member, f"invalid key in {name}: {error}")
+        return
+    except OSError as error:
+        yield Finding(member, f"cannot read {name}: {_why(error)}")
+        return
+    if KeyOperation.VERIFY not in key.operations:
+        yield Finding(member, f"the key in {name} must not verify: its `key_ops` must contain `verify`")
+    elif key.is_private and not key.algorithm.symmetric:
+        message = f"{name} is a private key, but a relay needs only its public half: moq-token public {name}"
+        yield Finding(member, message, fatal=False)
+
+
+def _read_key(path: str) -> Key:
+    """Read a key as a relay does, which is stricter than :class:`Key`."""
+    data = files.read(path)
+    if data.startswith(_MARKS):
+        raise InvalidKeyError("a relay does not read a byte order mark or UTF-16: convert it with `moq-token import`")
+    if b"-----BEGIN " in data[:1024]:
+        raise InvalidKeyError("this is PEM, but a relay reads JWK: convert it with `moq-token import`")
+    members = parse_members(data)
+    if "keys" in members and "kty" not in members:
+        raise InvalidKeyError("this is a JWK Set, which a relay does not read: write one key, or use `key_dir`")
+    if members.get("alg") not in Algorithm.__members__.values():
+        raise InvalidKeyError("a relay needs the member `alg`: add it with `moq-token import`")
+    return Key.from_members(members)
+
+
+def _check_directory(path: str) -> Iterator[Finding]:
+    name = shown(path)
+    try:
+        entries = sorted(os.listdir(path))  # noqa: PTH208 - a name as it was written
+    except OSError as error:
+        yield Finding("key_dir", f"cannot read {name}: {_why(error)}")
+        return
+    keys = [entry for entry in entries if entry.endswith(_SUFFIX)]
+    if not keys:
+        others = ", ".join(shown(entry) for entry in entries[:_LISTED])
+        more = ", …" if len(entries) > _LISTED else ""
+        unread = f"; not read: {others}{more}" if others else ""
+        yield Finding("key_dir", f"{name} holds no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
+    for entry in keys[:MAX_CHECKED_KEYS]:
+        file = os.path.join(path, entry)  # noqa: PTH118
+        try:
+            KeyId(entry.removesuffix(_SUFFIX))
+        except InvalidKeyIdError:
+            message = f"{shown(entry)} is never read: a key id is 1 to 128 characters of A-Z a-z 0-9 - _"
+            yield Finding("key_dir", message, fatal=False)
+            continue
+        missing = _missing(file, directory=False)
+        yield from [Finding("key_dir", missing)] if missing is not None else _check_key("key_dir", file)
+    if len(keys) > MAX_CHECKED_KEYS:
+        yield Finding("key_dir", f"only the first {MAX_CHECKED_KEYS} of {len(keys)} keys were checked", fatal=False)
+
+
+def _check_tls(config: AuthConfig) -> Iterator[Finding]:
+    tls = config.tls
+    named = [("root", root) for root in tls.roots]
+    named += [(name, path) for name, path in (("cert", tls.cert), ("key", tls.key)) if path is not None]
+    unusable = False
+    for name, path in named:
+        missing = _missing(path, directory=False)
+        if missing is not None:
+            unusable = True
+            yield Finding(f"client.tls.{name}", missing)
+    if unusable:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for root in tls.roots:
+        try:
+            context.load_verify_locations(root)
+        except (OSError, ValueError):
+            yield Finding("client.tls.root", f"{shown(root)} holds no certificate in PEM")
+    if tls.cert is not None:
+        try:
+            context.load_cert_chain(tls.cert, tls.key, password=bytes)  # without one, it would ask the terminal
+        except (OSError, ValueError):
+            message = f"{shown(tls.cert)} and {shown(tls.key or '')} are not a certificate and its key in PEM"
+            yield Finding("client.tls.cert", f"{message}, or the key is encrypted")
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "the name is invalid"
