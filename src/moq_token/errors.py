@@ -75,6 +75,37 @@ class InvalidPatternError(Error, ValueError):
         self.reason = reason
 
 
+class InvalidRequestError(Error):
+    """A document that somebody sent is not a valid request of the auth server contract.
+
+    ``reason`` is a stable code: ``bad-json``, ``too-deep``, ``duplicate-member`` (HTTP status 400), ``too-large``
+    (413), ``missing-member``, ``unknown-event`` and ``bad-member`` (422). The ``status`` is never 401 or 403, which
+    relays read as a verdict.
+    """
+
+    def __init__(self, message: str, *, reason: str = "bad-member") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that says so."""
+        return {"bad-json": 400, "too-deep": 400, "duplicate-member": 400, "too-large": 413}.get(self.reason, 422)
+
+
+class InvalidGrantError(Error):
+    """A grant, or an answer for relay 0.14, that a relay would not accept.
+
+    ``reason`` is a stable code: ``useless`` (it grants nothing, which relays take for a refusal),
+    ``unbounded-revalidate``, ``zero-revalidate``, ``expired``, ``bad-root``, ``bad-mounts``, ``bad-key``; for a
+    document that is not readable ``bad-pattern`` and those of :class:`InvalidRequestError`.
+    """
+
+    def __init__(self, message: str, *, reason: str = "bad-member") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ConfigError(Error):
     """The configuration is invalid, or contradicts itself."""
 

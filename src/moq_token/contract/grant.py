@@ -1,0 +1,201 @@
+"""What an auth server answers to a relay: what a session may do, and until when."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import msgspec
+from msgspec.structs import force_setattr, replace
+
+from moq_token import path as paths
+from moq_token.contract.wire import Reader, Signed, Unsigned, encode
+from moq_token.errors import InvalidGrantError, InvalidPatternError, UnauthorizedError
+from moq_token.patterns import Patterns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from moq_token.claims import Claims
+    from moq_token.pattern import Pattern
+
+    Granted: TypeAlias = Patterns | Iterable[Pattern | str]
+
+_MAX_EXPIRES, _MAX_REVALIDATE = 2**63 - 1, 2**64 - 1
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session may publish and subscribe to, and until when.
+
+    Parameters
+    ----------
+    publish, subscribe
+        Patterns relative to ``root``, as :class:`~moq_token.Patterns` or as an iterable of patterns or of their texts.
+    root
+        The path that the session is at in place of the dialed one. The empty text is the top; None keeps the dialed
+        path.
+    mounts
+        Subtrees to read from elsewhere: paths relative to ``root``, and the absolute paths that they show.
+    expires
+        When the session ends: Unix seconds, None is never.
+    revalidate
+        After how many seconds the relay asks again, and so on; it needs ``expires``. None is never.
+    tier
+        A label for the relay's statistics.
+    peer
+        Whether the session is another relay.
+    claims
+        The claims of the token that the grant follows from. Not written.
+
+    Raises :class:`InvalidGrantError` for a grant that relays do not accept: one that grants nothing (``useless``), with
+    ``revalidate`` but without ``expires`` (``unbounded-revalidate``), with a ``revalidate`` of 0 (``zero-revalidate``).
+    Raises :class:`InvalidPatternError`, and :class:`TypeError` for wrong types. That ``expires`` lies ahead needs the
+    time, and is checked by :meth:`to_json` and :meth:`from_json`.
+
+    """
+
+    publish: Patterns = Patterns()
+    subscribe: Patterns = Patterns()
+    root: str | None = None
+    mounts: Mapping[str, str] = {}
+    expires: int | None = None
+    revalidate: int | None = None
+    tier: str | None = None
+    peer: bool = False
+    claims: Claims | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            publish: Granted = (),
+            subscribe: Granted = (),
+            root: str | None = None,
+            mounts: Mapping[str, str] = ...,
+            expires: int | None = None,
+            revalidate: int | None = None,
+            tier: str | None = None,
+            peer: bool = False,
+            claims: Claims | None = None,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        for role in ("publish", "subscribe"):
+            if not isinstance(getattr(self, role), Patterns):
+                force_setattr(self, role, Patterns(getattr(self, role)))
+        for name in ("root", "tier"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} must be a str or None")
+        force_setattr(self, "mounts", dict(self.mounts))
+        if not self.publish and not self.subscribe:
+            raise InvalidGrantError("invalid grant: it grants nothing; refuse the session instead", reason="useless")
+        self._check_times()
+
+    def _check_times(self) -> None:
+        for name, limit in (("expires", _MAX_EXPIRES), ("revalidate", _MAX_REVALIDATE)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+            if value is not None and not -limit - 1 <= value <= limit:
+                raise InvalidGrantError(f"invalid grant: {name} is out of range")
+        if self.revalidate is not None and self.expires is None:
+            message = "invalid grant: `revalidate` needs `expires`, which ends the session when nobody answers"
+            raise InvalidGrantError(message, reason="unbounded-revalidate")
+        if self.revalidate is not None and self.revalidate <= 0:
+            raise InvalidGrantError("invalid grant: `revalidate` must be at least 1 s", reason="zero-revalidate")
+
+    def narrowed(self, *, publish: Granted | None = None, subscribe: Granted | None = None) -> Self:
+        """Return the grant cut down to what these patterns allow as well; None leaves a role as it is.
+
+        Raises :class:`UnauthorizedError` if nothing is left in both roles, and :class:`InvalidPatternError`.
+        """
+        left = {
+            "publish": self.publish if publish is None else self.publish.intersect(Patterns(publish)),
+            "subscribe": self.subscribe if subscribe is None else self.subscribe.intersect(Patterns(subscribe)),
+        }
+        if not any(left.values()):
+            raise UnauthorizedError("the policy leaves nothing of what is granted")
+        return replace(self, **left)
+
+    def check(self, now: float) -> None:
+        """Raise :class:`InvalidGrantError` (``expired``) if the grant ends at ``now`` (Unix seconds) or before."""
+        if self.expires is not None and self.expires <= math.floor(now):
+            message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
+            raise InvalidGrantError(message, reason="expired")
+
+    @classmethod
+    def from_json(cls, document: bytes | str, *, now: float) -> Self:
+        """Read what an auth server has answered, as relays do at ``now`` (Unix seconds).
+
+        Raises :class:`InvalidGrantError`, whose ``reason`` tells a refusal (``useless``) from the answers that relays
+        take for an outage (all others).
+        """
+        wire = _read(document)
+        try:
+            grant = cls(
+                publish=wire.publish,
+                subscribe=wire.subscribe,
+                root=wire.root,
+                mounts=wire.mounts,
+                expires=wire.expires,
+                revalidate=wire.revalidate,
+                tier=wire.tier,
+                peer=wire.peer,
+            )
+        except InvalidPatternError as error:
+            raise InvalidGrantError(f"invalid grant: {error}", reason="bad-pattern") from None
+        grant.check(now)
+        return grant
+
+    def to_json(self, *, now: float) -> bytes:
+        """Return the grant as auth servers write it, to a relay that reads it at ``now`` (Unix seconds).
+
+        Raises :class:`InvalidGrantError` for a grant that has ended (``expired``), for a ``*`` in ``root``
+        (``bad-root``), and for ``mounts`` with a ``*`` or within each other (``bad-mounts``): relays refuse such a
+        session, or report an outage.
+        """
+        self.check(now)
+        if self.root is not None and "*" in self.root:
+            raise InvalidGrantError("invalid grant: `root` must not contain `*`", reason="bad-root")
+        _check_mounts(self.mounts)
+        return encode(
+            _Grant(
+                publish=list(map(str, self.publish)),
+                subscribe=list(map(str, self.subscribe)),
+                root=self.root,
+                mounts=dict(sorted(self.mounts.items())),
+                expires=self.expires,
+                revalidate=self.revalidate,
+                tier=self.tier,
+                peer=self.peer,
+            )
+        )
+
+
+class _Grant(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The wire form: the members in the order of the originals."""
+
+    publish: list[str] = []
+    subscribe: list[str] = []
+    root: str | None = None
+    mounts: dict[str, str] = {}
+    expires: Signed | None = None
+    revalidate: Unsigned | None = None
+    tier: str | None = None
+    peer: bool = False
+
+
+_read = Reader(_Grant, InvalidGrantError)
+
+
+def _check_mounts(mounts: Mapping[str, str]) -> None:
+    if any("*" in text for mount in mounts.items() for text in mount):
+        raise InvalidGrantError("invalid grant: `mounts` must not contain `*`", reason="bad-mounts")
+    places = sorted(paths.normalize(place).split("/") for place in mounts)
+    # In this order a place is followed by what lies beneath it.
+    inside = any(following[: len(place)] == place for place, following in itertools.pairwise(places))
+    if inside or [""] in places:
+        message = "invalid grant: a path in `mounts` must not be empty or lie in another one"
+        raise InvalidGrantError(message, reason="bad-mounts")
