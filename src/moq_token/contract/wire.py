@@ -24,6 +24,7 @@ MAX_UNSIGNED = 2**64 - 1
 Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 Signed: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
+_Names: TypeAlias = dict[str, "_Names"]
 _S = TypeVar("_S", bound=msgspec.Struct)
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?")
 _WRONG = re.compile(r"Expected (.+?) - at `\$\.(.+)`")
@@ -53,6 +54,7 @@ class Reader(Generic[_S]):
         repair: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._struct, self._error, self._repair = struct, error, repair
+        self._names = _names(struct)
         self._decode = msgspec.json.Decoder(struct).decode
 
     def __call__(self, document: bytes | str) -> _S:
@@ -82,18 +84,16 @@ class Reader(Generic[_S]):
             self._fail(f"it is nested deeper than {MAX_DEPTH} levels", "too-deep")
         if not isinstance(value, dict):
             self._fail("expected a JSON object", "bad-member")
-        self._refuse_repeated(value, self._struct)
+        self._refuse_repeated(value, self._names)
         return value
 
-    def _refuse_repeated(self, members: dict[str, Any], struct: type[msgspec.Struct]) -> None:
-        """Refuse known members that occur twice, at each level that the struct describes."""
-        for field in msgspec.structs.fields(struct):
-            if isinstance(members, _Repeating) and field.encode_name in members.repeated:
-                self._fail(f"the member `{field.encode_name}` occurs more than once", "duplicate-member")
-            value = members.get(field.encode_name)
-            for inner in (field.type, *get_args(field.type)):
-                if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and isinstance(value, dict):
-                    self._refuse_repeated(value, inner)
+    def _refuse_repeated(self, members: dict[str, Any], names: _Names) -> None:
+        """Refuse known members that occur twice, at each level of the struct."""
+        for name, inner in names.items():
+            if isinstance(members, _Repeating) and name in members.repeated:
+                self._fail(f"the member `{name}` occurs more than once", "duplicate-member")
+            if inner and isinstance(members.get(name), dict):
+                self._refuse_repeated(members[name], inner)
 
     def _convert(self, members: dict[str, Any]) -> _S:
         if self._repair is not None:
@@ -113,6 +113,16 @@ class Reader(Generic[_S]):
 
     def _fail(self, message: str, reason: str) -> NoReturn:
         raise self._error(f"invalid {self._struct.__name__.strip('_').lower()}: {message}", reason=reason)
+
+
+def _names(struct: type[msgspec.Struct]) -> _Names:
+    """Return the names of the members of a struct, with those of the structs in it."""
+    names: _Names = {}
+    for field in msgspec.structs.fields(struct):
+        kinds = (field.type, *get_args(field.type))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, msgspec.Struct)), None)
+        names[field.encode_name] = _names(inner) if inner else {}
+    return names
 
 
 class _Repeating(dict[str, Any]):
