@@ -160,14 +160,16 @@ async def endless(_: Request, writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (reply("", 403), "cannot be read: "),
-        (reply("<Error/>", 500), "cannot be read: "),
+        (reply("", 401), r"access denied \(401\). Check the credentials \(AWS_…\)"),
+        (reply("", 403), r"access denied \(403\). Check credentials \(AWS_…\)"),
+        (reply("<Error><Code>NoSuchBucket</Code></Error>", 404), "bucket not found"),
+        (reply("<Error/>", 500), "answered 500"),
         (reply("", 200), "not usable"),
-        (b"SSH-2.0\r\n\r\n", "cannot be read: "),
+        (b"SSH-2.0\r\n\r\n", "the answer is invalid"),
         (hang, "did not answer within"),
         (endless, "cannot be read|larger than|not usable"),
     ],
-    ids=["403", "500", "empty", "no HTTP", "hangs", "endless"],
+    ids=["401", "403", "bucket", "500", "empty", "no HTTP", "hangs", "endless"],
 )
 @on_loop
 async def test_a_store_that_fails(script: object, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,7 @@ async def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Server() as server:
         environment(monkeypatch, server.url)
     async with ObjectStoreSource(f"s3://{BUCKET}/keys") as source:
-        with pytest.raises(UnavailableError, match="cannot be read"):
+        with pytest.raises(UnavailableError, match="connection refused"):
             await source.get(KID)
 
 

@@ -541,15 +541,41 @@ async def test_guessing_for_long_costs_bounded_memory() -> None:
 
 
 def test_the_bucket_refills_no_further_than_its_burst() -> None:
-    clock = Clock()
+    clock, names = Clock(), iter(range(1_000))
     bucket = Bucket(2, 3, clock)
-    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+
+    def take(count: int) -> list[bool]:
+        return [bucket.take(str(next(names))) for _ in range(count)]
+
+    assert take(4) == [True, True, True, False]
     clock.pass_(0.5)
-    assert [bucket.take() for _ in range(2)] == [True, False]
+    assert take(2) == [True, False]
     clock.pass_(-5)
-    assert not bucket.take()
+    assert take(1) == [False]
     clock.pass_(1_000)
-    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    assert take(4) == [True, True, True, False]
+
+
+@pytest.mark.parametrize("rate", [60, 200, 1_000, 5_000])
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_a_name_gets_through_a_flood(rate: int, tries: int) -> None:
+    """``rate`` requests a second, ``tries`` for each invented name, and a client that asks for one once a second."""
+    clock = Clock()
+    bucket = Bucket(UNKNOWN_PER_SECOND, UNKNOWN_BURST, clock)
+    waits: list[int] = []
+    passed = asked = 0
+    seconds = 60
+    for number in range(rate * seconds):
+        passed += bucket.take(str(number // tries))
+        clock.pass_(1 / rate)
+        if number % rate == rate // 2:
+            asked += 1
+            if bucket.take(f"new-{len(waits)}"):
+                waits.append(asked)
+                asked = 0
+    assert passed <= UNKNOWN_BURST * 1.5 + UNKNOWN_PER_SECOND * seconds
+    assert len(waits) >= seconds / (tries + 3)
+    assert max(waits) <= tries + 3
 
 
 def test_what_is_kept_is_bounded_in_number_and_weight() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from moq_token import Key, KeyId, KeyNotFoundError, UnavailableError, files
-from moq_token.sources import DirectorySource, FileSource
+from moq_token.sources import DirectorySource, FileSource, ObjectStoreSource, local, open_source
 from moq_token.sources.memory import MAX_ENTRIES
 from tests.sources_server import on_loop
 
@@ -28,6 +29,12 @@ def write(path: Path, key: Key, *, age: float = 60) -> None:
 
 
 @pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every file for one that changed long ago, which no test can make: nobody sets the time of a change."""
+    monkeypatch.setattr(local, "SETTLED_NANOSECONDS", -1_000_000_000_000)
+
+
+@pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record which files are read, in order."""
     paths: list[str] = []
@@ -41,6 +48,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+@pytest.mark.usefixtures("settled")
 @on_loop
 async def test_a_file_is_read_once(tmp_path: Path, reads: list[str]) -> None:
     write(tmp_path / "k.jwk", KEY)
@@ -51,6 +59,7 @@ async def test_a_file_is_read_once(tmp_path: Path, reads: list[str]) -> None:
         assert reads == ["k.jwk"]
 
 
+@pytest.mark.usefixtures("settled")
 @on_loop
 async def test_a_file_is_read_again_when_it_is_another(tmp_path: Path, reads: list[str]) -> None:
     path = tmp_path / "k.jwk"
@@ -126,16 +135,16 @@ async def test_a_broken_file_is_unavailable_until_it_is_mended(tmp_path: Path, c
 @on_loop
 async def test_what_is_no_file_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "one.jwk").mkdir()
-    with pytest.raises(UnavailableError, match="no regular file"):
+    with pytest.raises(UnavailableError, match="not a regular file"):
         await DirectorySource(tmp_path).get(KeyId("one"))
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(UnavailableError, match="cannot be read") as caught:
+    with pytest.raises(UnavailableError, match="cannot read") as caught:
         await FileSource(tmp_path / "loop").get(None)
     assert isinstance(caught.value.__cause__, OSError)
     write(tmp_path / "file", KEY)
-    with pytest.raises(UnavailableError, match="cannot be read"):
+    with pytest.raises(UnavailableError, match="cannot read"):
         await DirectorySource(tmp_path / "file").get(KeyId("one"))
-    with pytest.raises(UnavailableError, match="cannot be read"):
+    with pytest.raises(UnavailableError, match="cannot read"):
         await FileSource("nul\0byte").get(None)
 
 
@@ -143,7 +152,7 @@ async def test_what_is_no_file_is_unavailable(tmp_path: Path) -> None:
 @on_loop
 async def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "one.jwk")
-    with pytest.raises(UnavailableError, match="no regular file"):
+    with pytest.raises(UnavailableError, match="not a regular file"):
         await DirectorySource(tmp_path).get(KeyId("one"))
 
 
@@ -174,6 +183,7 @@ async def test_a_link_is_followed_to_where_it_points_now(tmp_path: Path) -> None
     assert await source.get(KeyId("k")) == OTHER
 
 
+@pytest.mark.usefixtures("settled")
 @on_loop
 async def test_no_more_than_so_many_are_remembered(tmp_path: Path, reads: list[str]) -> None:
     jwk = KEY.to_json()
@@ -188,3 +198,56 @@ async def test_no_more_than_so_many_are_remembered(tmp_path: Path, reads: list[s
     assert reads == []
     await source.get(KeyId("0"))
     assert reads == ["0.jwk"]
+
+
+@pytest.mark.usefixtures("settled")
+@on_loop
+async def test_a_file_that_is_replaced_in_place_is_noticed(tmp_path: Path, reads: list[str]) -> None:
+    """As ``rsync --inplace --times`` and ``tar`` do: the inode, the size and the time are as before."""
+    path = tmp_path / "one.jwk"
+    write(path, KEY)
+    source = FileSource(path)
+    assert await source.get(None) == KEY
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # a tick of the file system's clock
+        path.write_text(OTHER.to_json() + "\n")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_ino, after.st_mtime_ns) == (before.st_size, before.st_ino, before.st_mtime_ns)
+    assert await source.get(None) == OTHER
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("member", ["st_mtime_ns", "st_ctime_ns", "st_size", "st_ino", "st_dev"])
+@pytest.mark.usefixtures("settled")
+@on_loop
+async def test_each_member_of_its_identity_counts(
+    member: str, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "one.jwk", KEY)
+    stat, changed = os.stat, 0
+
+    def changing(path: str) -> SimpleNamespace:
+        status = stat(path)
+        members = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**members | {member: members[member] + changed})
+
+    monkeypatch.setattr(local, "os", SimpleNamespace(stat=changing, path=os.path, fspath=os.fspath))
+    source = FileSource(tmp_path / "one.jwk")
+    key = await source.get(None)
+    assert await source.get(None) is key
+    assert len(reads) == 1
+    changed = 1
+    await source.get(None)
+    assert len(reads) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no named pipes in its file system")
+@on_loop
+async def test_a_pipe_behind_a_url_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "one.jwk")
+    url = tmp_path.as_uri()
+    for source in (ObjectStoreSource(url), open_source(url, directory=True), open_source(f"{url}/one.jwk")):
+        with pytest.raises(UnavailableError, match="not a regular file"):
+            await source.get(KeyId("one"))
+        await source.aclose()

@@ -78,11 +78,10 @@ class RemoteDirectory(NamedTuple):
         """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
         import asyncio
 
-        from moq_token.sources import ObjectStoreSource, UrlDirectorySource
+        from moq_token.sources.opening import open_directory
 
         async def get() -> Key:
-            is_web = self.url.lower().startswith(_WEB)
-            source = UrlDirectorySource(self.url) if is_web else ObjectStoreSource(self.url)
+            source = open_directory(self.url)
             try:
                 return await source.get(KeyId(kid))
             finally:
@@ -157,6 +156,10 @@ def read_keys(where: Source) -> Keys:
 
     Of the URLs of http and https those with a last slash are directories. Raises :class:`Failed` and :class:`Error`.
     """
+    if where.path is not None and where.path.lower().startswith("file://"):
+        from moq_token.sources.opening import local_path
+
+        where = Source(local_path(where.path))
     if where.path is None or "://" not in where.path:
         is_directory = where.path is not None and os.path.isdir(where.path)
         return KeyDirectory(where.path) if where.path is not None and is_directory else read_signer(where)

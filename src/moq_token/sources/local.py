@@ -18,19 +18,23 @@ if TYPE_CHECKING:
 
     from moq_token.kid import KeyId
 
-# A file that was written twice within one tick of the file system's clock looks the same both times: one as young as
-# this is read anew. The coarsest clock in use ticks every two seconds.
+# A file that is written twice within one tick of the file system's clock looks the same both times. So a file that
+# changed less than this ago is read again. The coarsest clock in use ticks every two seconds.
 SETTLED_NANOSECONDS = 2_000_000_000
 
 
 class _Identity(NamedTuple):
+    """What differs when a file is replaced or changed, even by a program that sets size and time as they were."""
+
     mtime_ns: int
+    ctime_ns: int
     size: int
     inode: int
+    device: int
 
 
 class _Files:
-    """Key files by path. A file that did not change costs one ``stat``; it is taken on the event loop's own thread."""
+    """Key files by path. A file that did not change costs one ``stat``, made on the event loop's own thread."""
 
     def __init__(self) -> None:
         self._keys = Parsed(Key.from_str)
@@ -39,13 +43,13 @@ class _Files:
     def get(self, path: str, kid: KeyId | None) -> Key:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path would be made for every token
-            identity = _Identity(status.st_mtime_ns, status.st_size, status.st_ino)
+            identity = _Identity(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
             seen = self._seen.get(path)
             if seen is not None and seen[0] == identity:
                 return seen[1]
             if not stat.S_ISREG(status.st_mode):
                 # Opening a pipe would wait for whoever writes to it.
-                raise UnavailableError(f"{path!r} is no regular file")
+                raise UnavailableError(f"{path!r} is not a regular file")
             started = time.time_ns()
             key = self._keys.get(repr(path), files.read(path))
         except FileNotFoundError:
@@ -55,8 +59,8 @@ class _Files:
             raise UnavailableError(str(error)) from None
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            raise UnavailableError(f"{path!r} cannot be read: {why}") from bare(error)
-        if started - identity.mtime_ns > SETTLED_NANOSECONDS:
+            raise UnavailableError(f"cannot read {path!r}: {why}") from bare(error)
+        if started - max(identity.mtime_ns, identity.ctime_ns) > SETTLED_NANOSECONDS:
             self._seen.put(path, (identity, key))
         return key
 
@@ -68,8 +72,9 @@ class _Files:
 class FileSource(Closing):
     """One key, in a file of at most 1 MiB, which verifies every token.
 
-    It is read again as soon as the file is another one (by time, size or inode). A missing file is not found, an
-    unreadable or broken one unavailable.
+    The file is read again when it changes (its times, size, inode or device). :meth:`get` raises
+    :class:`KeyNotFoundError` for a missing file, and :class:`UnavailableError` for one that cannot be read, holds no
+    key or is not a regular file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -82,9 +87,10 @@ class FileSource(Closing):
 
 
 class DirectorySource(Closing):
-    """A directory with one file ``{kid}.jwk`` for each key, of at most 1 MiB; else as :class:`FileSource`.
+    """A directory with one file ``{kid}.jwk`` for each key, read as :class:`FileSource` reads its file.
 
-    The name of the file counts, not the ``kid`` within, as it does for a relay. At most 1,024 keys are remembered.
+    The file name is the key id, whatever ``kid`` the file has inside, as it is for a relay. At most 1,024 keys are
+    remembered.
     """
 
     def __init__(self, path: str | Path) -> None:

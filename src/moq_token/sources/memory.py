@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from moq_token.errors import Error, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Hashable
 
 MAX_ENTRIES = 1024
 MAX_BYTES = 16 * 1024 * 1024
+
+# Of how many names it is remembered that they were refused: for some seconds, in a flood of thousands a second.
+MAX_REFUSED = 16 * 1024
+_MAX_REFUSALS = 64
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Error)
@@ -62,11 +66,11 @@ class Flights(Generic[_T]):
     """Work under way, by name: whoever asks for the same meanwhile shares it, and may give up without stopping it."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, asyncio.Task[_T | UnavailableError]] = {}
+        self._tasks: dict[Hashable, asyncio.Task[_T | UnavailableError]] = {}
         self._closed = False
 
     async def join(
-        self, name: str, start: Callable[[], Coroutine[None, None, _T]], admit: Callable[[], None] | None = None
+        self, name: Hashable, start: Callable[[], Coroutine[None, None, _T]], admit: Callable[[], None] | None = None
     ) -> _T:
         """Return what ``start`` returns or raise what it raises; ``admit`` may refuse by raising where it would begin.
 
@@ -117,18 +121,31 @@ def again(error: _E) -> _E:
 
 
 class Bucket:
-    """Lets ``burst`` through at once, and ``rate`` a second from then on."""
+    """Allows ``burst`` at once, and ``rate`` a second after that; what comes back goes before what is new.
+
+    While a flood of invented names uses up the rate, a name that is asked for again and again has to get through. So
+    there is a reserve of half the burst, which only names that were refused before can use: at the second try half of
+    it, at the third three quarters, and so on.
+    """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:
-        self._rate, self._burst, self._clock = rate, burst, clock
-        self._tokens, self._filled = burst, clock()
+        self._rate, self._clock = rate, clock
+        self._reserve = burst / 2
+        self._most = self._tokens = burst + self._reserve
+        self._filled = clock()
+        self._refusals: OrderedDict[int, int] = OrderedDict()
 
-    def take(self) -> bool:
-        """Return whether one more may pass now."""
+    def take(self, name: str) -> bool:
+        """Return whether this name may pass now."""
         now = self._clock()
-        self._tokens = min(self._burst, self._tokens + max(0, now - self._filled) * self._rate)
+        self._tokens = min(self._most, self._tokens + max(0, now - self._filled) * self._rate)
         self._filled = now
-        if self._tokens < 1:
+        known = hash(name)  # shorter than a name, and salted by Python
+        refusals = self._refusals.pop(known, 0)
+        if self._tokens < 1 + self._reserve / 2**refusals:
+            self._refusals[known] = min(_MAX_REFUSALS, refusals + 1)
+            if len(self._refusals) > MAX_REFUSED:
+                self._refusals.popitem(last=False)
             return False
         self._tokens -= 1
         return True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from moq_token.errors import ConfigError
+from moq_token.errors import ConfigError, shown
 from moq_token.sources.local import DirectorySource, FileSource
 from moq_token.sources.objects import SCHEMES, ObjectStoreSource
 from moq_token.sources.source import sealed_function
@@ -27,42 +27,62 @@ _WEB = ("http", "https")
 def open_source(text: str, *, directory: bool = False, http: Http | None = None) -> KeySource:
     """Make a source from the value of ``key``, or with ``directory`` from that of ``key_dir``: a path or a URL.
 
-    ``http`` does the fetching from URLs of http and https and stays open; None makes one. That there is anything
-    behind a path or URL is found out by :meth:`KeySource.get`. Raises :class:`ConfigError` for an unknown scheme, a URL
-    without host, and a missing extra; its message does not quote the text, which may hold a password.
+    ``http`` fetches from URLs of http and https and stays open; None makes a client. Whether anything is there, only
+    :meth:`KeySource.get` finds out. Raises :class:`ConfigError` for an unknown scheme, an invalid URL and a missing
+    extra; the message does not quote the text, which may hold a password.
     """
     try:
-        return _open(text, directory=directory, http=http)
+        return open_directory(text, http=http) if directory else _open_file(text, http)
     except ConfigError as error:
         raise ConfigError(f"{'`key_dir`' if directory else '`key`'}: {error}") from error.__cause__
 
 
-def _open(text: str, *, directory: bool, http: Http | None) -> KeySource:
+@sealed_function
+def open_directory(text: str, *, http: Http | None = None) -> KeySource:
+    """Make a source of the keys in a directory, at a path or a URL. Raises :class:`ConfigError`."""
+    scheme = _scheme(text)
+    if scheme is None:
+        return DirectorySource(text)
+    if scheme in _WEB:
+        return UrlDirectorySource(text, http=http)
+    return DirectorySource(local_path(text)) if scheme == "file" else ObjectStoreSource(text)
+
+
+def _open_file(text: str, http: Http | None) -> KeySource:
+    scheme = _scheme(text)
+    if scheme is None:
+        return FileSource(text)
+    if scheme in _WEB:
+        return UrlSource(text, http=http)
+    if scheme != "file":
+        raise ConfigError(
+            f"{scheme}:// is a directory with one key for each id; for a single key use a file or https://"
+        )
+    return FileSource(local_path(text))
+
+
+def _scheme(text: str) -> str | None:
+    """Return the scheme of a URL, or None for a path."""
     if not text or "\0" in text:
-        raise ConfigError("a path or a URL is wanted, this is neither")
+        raise ConfigError("expected a path or a URL" + (", got an empty value" if not text else ", without NUL"))
     match = _SCHEME.match(text)
     if match is None:
         if _SLASH_FORGOTTEN.match(text):
-            raise ConfigError("a URL needs two slashes after its scheme")
-        return DirectorySource(text) if directory else FileSource(text)
+            raise ConfigError("invalid URL: two slashes are missing after the scheme")
+        return None
     scheme = match[1].lower()
-    if scheme in _WEB:
-        return UrlDirectorySource(text, http=http) if directory else UrlSource(text, http=http)
-    if scheme == "file":
-        path = _local_path(text)
-        return DirectorySource(path) if directory else FileSource(path)
-    if scheme in SCHEMES:
-        if not directory:
-            raise ConfigError("an object store holds a key for each id, and none that verifies every token")
-        return ObjectStoreSource(text)
-    raise ConfigError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in (*_WEB, *SCHEMES))}")
+    if scheme not in {*_WEB, *SCHEMES}:
+        known = ", ".join(f"{name}://" for name in (*_WEB, *SCHEMES))
+        raise ConfigError(f"unsupported scheme {shown(scheme)}, expected one of {known}")
+    return scheme
 
 
-def _local_path(url: str) -> str:
+def local_path(url: str) -> str:
+    """Return the path of a ``file://`` URL. Raises :class:`ConfigError` for one of another machine."""
     try:
         parts = urlsplit(url)
     except ValueError:  # an unfinished IPv6 address
         parts = None
-    if parts is None or parts.netloc not in {"", "localhost"}:
-        raise ConfigError("file:// names files of this machine only: file:///… is wanted")
+    if parts is None or parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+        raise ConfigError("a file:// URL must be file:///…, with an absolute path and no host")
     return url2pathname(parts.path)

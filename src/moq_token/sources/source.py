@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from moq_token.errors import Error, InvalidKeyError, KeyNotFoundError, UnavailableError, sealed
 from moq_token.kid import KeyId
-from moq_token.sources.memory import Lru, again
+from moq_token.sources.memory import Flights, Lru, again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,11 +60,12 @@ class Closing:
 
 
 class Parsed(Generic[_T]):
-    """What bodies were found to hold, so that the same body gives the same object and none is parsed twice."""
+    """What was found in bodies, so that the same body gives the same object and none is parsed twice."""
 
     def __init__(self, parse: Callable[[bytes], _T]) -> None:
         self._parse = parse
         self._found: Lru[tuple[bytes, _T | UnavailableError]] = Lru()
+        self._flights: Flights[tuple[bytes, _T | UnavailableError]] = Flights()
 
     def __contains__(self, name: str) -> bool:
         """Whether the last body of this name was a good one."""
@@ -72,20 +74,32 @@ class Parsed(Generic[_T]):
 
     @sealed
     def get(self, name: str, body: bytes) -> _T:
-        """Parse the body of this name. Raises :class:`UnavailableError` for a bad one."""
+        """Parse the body of this name. Raises :class:`UnavailableError` for an invalid one."""
         found = self._found.get(name)
         if found is None or found[0] != body:
-            found = (body, self._parsed(name, body))
-            self._found.put(name, found, len(body))
-        if isinstance(found[1], UnavailableError):
-            raise again(found[1])
-        return found[1]
+            found = self._parsed(name, body)
+        return self._good(found[1])
 
-    def _parsed(self, name: str, body: bytes) -> _T | UnavailableError:
+    async def get_in_thread(self, name: str, body: bytes) -> _T:
+        """Do the same without blocking the event loop: a body from elsewhere can take seconds to parse."""
+        found = self._found.get(name)
+        if found is None or found[0] != body:
+            found = await self._flights.join((name, body), lambda: asyncio.to_thread(self._parsed, name, body))
+        return self._good(found[1])
+
+    def _good(self, found: _T | UnavailableError) -> _T:
+        if isinstance(found, UnavailableError):
+            raise again(found)
+        return found
+
+    def _parsed(self, name: str, body: bytes) -> tuple[bytes, _T | UnavailableError]:
+        found: _T | UnavailableError
         try:
-            return self._parse(body)
+            found = self._parse(body)
         except InvalidKeyError as error:
-            return UnavailableError(f"{name} is not usable: {error}")
+            found = UnavailableError(f"{name} is not usable: {error}")
+        self._found.put(name, (body, found), len(body))
+        return body, found
 
     def forget(self, name: str) -> None:
         """Drop what was found under this name."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moq_token.kid import KeyId
 
 # How long "there is no such key" is believed.
-MISSING_SECONDS = 5.0
+MISSING_SECONDS = 2.0
 # What guessing costs the other side: requests for keys that are not known to exist, at once and from then on.
 UNKNOWN_BURST = 100
 UNKNOWN_PER_SECOND = 20.0
@@ -51,7 +51,8 @@ class Remote:
         if until is not None and self._clock() < until:
             raise not_found(what, kid)
         try:
-            return self._keys.get(what, await self._fetch(name, None if what in self._keys else self._admit))
+            admit = None if what in self._keys else lambda: self._admit(name)
+            return await self._keys.get_in_thread(what, await self._fetch(name, admit))
         except NotFound:
             self._keys.forget(what)
             self._missing.put(name, self._clock() + MISSING_SECONDS)
@@ -60,9 +61,9 @@ class Remote:
             failure = again(error)
         raise failure  # here, for the frames beneath hold the whole URL, with whatever secret is in it
 
-    def _admit(self) -> None:
-        if not self._guesses.take():
-            raise UnavailableError("too many keys are asked for that are not known")
+    def _admit(self, name: str) -> None:
+        if not self._guesses.take(name):
+            raise UnavailableError("too many requests for unknown key ids. Try again")
 
 
 class _WebSource(Closing):
@@ -155,7 +156,7 @@ class JwksUrlSource(_WebSource):
         try:
             fetched = await self._http.retrieve(self._url, revalidate=revalidate)
             asked = fetched.asked
-            self._keys = self._sets.get(what, fetched.body)
+            self._keys = await self._sets.get_in_thread(what, fetched.body)
         except NotFound:
             self._keys, error = None, not_found(what, None)
         except UnavailableError as unavailable:
