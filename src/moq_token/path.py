@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def normalize(path: str) -> str:
     """Drop empty segments: ``/foo//bar/`` is ``foo/bar``. Nothing else is special, not even ``..``."""
@@ -27,3 +29,36 @@ def strip_prefix(path: str, prefix: str) -> str | None:
     if path.startswith(prefix) and path[len(prefix)] == "/":
         return path[len(prefix) + 1 :]
     return None
+
+
+def oddity(path: str) -> str | None:
+    """Return why a path is probably not what its author meant, as one sentence, or None for an ordinary path.
+
+    A path has no special characters but the slash. What has a meaning elsewhere, such as ``*``, ``..`` or ``{id}``, is
+    ordinary text in it, and no relay replaces or resolves it.
+    """
+    for pattern, sentence in _ODDITIES:
+        if match := re.search(pattern, path):
+            return sentence.replace("@", match[0].strip("/")[:_SHOWN_CHARACTERS])
+    return None
+
+
+_SHOWN_CHARACTERS = 24
+_PLACEHOLDER = "`@` is a placeholder, but nothing replaces it: fill in the value"
+_WILDCARD = "`@` matches only itself: a prefix covers everything beneath it"
+# One whole segment is written between these two.
+_START, _END = r"(?:^|/)", r"(?=/|$)"
+# `@` stands for what the pattern found. The first pattern that finds something counts.
+_ODDITIES = (
+    (r"^[A-Za-z][A-Za-z0-9+.-]*://", "this is a URL: give only its path"),
+    (r"^[A-Za-z]:[/\\]", "this is a Windows path: a shell such as Git Bash turns a leading slash into one"),
+    (r"^'.*'$|^\".*\"$|^`.*`$", "the quotes are part of the path: give it without them"),
+    (r"\$?\{[^/{}]*\}", _PLACEHOLDER),
+    (rf"{_START}(?:<[^/<>]+>|:[A-Za-z_]\w*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%){_END}", _PLACEHOLDER),
+    (r"\*+", _WILDCARD),
+    (rf"{_START}\+{_END}", _WILDCARD),
+    (rf"{_START}(?:\.\.?|~){_END}", "`@` is an ordinary name, and leads to no other directory"),
+    (r"[?#]", "`@` is an ordinary character, and does not end the path as it does in a URL"),
+    (r"\\", "`@` is an ordinary character: a slash separates segments"),
+    (rf"{_START}\s|\s{_END}|[\0-\x1f\x7f]", "it has a space at the start or end of a segment, or a control character"),
+)

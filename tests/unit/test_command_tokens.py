@@ -232,6 +232,24 @@ def test_sign_refuses_a_time_of_issue_before_1970(cli: Cli) -> None:
     assert cli.refused(2, *SIGN, "--issued", "1969-12-31") == "--issued must be in 1970 or later"
 
 
+def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
+    argv = ("sign", "--key", "hs.jwk", "--root", "rooms/{id}", "--publish", "alice/**", "--publish", "bob")
+    status, token, err = cli.run(*argv, "--subscribe", "../x", "--expires", "1h")
+    assert status == 0
+    assert payload(token)["put"] == ["alice/**", "bob"]
+    assert err.splitlines() == [
+        "note: --root 'rooms/{id}': `{id}` is a placeholder, but nothing replaces it: fill in the value",
+        "note: --publish 'alice/**': `**` matches only itself: a prefix covers everything beneath it",
+        "note: --subscribe '../x': `..` is an ordinary name, and leads to no other directory",
+    ]
+
+
+def test_a_scope_has_the_same_notes(cli: Cli) -> None:
+    _, key, err = cli.run("generate", "--publish", "*")
+    assert Key.from_str(key).scope == Scope("", ("*",))
+    assert err == "note: --publish '*': `*` matches only itself: a prefix covers everything beneath it\n"
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_sign_notes_that_a_token_never_expires(cli: Cli, monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> None:
     monkeypatch.setattr(output, "to_terminal", lambda _: terminal)

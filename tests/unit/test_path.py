@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from moq_token.path import join, normalize, strip_prefix
+from moq_token.path import join, normalize, oddity, strip_prefix
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,110 @@ def test_strip_prefix(path: str, prefix: str, rest: str | None) -> None:
 )
 def test_join(base: str, rest: str, whole: str) -> None:
     assert join(base, rest) == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("*", "`*` matches only itself: a prefix covers everything beneath it"),
+        ("**", "`**` matches only itself"),
+        ("alice/**", "`**` matches only itself"),
+        ("rooms/*/alice", "`*` matches only itself"),
+        ("cam-*", "`*` matches only itself"),
+        ("rooms/+/alice", "`+` matches only itself"),
+        (".*", "`*` matches only itself"),
+        ("rooms/{id}", "`{id}` is a placeholder, but nothing replaces it: fill in the value"),
+        ("{{room}}", "`{room}` is a placeholder"),
+        ("rooms/${ROOM}", "`${ROOM}` is a placeholder"),
+        ("rooms/$ROOM", "`$ROOM` is a placeholder"),
+        ("rooms/%ROOM%/a", "`%ROOM%` is a placeholder"),
+        ("rooms/:id", "`:id` is a placeholder"),
+        ("<room>/alice", "`<room>` is a placeholder"),
+        ("..", "`..` is an ordinary name, and leads to no other directory"),
+        ("../x", "`..` is an ordinary name"),
+        ("a/./b", "`.` is an ordinary name"),
+        ("~/x", "`~` is an ordinary name"),
+        ("?jwt=", "`?` is an ordinary character, and does not end the path as it does in a URL"),
+        ("rooms?a=b", "`?` is an ordinary character"),
+        ("rooms#top", "`#` is an ordinary character"),
+        ("https://relay.example.com/rooms", "this is a URL: give only its path"),
+        ("moqt://relay.example.com", "this is a URL"),
+        ("C:/Program Files/Git/rooms/123", "this is a Windows path"),
+        ("rooms\\123", "`\\` is an ordinary character: a slash separates segments"),
+        ("'alice'", "the quotes are part of the path"),
+        ('"alice"', "the quotes are part of the path"),
+        (" alice", "it has a space at the start or end of a segment, or a control character"),
+        ("rooms /alice", "it has a space at the start or end"),
+        ("alice\n", "it has a space at the start or end"),
+        ("a\0b", "or a control character"),
+        ("{" + "x" * 100 + "}", "`{xxxxxxxxxxxxxxxxxxxxxxx` is a placeholder"),
+    ],
+)
+def test_an_odd_path_is_explained(path: str, why: str) -> None:
+    found = oddity(path)
+    assert found is not None
+    assert why in found
+    assert len(found) < 120
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "",
+            "/",
+            "a",
+            "rooms/123",
+            "/rooms//123/",
+            "alice",
+            "bob.hang",
+            ".stats/node",
+            "demo/bbb.hang",
+            "v1.2",
+            "a..b",
+        ),
+        *(
+            "user:123",
+            "a:b",
+            "alice@example.com",
+            "room_1-a",
+            "a+b",
+            "1+1=2",
+            "100%",
+            "50%off",
+            "caf%C3%A9",
+            "café",
+            "日本/語",
+        ),
+        *(
+            "it's",
+            "a b",
+            "Alice's room",
+            "x$y",
+            "$5",
+            "a,b",
+            "a&b",
+            "a=b",
+            "(a)",
+            "[1]",
+            "a|b",
+            "~alice",
+            "a~1",
+            "...",
+            "😀",
+        ),
+    ],
+)
+def test_an_ordinary_path_has_no_oddity(path: str) -> None:
+    assert oddity(path) is None
+
+
+@given(st.text())
+def test_any_path_gets_a_short_sentence_or_none(path: str) -> None:
+    found = oddity(path)
+    assert found is None or 10 < len(found) < 140
+
+
+def test_a_long_path_is_read_in_linear_time() -> None:
+    for part in ("{", "<", "$", "\\", " ", "/", "a/", "%a", ":a/", "'", "a.", "-+"):
+        oddity(part * 65_536)  # the time limit of a test ends what would take longer

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from moq_token import files
+from moq_token import path as paths
 from moq_token.errors import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
@@ -45,6 +47,14 @@ def hint(text: str) -> None:
     """Print a note where a person reads it: only when standard error is a terminal."""
     if to_terminal(sys.stderr):
         note(text)
+
+
+def note_oddities(root: str, publish: Iterable[str], subscribe: Iterable[str]) -> None:
+    """Print a note for each option whose path is probably not what its author meant."""
+    for option, values in (("--root", (root,)), ("--publish", publish), ("--subscribe", subscribe)):
+        for path in values:
+            if (why := paths.oddity(path)) is not None:
+                note(f"{option} {shown(path)}: {why}")
 
 
 def complain(text: str) -> None:

@@ -81,6 +81,7 @@ def sign_command(
     )
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
+    output.note_oddities(root, publish, subscribe)
     if expires is None:
         output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
     elif claims.expires is not None and claims.expires <= now:
