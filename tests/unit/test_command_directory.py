@@ -121,7 +121,150 @@ def test_a_person_at_a_terminal_is_told_what_comes_next(cli: Cli, monkeypatch: p
     ]
 
 
+# -- from cron
+
+CRON = ("keys", "rotate", "signing", "--prune", "--quiet", "--if-older-than", "30d")
+
+
+def silent(cli: Cli, *argv: str) -> None:
+    assert cli.run(*argv) == (0, "", "")
+
+
+def active() -> str:
+    return str(json.loads(Path("signing", STATE_NAME).read_text(encoding="utf-8"))["active"])
+
+
+def test_one_silent_line_of_a_crontab_does_it_all(cli: Cli) -> None:
+    """One key at a time and at most one that still verifies, over half a year of days."""
+    silent(cli, *CRON, "--public-dir", "keys", "--overlap", "7d")
+    rotations = set()
+    for day in range(180):
+        cli.at(NOW + day * DAY)
+        silent(cli, *CRON)
+        rotations.add(active())
+        assert len(names("keys")) <= 2
+        silent(cli, "keys", "check", "signing", "--quiet")
+    assert len(rotations) == 6
+    cli.at(NOW + 180 * DAY)
+    silent(cli, "keys", "prune", "signing", "--quiet")
+
+
+def test_what_goes_wrong_is_not_silent(cli: Cli) -> None:
+    assert "add --public-dir" in cli.refused(1, *CRON)
+    silent(cli, *CRON, "--public-dir", "keys")
+    Path("keys", f"{active()}.jwk").unlink()
+    status, out, _ = cli.run("keys", "check", "signing", "--quiet")
+    assert status == 1
+    assert "file not found: relays refuse the tokens of this key" in out
+    Path("signing", STATE_NAME).write_text("{", encoding="utf-8")
+    assert "invalid rotation state" in cli.refused(1, *CRON)
+    assert "invalid rotation state" in cli.refused(1, "keys", "prune", "signing", "--quiet")
+
+
+def test_a_key_that_is_not_old_enough_is_kept(cli: Cli) -> None:
+    first = rotated(cli, *ROTATE)
+    cli.at(NOW + 3600)
+    for options in ((), ("--dry-run",)):
+        why = noted(cli, "keys", "rotate", "signing", "--if-older-than", "1h", *options)
+        assert why == "nothing to do: the active key is not older than --if-older-than"
+    assert names("signing") == {first}
+    cli.at(NOW + 3601)
+    assert rotated(cli, "keys", "rotate", "signing", "--if-older-than", "1h") != first
+
+
+def test_the_age_of_a_key_is_its_own_and_not_that_of_its_file(cli: Cli) -> None:
+    """A copied directory, a backup that was restored, or a changed mode do not make a key young."""
+    first = rotated(cli, *ROTATE)
+    age(f"signing/{first}.jwk", 0)
+    cli.at(NOW + 31 * DAY)
+    (row,) = json.loads(cli.done("keys", "list", "signing", "--json"))
+    assert (row["created"], row["age"]) == (NOW, 31 * DAY)
+    os.utime(f"signing/{first}.jwk", (NOW + 31 * DAY, NOW + 31 * DAY))
+    silent(cli, *CRON)
+    assert active() != first
+
+
+def test_a_key_of_version_0_1_has_the_age_of_its_file(cli: Cli) -> None:
+    first = rotated(cli, *ROTATE)
+    state = {"active": first, "public": "../keys"}
+    Path("signing", STATE_NAME).write_text(json.dumps(state), encoding="utf-8")
+    age(f"signing/{first}.jwk", 29 * DAY)
+    silent(cli, *CRON)
+    assert active() == first
+    age(f"signing/{first}.jwk", 31 * DAY)
+    silent(cli, *CRON)
+    assert active() != first
+
+
+def test_a_lost_key_is_replaced_whatever_its_age(cli: Cli) -> None:
+    first = rotated(cli, *ROTATE)
+    Path("signing", f"{first}.jwk").unlink()
+    silent(cli, *CRON)
+    assert active() != first
+
+
+def test_the_overlap_is_remembered(cli: Cli) -> None:
+    rotated(cli, *ROTATE)
+    for overlap, seconds in ((None, DAY), ("7d", 7 * DAY), (None, 7 * DAY), ("0s", 0), (None, 0), ("1h", 3600)):
+        before = active()
+        rotated(cli, *ROTATE, *(() if overlap is None else ("--overlap", overlap)))
+        rows = {row["kid"]: row for row in json.loads(cli.done("keys", "list", "signing", "--json"))}
+        assert rows[before]["until"] == NOW + seconds
+
+
+def test_pruning_in_the_same_call_says_what_it_removed(cli: Cli) -> None:
+    first = rotated(cli, *ROTATE, "--overlap", "1h")
+    second = rotated(cli, *ROTATE, "--prune")
+    cli.at(NOW + 3600)
+    assert f"note: would remove: {first}\n" in cli.run(*ROTATE, "--prune", "--dry-run")[2]
+    assert names("signing") == {first, second}
+    status, out, err = cli.run(*ROTATE, "--prune")
+    assert (status, err) == (0, f"note: removed: {first}\n")
+    assert names("signing") == {second, out.strip()}
+
+
+@pytest.mark.parametrize("command", [("rotate", "signing"), ("prune", "signing"), ("prune", "signing", "--dry-run")])
+def test_a_clock_before_the_creation_of_the_key_is_refused(cli: Cli, command: tuple[str, ...]) -> None:
+    rotated(cli, *ROTATE, "--overlap", "0s")
+    second = rotated(cli, *ROTATE)
+    before = names("signing")
+    for seconds in (6, DAY, NOW):
+        cli.at(NOW - seconds)
+        why = f"the clock is {seconds} s before the active key was created: set the clock"
+        assert why in cli.refused(1, "keys", *command)
+        assert why in cli.run("keys", "check", "signing")[1]
+    assert names("signing") == before
+    cli.at(NOW - 5)  # another machine's clock may be ahead a little
+    cli.run("keys", *command)
+    # Withdrawing a stolen key does not wait for the clock.
+    cli.at(0)
+    (first,) = before - {second}
+    if first in names("signing"):
+        cli.run("keys", "retire", "signing", first)
+        assert first not in names("signing")
+
+
 # -- list and check
+
+
+def test_all_fits_into_80_columns(cli: Cli) -> None:
+    paths = [word for number in range(9) for word in ("--publish", f"path/{number}/of/a/long/name")]
+    cli.done("generate", "--algorithm", "EdDSA", "--out-dir", ".", "--root", "a/root", "--subscribe", "", *paths)
+    Path("signing").mkdir()
+    key = Key.from_file(next(Path().glob("*.jwk"))).with_kid("k" * 43)
+    key.to_file(f"signing/{key.kid}.jwk")
+    Path("signing", "broken.jwk").write_text('{"kty":"OKP"}', encoding="utf-8")
+    lines = cli.done("keys", "list", "signing").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines).split()).count("--publish path/") == 9
+    assert str(key.kid) in lines
+    Path("signing", "broken.jwk").unlink()
+    rotated(cli, *ROTATE, "--overlap", "366d")
+    lines = cli.done("keys", "list", "signing").splitlines()
+    assert max(map(len, lines)) <= 80
+    for command in ("", "list", "rotate", "retire", "prune", "check"):
+        _, out, _ = cli.run("keys", *filter(None, (command,)), "--help")
+        assert max(map(len, out.splitlines())) <= 80, command
 
 
 @pytest.fixture
