@@ -45,7 +45,6 @@ COMMANDS = (
     *("generate", "sign", "verify", "inspect", "explain", "public", "import", "export", "thumbprint", "jwks", "keys"),
     *("check-config", "completion", "help"),
 )
-CHECKS = (*("token", "readable", "key", "algorithm", "signature", "claims", "time", "grants", "scope", "root", "path"),)
 
 
 @pytest.fixture
@@ -862,46 +861,44 @@ def grant(**claims: object) -> str:
 TOKEN = grant()
 PUBLISH_ONLY = grant(get=...)
 REFUSALS = {
-    "no token": Refusal("token", "token-expected", "there is no token", "dial with a token", ""),
-    "one segment": Refusal("readable", "malformed", "this has 1", "copy the whole token", "eyJ"),
-    "a segment cut off": Refusal(
-        "readable", "malformed", "this has 2", "copy the whole token", TOKEN.rpartition(".")[0]
-    ),
-    "padding": Refusal("readable", "malformed", "not canonical base64url", "copy the whole token", f"{TOKEN}="),
-    "no JSON": Refusal("readable", "malformed", "readable as JSON", "copy the whole token", forge.token(HS, b"{")),
+    "no token": Refusal("form", "token-expected", "there is no token", "dial with ?jwt=TOKEN", ""),
+    "one segment": Refusal("form", "malformed", "this has 1", "copy the whole token", "eyJ"),
+    "a segment cut off": Refusal("form", "malformed", "this has 2", "copy the whole token", TOKEN.rpartition(".")[0]),
+    "padding": Refusal("form", "malformed", "not canonical base64url", "copy the whole token", f"{TOKEN}="),
+    "no JSON": Refusal("claims", "malformed", "readable as JSON", "copy the whole token", forge.token(HS, b"{")),
     "no header": Refusal(
-        "readable", "malformed", "header of the token", "copy the whole token", forge.token(HS, head=b"[]")
+        "form", "malformed", "header of the token", "copy the whole token", forge.token(HS, head=b"[]")
     ),
     "another id": Refusal(
-        "key", "unknown-key", "no key with the id 'test-key'; there are: 'ed', 'es'", "give the key", TOKEN, "set.jwk"
+        "key", "unknown-key", "no key with the id 'test-key'; there are: 'ed', 'es'", "use the key", TOKEN, "set.jwk"
     ),
     "no id": Refusal(
         "key",
         "unknown-key",
-        "names no `kid`",
-        "give the key that signed it",
+        "has no `kid`",
+        "use the key that signed the token",
         forge.token(HS, head=forge.header(HS, kid=...)),
         "set.jwk",
     ),
-    "no file": Refusal("key", "unknown-key", "there are: 'other'", "publish that key", TOKEN, "directory"),
+    "no file": Refusal("key", "unknown-key", "there are: 'other'", "publish its public half", TOKEN, "directory"),
     "an id that is none": Refusal(
         "key",
         "unknown-key",
         "no key with the id '../hs'",
-        "give the key",
+        "use the key",
         forge.token(HS, head=forge.header(HS, kid="../hs")),
         "directory",
     ),
-    "an empty directory": Refusal("key", "unknown-key", "no keys with an id", "give the key", TOKEN, "folder"),
-    "a key for signing": Refusal("key", "unknown-key", "may not verify", "`key_ops` hold `verify`", TOKEN, "sign.jwk"),
+    "an empty directory": Refusal("key", "unknown-key", "no keys with an id", "use the key", TOKEN, "folder"),
+    "a key for signing": Refusal("key", "unknown-key", "may not verify", "use the key", TOKEN, "sign.jwk"),
     "another algorithm": Refusal(
-        "algorithm", "wrong-algorithm", "the token says 'HS256'", "the key alone decides", TOKEN, "ed.public"
+        "algorithm", "wrong-algorithm", "the token says 'HS256'", "the key decides the algorithm", TOKEN, "ed.public"
     ),
     "none": Refusal(
         "algorithm",
         "wrong-algorithm",
         "its key is for HS256",
-        "the key alone decides",
+        "the key decides the algorithm",
         forge.token(HS, head=forge.header(HS, alg="none"), signer=lambda _: b""),
     ),
     "a changed token": Refusal(
@@ -911,34 +908,36 @@ REFUSALS = {
         "the token was changed",
         forge.token(HS, signer=lambda data: forge.sign(HS, data, bytes(64))),
     ),
-    "a wrong type": Refusal("claims", "bad-claims", "the claim `put`", "sign it with this program", grant(put=5)),
-    "an audience": Refusal("claims", "bad-claims", "`aud`", "sign it with this program", grant(aud="x")),
+    "a wrong type": Refusal(
+        "claims", "bad-claims", "the claim `put`", "sign the token with `moq-token sign`", grant(put=5)
+    ),
+    "an audience": Refusal("claims", "bad-claims", "`aud`", "sign the token with `moq-token sign`", grant(aud="x")),
     "just expired": Refusal(
         "time",
         "expired",
-        "the token expired",
-        "expired 1 min ago (2027-01-15 07:59:00 UTC): compare the clocks, and sign for longer",
+        "the token expired 1 min ago, at 2027-01-15 07:59:00 UTC",
+        "sign for longer, or compare the clocks",
         grant(exp=forge.NOW - 60),
     ),
     "long expired": Refusal(
         "time",
         "expired",
-        "the token expired",
-        "(2027-01-15 06:00:00 UTC): sign a new token",
+        "the token expired 2 h ago, at 2027-01-15 06:00:00 UTC",
+        "sign a new token",
         grant(exp=forge.NOW - 7200),
     ),
     "not yet valid": Refusal(
         "time",
         "not-yet-valid",
-        "is not valid before",
-        "valid in 10 min (2027-01-15 08:10:00 UTC): wait",
+        "the token is valid in 10 min, from 2027-01-15 08:10:00 UTC on",
+        "wait, or compare the clocks",
         grant(nbf=forge.NOW + 600),
     ),
     "nothing granted": Refusal(
         "grants",
         "useless",
         "grants nothing",
-        "it grants publishing nothing, subscribing to nothing",
+        "sign with --publish or --subscribe",
         grant(put=..., get=...),
     ),
     "beyond the scope": Refusal(
@@ -950,10 +949,10 @@ REFUSALS = {
         "scoped.jwk",
     ),
     "elsewhere": Refusal(
-        "root",
+        "path",
         "root-mismatch",
         "does not overlap the root 'rooms/123'",
-        "dial '/rooms/123', or something beneath it",
+        "dial '/rooms/123', or a path beneath it",
         TOKEN,
         "hs.jwk",
         ("--path", "/rooms/999"),
@@ -968,19 +967,19 @@ REFUSALS = {
         ("--path", "/rooms/123/bob"),
     ),
     "another broadcast": Refusal(
-        "path",
+        "broadcast",
         "no-access",
-        "at '/rooms/123' nothing lets the client publish 'bob'",
-        "granted there: alice; a token with --publish for it would be needed",
+        "at '/rooms/123' the client must not publish 'bob'",
+        "sign with --publish for it; granted there: alice",
         TOKEN,
         "hs.jwk",
         ("--path", "/rooms/123", "--publish", "/bob/"),
     ),
     "nothing to subscribe to": Refusal(
-        "path",
+        "broadcast",
         "no-access",
-        "at '/rooms/123' nothing lets the client subscribe to 'alice'",
-        "granted there: nothing; a token with --subscribe for it would be needed",
+        "at '/rooms/123' the client must not subscribe to 'alice'",
+        "sign with --subscribe for it; granted there: nothing",
         PUBLISH_ONLY,
         "hs.jwk",
         ("--path", "rooms/123", "--publish", "alice", "--subscribe", "alice"),
@@ -1000,42 +999,65 @@ def counter(desk: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return desk
 
 
-def outcomes(failed: str | None) -> dict[str, bool | None]:
-    """Return what every check has come to: those before were passed, those after not reached."""
-    place = CHECKS.index(failed) if failed is not None else len(CHECKS)
-    return {check: index < place if index <= place else None for index, check in enumerate(CHECKS)}
+CHECKS = ("key", "form", "algorithm", "signature", "claims", "time", "grants", "scope", "path", "broadcast")
+
+
+def outcomes(failed: str | None) -> dict[str, bool]:
+    """Return the checks that are made of a token, in their order: all are passed but the last one, if one fails."""
+    made = {"form": ("form",), "key": ("form", "key"), None: CHECKS}.get(failed)
+    if made is None:
+        made = CHECKS[: CHECKS.index(failed or "") + 1]
+    return {check: check != failed for check in made}
 
 
 @pytest.mark.parametrize("case", REFUSALS.values(), ids=list(REFUSALS))
-def test_explain_names_the_first_check_that_fails(counter: Cli, case: Refusal) -> None:
+def test_explain_says_why_not(counter: Cli, case: Refusal) -> None:
     argv = ["explain", "--key", case.key, *case.options]
     status, out, err = counter.run(*argv, "--json", stdin=f"{case.token}\n")
     assert (status, err) == (1, "")
     found = json.loads(out)
-    permissions = found.pop("permissions")
+    permissions, ignored = found.pop("permissions"), found.pop("ignored")
     message, fix = found.pop("message"), found.pop("fix")
     assert found == {"allowed": False, "checks": outcomes(case.failed), "failed": case.failed, "reason": case.reason}
-    assert list(found["checks"]) == list(CHECKS)
+    assert list(found["checks"])[-1] == case.failed
+    assert ignored == []
     assert case.message in message
     assert case.fix in fix
     assert (permissions is None) is ("--publish" not in case.options)
 
     status, text, err = counter.run(*argv, stdin=case.token)
-    words = {True: "yes", False: "NO", None: "not reached"}
-    lines = [f"{check:<11}{words[outcome]}" for check, outcome in outcomes(case.failed).items()]
+    lines = [f"{check:<12}{'yes' if passed else 'NO'}" for check, passed in found["checks"].items()]
     assert (status, err) == (1, "")
-    assert text.splitlines() == [*lines, f"refused    {message}", f"to mend    {fix}"]
+    assert text.splitlines() == [f"refused: {case.reason}: {message}", *lines, f"fix: {fix}"]
     signature = case.token.rpartition(".")[2]
     assert not [secret for secret in SECRETS if secret in out + text]
     assert len(signature) < 40 or signature not in out + text
+
+
+@pytest.mark.parametrize("case", REFUSALS.values(), ids=list(REFUSALS))
+def test_verify_and_inspect_say_the_same(counter: Cli, case: Refusal) -> None:
+    if case.failed in {"path", "broadcast"} or case.reason == "token-expected":
+        return
+    text = counter.refused(1, "verify", "--key", case.key, stdin=case.token)
+    assert f"refused: {case.reason}: " in text
+    assert case.message in text
+    status, out, _ = counter.run("inspect", "--key", case.key, "--json", stdin=case.token)
+    assert status == 1
+    if out:  # nothing of a malformed token is shown
+        found = json.loads(out)
+        signature = "bad" if case.failed == "signature" else "good" if outcomes(case.failed).get("signature") else None
+        assert (found["reason"], found["signature"]) == (case.reason, signature or "not checked")
+        assert case.message in found["refused"]
+    else:
+        assert case.reason == "malformed"
 
 
 @pytest.mark.parametrize("key", ["hs.jwk", "both.jwk", "keys", "keys/"])
 def test_explain_says_yes(counter: Cli, key: str) -> None:
     argv = ["explain", "--key", key, "--path", "/rooms//123/", "--publish", "alice/cam", "--subscribe", "bob"]
     text = counter.done(*argv, stdin=TOKEN)
-    lines = [f"{check:<11}yes" for check in CHECKS]
-    assert text.splitlines() == [*lines, "allowed    may publish alice; may subscribe to everything there"]
+    lines = [f"{check:<12}yes" for check in CHECKS]
+    assert text.splitlines() == ["allowed: may publish alice; may subscribe to everything there", *lines]
     found = json.loads(counter.done(*argv, "--json", stdin=TOKEN))
     assert found == {
         "allowed": True,
@@ -1045,6 +1067,7 @@ def test_explain_says_yes(counter: Cli, key: str) -> None:
         "message": None,
         "fix": None,
         "permissions": {"publish": ["alice"], "subscribe": [""]},
+        "ignored": [],
     }
 
 
@@ -1063,20 +1086,20 @@ def test_explain_takes_the_token_from_anywhere(counter: Cli) -> None:
 @pytest.mark.parametrize(
     ("status", "argv", "why"),
     [
-        (2, [], "say what the client dials: --path"),
-        (2, ["--key", "hs.jwk"], "say what the client dials: --path"),
+        (2, [], "missing what the client dials: add --path"),
+        (2, ["--key", "hs.jwk"], "missing what the client dials: add --path"),
         (2, ["--path", "a"], "no key: name its file"),
         (2, ["--path", "a", "--key", "-"], "key and token cannot both come from standard input"),
         (2, ["--path", "a", "--key", "hs.jwk", TOKEN, "--in", "x"], "as an argument or with --in, not both"),
         (2, ["--path", "a", "--key", "hs.jwk", "--in", TOKEN], "--in takes the name of a file"),
         (2, ["--path", "a", "--key", "hs.jwk", TOKEN, TOKEN], "unexpected argument"),
-        (2, ["--config", "relay.toml", "--key", "hs.jwk"], "--config says which key"),
-        (2, ["--config", "relay.toml", "--path", "a"], "--config says which key"),
+        (2, ["--config", "relay.toml", "--key", "hs.jwk"], "--config names the key"),
+        (2, ["--config", "relay.toml", "--path", "a"], "--config names the key"),
         (1, ["--path", "a", "--key", "hs.jwk", "--in", "gone"], "cannot read 'gone'"),
         (1, ["--path", "a", "--key", "hs.jwk", "--in", "large"], "'large' is larger than any token"),
         (1, ["--path", "a", "--key", "gone", TOKEN], "cannot read 'gone'"),
         (1, ["--path", "a", "--key", "ed.pem", TOKEN], "make a key of it with the command `import`"),
-        (1, ["--path", "a", "--key", "bad", TOKEN], "bad/test-key.jwk': a key"),
+        (1, ["--path", "a", "--key", "bad", TOKEN], "bad/test-key.jwk'"),
         (1, ["--config", "gone.toml", "https://relay.example/"], "gone.toml"),
         (1, ["--config", "ed.pem", "https://relay.example/"], "'ed.pem' is not valid TOML"),
         (1, ["--config", "empty", "https://relay.example/"], "nothing is configured"),
@@ -1111,12 +1134,12 @@ domains = ["relay.example"]
             "may publish alice",
         ),
         (RELAY, "https://r.test/live", ("--subscribe", "x"), None, None, "publish open; may subscribe to everything"),
-        (RELAY, "https://r.test/live", ("--publish", "x"), "path", "no-access", "granted there: open;"),
-        (RELAY, "https://r.test/rooms/123", (), "token", "token-expected", "dial with a token"),
-        (RELAY, "rooms/123", (), "token", "bad-url", "dial a URL such as"),
-        (RELAY, "ftp://r.test/rooms/123", (), "token", "bad-url", "an unsupported scheme: 'ftp'"),
-        (RELAY, "https://r.test/live?jwt=a.b", (), "readable", "malformed", "copy the whole token"),
-        (RELAY, f"https://r.test/live?jwt={TOKEN}", (), "root", "root-mismatch", "dial '/rooms/123', or"),
+        (RELAY, "https://r.test/live", ("--publish", "x"), "broadcast", "no-access", "granted there: open"),
+        (RELAY, "https://r.test/rooms/123", (), "public", "token-expected", "dial with ?jwt=TOKEN"),
+        (RELAY, "rooms/123", (), "url", "bad-url", "dial a URL such as"),
+        (RELAY, "ftp://r.test/rooms/123", (), "url", "bad-url", "unsupported scheme: 'ftp'"),
+        (RELAY, "https://r.test/live?jwt=a.b", (), "form", "malformed", "copy the whole token"),
+        (RELAY, f"https://r.test/live?jwt={TOKEN}", (), "path", "root-mismatch", "dial '/rooms/123', or"),
         (RELAY, f"https://r.test/rooms/123?jwt={grant(exp=1)}", (), "time", "expired", "sign a new token"),
         (
             RELAY,
@@ -1140,10 +1163,17 @@ domains = ["relay.example"]
             (),
             "key",
             "unknown-key",
-            "give the key that signed it",
+            "use the key that signed the token",
         ),
-        ('auth.public = ""', f"https://r.test/rooms/123?jwt={TOKEN}", (), "key", "no-key-source", "name the key in"),
-        ('auth.key = "scoped.jwk"', f"https://r.test/rooms/123?jwt={TOKEN}", (), "scope", "scope-exceeded", "less"),
+        ('auth.public = ""', f"https://r.test/rooms/123?jwt={TOKEN}", (), "key", "no-key-source", "set `key`"),
+        (
+            'auth.key = "scoped.jwk"',
+            f"https://r.test/rooms/123?jwt={TOKEN}",
+            (),
+            "scope",
+            "scope-exceeded",
+            "grant less",
+        ),
         ('auth.key = "sign.jwk"', f"https://r.test/rooms/123?jwt={TOKEN}", (), "key", "unknown-key", "may not verify"),
         ('auth.key = "ed.public"', f"https://r.test/?jwt={TOKEN}", (), "algorithm", "wrong-algorithm", "'HS256'"),
     ],
@@ -1158,7 +1188,9 @@ def test_explain_asks_a_configuration_about_a_url(  # noqa: PLR0917 - as above
         assert said in out
     found = json.loads(counter.run("explain", "--config", "relay.toml", *options, url, "--json")[1])
     assert (found["allowed"], found["failed"], found["reason"]) == (failed is None, failed, reason)
-    assert found["checks"] == outcomes(failed)
+    assert list(found["checks"])[-1:] == ([failed] if failed is not None else list(found["checks"])[-1:])
+    assert list(found["checks"].values()).count(False) == int(failed is not None)
+    assert "signature" not in found["checks"] or TOKEN.partition(".")[0] in url or "jwt=" in url
     assert TOKEN.rpartition(".")[2] not in out
 
 
@@ -1317,7 +1349,7 @@ def test_a_configuration_can_name_keys_by_url(counter: Cli, web: str) -> None:
         (
             'auth.key = "relay.jwk"',
             [
-                "tokens   all verified with the one key of relay.jwk",
+                "tokens   all verified with the key in relay.jwk",
                 "public   without a token anybody may publish: nothing",
                 "public   without a token anybody may subscribe: nothing",
             ],
@@ -1355,10 +1387,10 @@ def test_a_configuration_can_name_keys_by_url(counter: Cli, web: str) -> None:
         (
             '[auth]\nkey = "https://api.example/k.jwk?sig=hunter2"\npublic.api = "https://hunter2@api.example/public"',
             [
-                "tokens   all verified with the one key of https://api.example/k.jwk",
+                "tokens   all verified with the key in https://api.example/k.jwk",
                 "public   without a token anybody may publish: nothing",
                 "public   without a token anybody may subscribe: nothing",
-                "public   where none of these fits, https://api.example/public is asked",
+                "public   where none of these matches, https://api.example/public is asked",
             ],
         ),
     ],
@@ -1369,8 +1401,12 @@ def test_check_config_says_how_clients_are_admitted(cli: Cli, toml: str, lines: 
     put("relay.toml", toml)
     out = cli.done("check-config", "relay.toml")
     assert "hunter2" not in out
-    assert out.splitlines() == lines
+    relays = "relays   moq-relay 0.14; from 0.15 on, a relay refuses these settings and asks an auth server"
+    assert out.splitlines() == [relays, *lines]
     assert cli.done("check-config", "relay.toml", "--strict") == out
+    found = json.loads(cli.done("check-config", "relay.toml", "--json"))
+    assert (found["ok"], found["relays"], found["problems"], found["notes"]) == (True, "0.14", [], [])
+    assert found["admits"]["tokens"] == [line[9:] for line in lines if line.startswith("tokens")]
 
 
 def test_check_config_lets_the_environment_count(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1409,7 +1445,7 @@ def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str
     put("relay.toml", toml)
     status, out, err = cli.run("check-config", "relay.toml")
     assert status == 0
-    assert out.startswith("tokens ")
+    assert out.startswith("relays ")
     assert re.fullmatch(r"note: [^\n]+\n", err)
     assert warning in err
     assert warning in cli.refused(1, "check-config", "relay.toml", "--strict")
@@ -1420,7 +1456,7 @@ def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str
     [
         (2, [], "missing argument"),
         (2, ["relay.toml", "other.toml"], "unexpected argument 'other.toml'"),
-        (2, ["relay.toml", "--json"], "no such option"),
+        (2, ["relay.toml", "--jsn"], "no such option"),
         (2, ["relay.toml", "--strict", "--strict"], "--strict is given twice"),
         (1, ["gone.toml"], "'gone.toml': No such file or directory"),
         (1, ["folder"], "'folder' is a directory"),

@@ -16,6 +16,8 @@ from moq_token.auth.config import in_one_line
 from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
 from moq_token.key import Key, KeyOperation, parse_members
 from moq_token.kid import KeyId
+from moq_token.sources.objects import SCHEMES
+from moq_token.sources.opening import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,6 +59,17 @@ def check_exists(text: str, *, directory: bool) -> None:
     found = _missing(text, directory=directory)
     if found is not None:
         raise ConfigError(f"`{member}`: {found}")
+
+
+def check_place(text: str, *, directory: bool) -> None:
+    """Raise :class:`ConfigError` where ``key`` or ``key_dir`` is a URL that no source of keys takes.
+
+    Unlike opening a source, this needs no extra.
+    """
+    scheme = text.partition("://")[0].lower()
+    if scheme in {"http", "https"} or (directory and scheme in SCHEMES):
+        return
+    open_source(text, directory=directory)
 
 
 def check_files(config: AuthConfig) -> Iterator[Finding]:

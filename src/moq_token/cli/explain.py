@@ -1,4 +1,4 @@
-"""The command that says why a token is or is not good for something, check by check."""
+"""The command that says whether a relay would admit a token, and why: a record of the decision itself."""
 
 from __future__ import annotations
 
@@ -10,62 +10,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from moq_token import path as paths
-from moq_token.cli import keyring, options, output, times
+from moq_token.cli import foreign, keyring, options, output, pasted, refusals
 from moq_token.cli.grammar import command
-from moq_token.cli.tokens import full_paths, listed
-from moq_token.errors import (
-    ExpiredTokenError,
-    KeyOperationError,
-    NotYetValidTokenError,
-    RefusedError,
-    ScopeExceededError,
-    UnauthorizedError,
-    shown,
-)
-from moq_token.unverified import UnverifiedToken, read_unverified
+from moq_token.cli.refusals import listed
+from moq_token.errors import NotAdmittedError, RefusedError, UnauthorizedError, shown
+from moq_token.trace import Trace
+from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from moq_token.auth import Grant
-    from moq_token.claims import Permissions
-    from moq_token.key import Key
-
-# The checks in the order in which a relay makes them, and the codes of the refusals that each can end in.
-_CHECKS = {
-    "token": ("token-expected", "bad-url"),
-    "readable": ("malformed",),
-    "key": ("unknown-key", "no-key-source", "kid-missing", "bad-kid"),
-    "algorithm": ("wrong-algorithm",),
-    "signature": ("bad-signature",),
-    "claims": ("bad-claims",),
-    "time": ("expired", "not-yet-valid"),
-    "grants": ("useless",),
-    "scope": ("scope-exceeded",),
-    "root": ("root-mismatch",),
-    "path": ("no-access",),
-}
-# What mends a refusal whose details do not matter.
-_FIXES = {
-    "token-expected": "dial with a token, ?jwt=…, or what is public without one",
-    "bad-url": "dial a URL such as https://relay.example.com/rooms/123?jwt=…",
-    "malformed": "copy the whole token: three parts, two dots, nothing around them",
-    "unknown-key": "give the key that signed it, or publish that key under this id",
-    "no-key-source": "name the key in the configuration: `key`, `key_dir` or `auth_api`",
-    "kid-missing": "sign with a key that has an id, as `generate` makes them",
-    "bad-kid": "sign with a key whose id is 1 to 128 characters of A-Z a-z 0-9 - _",
-    "wrong-algorithm": "give the key that signed it: the key alone decides the algorithm",
-    "bad-signature": "give the key that signed it; if this is the key, the token was changed on its way",
-    "bad-claims": "sign it with this program, or with one of the originals",
-}
-# A difference that is rather one of clocks than of intentions, in seconds.
-_CLOCKS_DIFFER = 300
+    from moq_token.claims import Scope
 
 
 class Explanation(NamedTuple):
-    """What became of the checks: all were passed, or all before ``failed``."""
+    """The record of a decision: what was granted, or the message and the fix; and the unverified claims."""
 
-    permissions: Permissions | Grant | None = None
-    failed: str | None = None
-    reason: str | None = None
+    trace: Trace
+    claims: dict[str, object]
+    grant: Grant | None = None
     message: str = ""
     fix: str = ""
 
@@ -76,7 +38,7 @@ class Explanation(NamedTuple):
     examples=(
         "explain --key public.jwk --path /rooms/123 < alice.jwt",
         "explain --key keys/ --path /rooms/123 --publish alice/camera --json < alice.jwt",
-        "explain --config relay.toml - < url.txt  # the URL that a client dials, token and all",
+        "explain --config relay.toml - < url.txt  # the URL that a client dials",
     ),
 )
 @click.argument("token", required=False, metavar="[TOKEN|URL]")
@@ -84,10 +46,10 @@ class Explanation(NamedTuple):
 @options.keys
 @click.option("--path", metavar="PATH", help="Path that the client dials.")
 @click.option(
-    "--config", type=options.FILE, metavar="FILE", help="TOML of a relay, to ask it about a URL, not a token."
+    "--config", type=options.FILE, metavar="FILE", help="TOML of a relay (0.14); then a URL is expected, not a token."
 )
-@click.option("--publish", metavar="BROADCAST", help="Ask whether this may be published there.")
-@click.option("--subscribe", metavar="BROADCAST", help="Ask whether this may be subscribed to there.")
+@click.option("--publish", metavar="BROADCAST", help="Also ask whether this may be published there.")
+@click.option("--subscribe", metavar="BROADCAST", help="Also ask whether this may be subscribed to there.")
 @options.as_json
 def explain_command(
     token: str | None,
@@ -99,154 +61,145 @@ def explain_command(
     subscribe: str | None,
     as_json: bool,
 ) -> int:
-    """Say whether a relay would admit a token at a path, and why, check by check; exit 0 for yes, 1 for no.
+    """Say whether a relay would admit a token at a path, and why.
 
-    Of what is refused, the first check that failed is named, with what would mend it.
+    The first line is the verdict, with the reason code of a refusal. Then come the checks that were made, in their
+    order, and what to do. The exit status is 0 for yes and 1 for no.
     """
     if config is not None:
         if key is not None or path is not None:
-            raise click.UsageError("--config says which key, and the URL which path: leave --key and --path out")
-        url = keyring.read_token(token, token_file)
+            raise click.UsageError("--config names the key, and the URL the path: remove --key and --path")
+        url = keyring.read_token(token, token_file).strip("\"'<>` ")
         found = explain_connection(config, url, publish, subscribe, time.time())
     elif path is None:
-        raise click.UsageError("say what the client dials: --path /rooms/123, or --config relay.toml and a URL")
+        raise click.UsageError("missing what the client dials: add --path /rooms/123, or --config relay.toml and a URL")
     else:
         where = keyring.source(key)
-        text = keyring.read_token(token, token_file, where)
+        text, around = pasted.find(keyring.read_token(token, token_file, where))
+        if around is not None:
+            output.note(f"read the token out of what is around it: {around}")
         found = explain(keyring.read_keys(where), text, path, publish, subscribe, time.time())
     output.emit(output.json_text(_members(found), pretty=output.to_terminal(sys.stdout)) if as_json else _lines(found))
-    return int(found.failed is not None)
+    for note in foreign.unlikely(found.claims):
+        output.note(note)
+    return int(not found.trace.allowed)
 
 
 def explain(
     keys: keyring.Keys, token: str, path: str, publish: str | None, subscribe: str | None, now: float
 ) -> Explanation:
-    """Check a token as a relay does; ``now`` is in Unix seconds. Raises nothing of the token's fault."""
-    if not token:
-        return Explanation(None, "token", "token-expected", "there is no token", _FIXES["token-expected"])
-    unverified: UnverifiedToken | None = None
-    key: Key | None = None
+    """Check a token as a relay does; ``now`` is in Unix seconds. A refusal is part of the explanation.
+
+    Raises :class:`UnavailableError`, :class:`Failed` and :class:`InvalidKeyError` where the keys cannot be read.
+    """
+    from moq_token.auth import Connection, decide
+
+    verifier = keyring.Verifier(keys)
+    trace, grant = Trace(), None
     try:
-        unverified = read_unverified(token)
-        key = keyring.key_for(keys, token)
-        claims = key.verify(token, now=now)
-        permissions = claims.authorize(path)
-    except KeyOperationError as error:
-        return Explanation(None, "key", "unknown-key", str(error), "use a key whose `key_ops` hold `verify`")
+        with trace:
+            if not token:
+                trace.begin("form")
+                raise NotAdmittedError("there is no token")
+            grant = decide(Connection(path, token), key=verifier, now=now, trace=trace)
+            _ask(trace, grant, path, publish, subscribe)
     except RefusedError as error:
-        failed = next(check for check, reasons in _CHECKS.items() if error.reason in reasons)
-        return Explanation(None, failed, error.reason, str(error), _fix(error, unverified, key, now))
-    return _asked(permissions, path, publish, subscribe)
+        scope = None if verifier.key is None else verifier.key.scope
+        return _refused(trace, grant, error, _claims(token), scope, now)
+    return Explanation(trace, _claims(token), grant)
 
 
 def explain_connection(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
     """Say what a relay with this TOML decides about a dialed URL; ``now`` is in Unix seconds.
 
-    Raises :class:`UnavailableError` where its keys cannot be had, and :class:`ConfigError`.
+    Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
     """
-    from moq_token.auth import Connection
+    from moq_token.auth import AuthConfig, Connection
     from moq_token.cli.relay import authenticate
 
+    settings = AuthConfig.from_toml(config)
+    trace, grant, token = Trace(), None, None
     try:
-        connection, grant = authenticate(config, url)
+        with trace:
+            trace.begin("url")
+            connection = Connection.from_url(url, settings.domains)
+            token = connection.token
+            grant = authenticate(settings, connection, trace)
+            _ask(trace, grant, connection.path, publish, subscribe)
     except RefusedError as error:
-        unverified = None
-        with contextlib.suppress(RefusedError):
-            token = Connection.from_url(url).token
-            unverified = None if token is None else read_unverified(token)
-        failed = next(check for check, reasons in _CHECKS.items() if error.reason in reasons)
-        return Explanation(None, failed, error.reason, str(error), _fix(error, unverified, None, now))
-    return _asked(grant, connection.path, publish, subscribe)
+        return _refused(trace, grant, error, _claims(token), None, now)
+    return Explanation(trace, _claims(token), grant)
 
 
-def _asked(granted: Permissions | Grant, path: str, publish: str | None, subscribe: str | None) -> Explanation:
-    """Answer the question about a broadcast, where there is one."""
+def _ask(trace: Trace, grant: Grant, path: str, publish: str | None, subscribe: str | None) -> None:
+    """Answer the question about a broadcast, if there is one."""
     for role, broadcast, allowed, prefixes in (
-        ("publish", publish, granted.can_publish, granted.publish),
-        ("subscribe", subscribe, granted.can_subscribe, granted.subscribe),
+        ("publish", publish, grant.can_publish, grant.publish),
+        ("subscribe", subscribe, grant.can_subscribe, grant.subscribe),
     ):
-        if broadcast is not None and not allowed(broadcast):
+        if broadcast is None:
+            continue
+        trace.begin("broadcast")
+        if not allowed(broadcast):
             verb = role if role == "publish" else "subscribe to"
-            message = f"at {_dialed(path)} nothing lets the client {verb} {shown(paths.normalize(broadcast))}"
-            fix = f"granted there: {listed(prefixes)}; a token with --{role} for it would be needed"
-            return Explanation(granted, "path", "no-access", message, fix)
-    return Explanation(granted)
+            message = f"at {refusals.dialed(path)} the client must not {verb} {shown(paths.normalize(broadcast))}"
+            raise _NotCoveredError(message, f"sign with --{role} for it; granted there: {listed(prefixes)}")
 
 
-def _fix(error: RefusedError, unverified: UnverifiedToken | None, key: Key | None, now: float) -> str:
-    """Say what would mend it."""
-    claims = {} if unverified is None else unverified.claims
-    match error:
-        case ExpiredTokenError(expires=expires):
-            ago = now - expires
-            cure = "compare the clocks, and sign for longer" if ago < _CLOCKS_DIFFER else "sign a new token"
-            return f"expired {times.span(ago)} ago ({times.utc(expires)}): {cure}"
-        case NotYetValidTokenError(not_before=begin):
-            return f"valid in {times.span(begin - now)} ({times.utc(begin)}): wait, or compare the clocks"
-        case ScopeExceededError():
-            return f"the scope of the key allows {_scope(key)}: sign for less, or with another key"
-        case UnauthorizedError(reason="root-mismatch"):
-            return f"dial {_dialed(str(claims.get('root', '')))}, or something beneath it"
-    return _FIXES.get(error.reason) or f"it grants {_grants(claims)}"
+class _NotCoveredError(UnauthorizedError):
+    """The client is admitted, but not for the broadcast that was asked about."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
-def _scope(key: Key | None) -> str:
-    if key is None or key.scope is None:
-        return "less"
-    scope = key.scope
-    return _roles(scope.root, scope.publish, scope.subscribe)
+def _refused(
+    trace: Trace,
+    grant: Grant | None,
+    error: RefusedError,
+    claims: dict[str, object],
+    scope: Scope | None,
+    now: float,
+) -> Explanation:
+    fix = error.fix if isinstance(error, _NotCoveredError) else refusals.fix(error, claims, scope, now)
+    return Explanation(trace, claims, grant, refusals.told(error, now), fix)
 
 
-def _grants(claims: dict[str, object]) -> str:
-    return _roles("", tuple(full_paths(claims, "put")), tuple(full_paths(claims, "get")))
-
-
-def _roles(root: str, publish: tuple[str, ...], subscribe: tuple[str, ...]) -> str:
-    base = paths.normalize(root)
-    whole = [[paths.join(base, paths.normalize(prefix)) for prefix in prefixes] for prefixes in (publish, subscribe)]
-    return f"publishing {listed(whole[0], full=True)}, subscribing to {listed(whole[1], full=True)}"
-
-
-def _dialed(path: str) -> str:
-    return shown(f"/{paths.normalize(path)}")
-
-
-def _checks(found: Explanation) -> dict[str, bool | None]:
-    """Give every check its outcome; None is what was not reached."""
-    outcomes: dict[str, bool | None] = {}
-    outcome: bool | None = True
-    for check in _CHECKS:
-        if check == found.failed:
-            outcome = False
-        outcomes[check] = outcome
-        if outcome is False:
-            outcome = None
-    return outcomes
+def _claims(token: str | None) -> dict[str, object]:
+    """Read the claims for the notes, whoever wrote them."""
+    with contextlib.suppress(RefusedError):
+        return read_unverified(token or "").claims
+    return {}
 
 
 def _members(found: Explanation) -> dict[str, object]:
-    allowed = found.failed is None
-    permissions = found.permissions
+    trace, grant = found.trace, found.grant
     return {
-        "allowed": allowed,
-        "checks": _checks(found),
-        "failed": found.failed,
-        "reason": found.reason,
-        "message": None if allowed else found.message,
-        "fix": None if allowed else found.fix,
-        "permissions": None
-        if permissions is None
-        else {"publish": permissions.publish, "subscribe": permissions.subscribe},
+        "allowed": bool(trace.allowed),
+        "reason": trace.reason,
+        "checks": dict.fromkeys(trace.passed, True) | ({} if trace.failed is None else {trace.failed: False}),
+        "failed": trace.failed,
+        "message": found.message or None,
+        "fix": found.fix or None,
+        "permissions": None if grant is None else {"publish": grant.publish, "subscribe": grant.subscribe},
+        "ignored": foreign.ignored(found.claims),
     }
 
 
 def _lines(found: Explanation) -> str:
-    words = {True: ("yes", "green"), False: ("NO", "red"), None: ("not reached", "yellow")}
-    lines = [f"{check:<11}{output.paint(*words[outcome], sys.stdout)}" for check, outcome in _checks(found).items()]
-    if found.failed is None:
-        assert found.permissions is not None  # noqa: S101 - all checks were passed
-        publish, subscribe = map(listed, (found.permissions.publish, found.permissions.subscribe))
-        lines.append(output.printable(f"allowed    may publish {publish}; may subscribe to {subscribe}"))
+    trace, grant = found.trace, found.grant
+    if grant is not None and trace.allowed:
+        verdict = f"may publish {listed(grant.publish)}; may subscribe to {listed(grant.subscribe)}"
+        lines = [f"{output.paint('allowed', 'green', sys.stdout)}: {output.printable(verdict)}"]
     else:
-        lines += [f"refused    {output.printable(found.message)}", f"to mend    {output.printable(found.fix)}"]
+        verdict = f"{trace.reason}: {found.message}"
+        lines = [f"{output.paint('refused', 'red', sys.stdout)}: {output.printable(verdict)}"]
+    lines += [f"{check:<12}{output.paint('yes', 'green', sys.stdout)}" for check in trace.passed]
+    if trace.failed is not None:
+        lines.append(f"{trace.failed:<12}{output.paint('NO', 'red', sys.stdout)}")
+    if unread := foreign.ignored(found.claims):
+        lines.append(output.printable(f"ignored     {', '.join(unread)}"))
+    if found.fix:
+        lines.append(output.printable(f"fix: {found.fix}"))
     return "\n".join(lines)

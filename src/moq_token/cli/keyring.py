@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import click
 
 from moq_token import jws
 from moq_token.cli.grammar import is_secret
 from moq_token.cli.output import Failed, note, place, reason, to_terminal
-from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, shown
+from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, KeyOperationError, shown
 from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key, parse_members
 from moq_token.keyset import KeySet, ReadSet, read_set
 from moq_token.kid import KeyId
+
+if TYPE_CHECKING:
+    from moq_token.claims import Claims
+    from moq_token.trace import Trace
 
 _WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
@@ -181,19 +185,42 @@ def _fetch(url: str) -> bytes:
     return asyncio.run(fetch())
 
 
-def key_for(keys: Keys, token: str) -> Key:
-    """Pick the key that has to verify a token. Raises :class:`KeyNotFoundError` and :class:`InvalidTokenError`.
+class Verifier:
+    """Keys that verify a token, one after the other: the one that the token names, as relays choose it.
 
-    A single key is taken whatever the token names, as relays do that have but one.
+    ``key`` is the one that was chosen last.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self.key: Key | None = None
+
+    def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
+        """Return the claims of a valid token. Raises :class:`RefusedError`, also where its key may not verify."""
+        self.key = _key_for(self._keys, token, trace)
+        try:
+            return self.key.verify(token, now=now, trace=trace)
+        except KeyOperationError as error:
+            raise KeyNotFoundError(str(error)) from None
+
+
+def _key_for(keys: Keys, token: str, trace: Trace | None) -> Key:
+    """Choose the key that verifies a token. Raises :class:`KeyNotFoundError` and :class:`InvalidTokenError`.
+
+    A single key is used whatever the token names, as in relays that have only one.
     """
     if isinstance(keys, Key):
         return keys
+    if trace is not None:
+        trace.begin("form")
     _, header, _, _ = jws.split(token)
     kid = jws.kid_of(jws.parse_header(header))
+    if trace is not None:
+        trace.begin("key")
     if kid is None:
         if isinstance(keys, KeySet) and len(keys) == 1:
             return keys.keys[0]
-        raise KeyNotFoundError(f"the token names no `kid`, so it is not known which key made it{_among(keys)}")
+        raise KeyNotFoundError(f"the token has no `kid`, which must select one of many keys{_among(keys)}")
     key = keys.find_key(kid)
     if key is None:
         raise KeyNotFoundError(f"there is no key with the id {shown(kid)}{_among(keys)}", kid=kid)
@@ -213,7 +240,10 @@ def read_token(word: str | None, path: str | None, key: Source | None = None) ->
     path = path or "-"
     if path in _STDIN and key is not None and key.is_stdin:
         raise click.UsageError("key and token cannot both come from standard input: name a file for one of them")
-    return read(path, "token", _MAX_TOKEN_BYTES).decode("utf-8", "replace").strip()
+    data = read(path, "token", _MAX_TOKEN_BYTES)
+    # Some shells write UTF-16, and some editors a byte order mark.
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    return data.decode(encoding, "replace").strip()
 
 
 def _refuse_file_name(word: str) -> None:

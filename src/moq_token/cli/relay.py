@@ -1,65 +1,93 @@
-"""What a relay would do with its configuration."""
+"""The command that checks the configuration of a relay, and the decision of a relay with that configuration."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from moq_token.auth import AuthConfig, Authenticator, Connection, Grant
+from moq_token.auth import AuthConfig, Authenticator
+from moq_token.auth.check import check_files, check_place, nothing_configured
+from moq_token.auth.config import in_one_line
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
+from moq_token.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from moq_token.auth import Connection, Grant
+    from moq_token.trace import Trace
+
+# What is logged is also a note of the command.
+logging.getLogger("moq_token").addHandler(logging.NullHandler())
+
+_RELAYS = "0.14"
+_MAX_NOTES = 20
+
 
 @command(
     "check-config",
-    short_help="Say how a relay with this TOML admits clients.",
-    examples=("check-config relay.toml", "check-config relay.toml --strict"),
+    short_help="Check the TOML of a relay, and say how it admits clients.",
+    examples=("check-config relay.toml", "check-config relay.toml --strict", "check-config relay.toml --json"),
 )
 @click.argument("file", type=options.FILE, metavar="FILE")
-@click.option("--strict", is_flag=True, help="Fail where a relay would silently do something else than is written.")
-def check_config_command(file: str, strict: bool) -> None:
-    """Say how a relay with this TOML admits clients, and what of it cannot be meant.
+@click.option("--strict", is_flag=True, help="Fail for every note, too.")
+@options.as_json
+def check_config_command(file: str, strict: bool, as_json: bool) -> int:
+    """Check the TOML of a relay (moq-relay 0.14), and say how it admits clients.
 
-    The variables MOQ_AUTH_… of the environment count over the file, as they do for the relay. No URL is asked.
+    Files that it names are read, relative to the working directory, as the relay does. URLs are not asked. Variables
+    MOQ_AUTH_… of the environment override the file. Notes name what the relay accepts silently, but what is probably
+    not meant. The exit status is 1 where the relay cannot work with the configuration.
     """
-    config = AuthConfig.from_toml(file, strict=strict)
-    asyncio.run(_start(config))
+    config = AuthConfig.from_toml(file)
+    if config == AuthConfig():
+        raise output.Failed(f"{shown(file)}: {nothing_configured(config.warnings)}")
+    for text, directory in ((config.key, False), (config.key_dir, True)):
+        if text is not None:
+            check_place(text, directory=directory)
+    found = list(check_files(config))
+    problems = [str(finding) for finding in found if finding.fatal]
+    notes = [*config.warnings, *(str(finding) for finding in found if not finding.fatal)]
+    failed = bool(problems or (strict and notes))
+    if as_json:
+        admits: dict[str, list[str]] = {}
+        for label, text in _lines(config):
+            admits.setdefault(label, []).append(text)
+        result = {"ok": not failed, "relays": _RELAYS, "admits": admits, "problems": problems, "notes": notes}
+        output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
+        return int(failed)
+    if failed:
+        raise output.Failed(f"{shown(file)}: {in_one_line(problems or notes)}")
     output.emit("\n".join(f"{label:<9}{output.printable(text)}" for label, text in _lines(config)))
-    for warning in config.warnings:
-        output.note(warning)
+    for note in notes[:_MAX_NOTES]:
+        output.note(note)
+    return 0
 
 
-def authenticate(file: str, url: str) -> tuple[Connection, Grant]:
-    """Decide about a connection as the relay with this TOML would.
+def authenticate(config: AuthConfig, connection: Connection, trace: Trace) -> Grant:
+    """Decide about a connection as a relay with this configuration.
 
     Raises :class:`RefusedError`, :class:`UnavailableError` and :class:`ConfigError`.
     """
-    config = AuthConfig.from_toml(file)
-    connection = Connection.from_url(url, config.domains)
 
     async def decide() -> Grant:
         async with Authenticator(config) as authenticator:
-            return await authenticator.authenticate(connection)
+            return await authenticator.authenticate(connection, trace=trace)
 
-    return connection, asyncio.run(decide())
-
-
-async def _start(config: AuthConfig) -> None:
-    """Find out what would keep the relay from starting."""
-    async with Authenticator(config):
-        pass
+    return asyncio.run(decide())
 
 
 def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:
+    yield "relays", f"moq-relay {_RELAYS}; from 0.15 on, a relay refuses these settings and asks an auth server"
     if config.auth_api is not None:
         yield "tokens", "verified with the key that `auth_api` answers, which also says what is public"
     elif config.key is not None:
-        yield "tokens", f"all verified with the one key of {output.place(config.key)}"
+        yield "tokens", f"all verified with the key in {output.place(config.key)}"
     elif config.key_dir is not None:
         place = output.place(config.key_dir).rstrip("/")
         yield "tokens", f"verified with {place}/{{kid}}.jwk, read when a token names it"
@@ -71,7 +99,7 @@ def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:
             what = ", ".join(prefix.strip("/") or "everything" for prefix in prefixes)
             yield "public", f"without a token anybody may {role}: {what or 'nothing'}"
     if public.api is not None:
-        yield "public", f"where none of these fits, {output.place(public.api)} is asked"
+        yield "public", f"where none of these matches, {output.place(public.api)} is asked"
     if config.domains:
         yield "domains", f"labels before {', '.join(config.domains)} go in front of the path"
     if config.mtls_tier is not None:

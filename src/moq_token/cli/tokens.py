@@ -10,17 +10,16 @@ import click
 
 from moq_token import path as paths
 from moq_token.claims import Claims
-from moq_token.cli import keyring, options, output, times
+from moq_token.cli import foreign, keyring, options, output, pasted, refusals, times
 from moq_token.cli.grammar import command
+from moq_token.cli.refusals import full_paths, listed
 from moq_token.encoding import parse_json
-from moq_token.errors import Error, RefusedError, shown
+from moq_token.errors import RefusedError, shown
+from moq_token.trace import Trace
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-# The reasons of refusals that come before, or from, the check of the signature.
-_UNSIGNED = {"malformed", "unknown-key", "wrong-algorithm", "bad-signature"}
 
 
 @command(
@@ -156,8 +155,15 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     """
     where = keyring.source(key)
     token = _token(None, token_file, where)
-    claims = keyring.key_for(keyring.read_keys(where), token).verify(token)
-    permissions = None if path is None else claims.authorize(path)
+    found = pasted.find(token)
+    if found.around is not None:
+        raise output.Failed(f"expected a token alone, got it with {found.around}: pass nothing but the token")
+    now = time.time()
+    try:
+        claims = keyring.Verifier(keyring.read_keys(where)).verify(token, now=now)
+        permissions = None if path is None else claims.authorize(path)
+    except RefusedError as error:
+        raise output.Failed(refusals.line(error, now)) from None
     result = parse_json(claims.to_json().encode())
     if as_json:
         result = {"header": read_unverified(token).header, "claims": result}
@@ -184,30 +190,34 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
     Without --key, nothing is verified: anybody can have written the token.
     """
     where = None if key is None else keyring.source(key)
-    text = _token(token, token_file, where)
+    text, around = pasted.find(_token(token, token_file, where))
+    if around is not None:
+        output.note(f"read the token out of what is around it: {around}")
     unverified = read_unverified(text)
     now = time.time()
 
-    refusal: Error | None = None
-    signature = "not checked"
+    trace, refusal = Trace(), None
     if where is not None:
-        signature = "good"
         try:
-            keyring.key_for(keyring.read_keys(where), text).verify(text, now=now)
+            with trace:
+                keyring.Verifier(keyring.read_keys(where)).verify(text, now=now, trace=trace)
         except RefusedError as error:
             refusal = error
-            signature = "bad" if error.reason in _UNSIGNED else "good"
+    signature = "good" if "signature" in trace.passed else "bad" if trace.failed == "signature" else "not checked"
 
     grants = {
         name: full_paths(unverified.claims, member) for name, member in (("publish", "put"), ("subscribe", "get"))
     }
+    ignored = foreign.ignored(unverified.claims)
     if as_json:
         result = {
             "header": unverified.header,
             "claims": unverified.claims,
             "grants": grants,
             "signature": signature,
-            "refused": None if refusal is None else str(refusal),
+            "ignored": ignored,
+            "reason": None if refusal is None else refusal.reason,
+            "refused": None if refusal is None else refusals.told(refusal, now),
         }
         output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     else:
@@ -216,10 +226,11 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
             ("claims", output.json_text(unverified.claims)),
             *(("time", line) for line in _times(unverified.claims, now)),
             *((name, listed(prefixes, full=True)) for name, prefixes in grants.items()),
+            *([("ignored", ", ".join(ignored))] if ignored else []),
             ("signature", f"{signature}: anybody can have written this token" if where is None else signature),
         ]
         if refusal is not None:
-            lines.append(("refused", output.printable(str(refusal))))
+            lines.append(("refused", f"{refusal.reason}: {refusals.told(refusal, now)}"))
         output.emit("\n".join(f"{label:<11}{output.printable(text)}" for label, text in lines))
     return int(refusal is not None)
 
@@ -242,17 +253,3 @@ def _times(claims: dict[str, object], now: float) -> Iterable[str]:
             yield times.when(int(value), now, future, past)
     if claims.get("exp") is None:
         yield "never expires"
-
-
-def full_paths(claims: dict[str, object], member: str) -> list[str]:
-    """Return the full paths that an unverified token grants in one role, ``put`` or ``get``."""
-    root, granted = claims.get("root", ""), claims.get(member, [])
-    prefixes = [granted] if isinstance(granted, str) else granted if isinstance(granted, list) else []
-    base = paths.normalize(root) if isinstance(root, str) else ""
-    return [paths.join(base, paths.normalize(prefix)) for prefix in prefixes if isinstance(prefix, str)]
-
-
-def listed(prefixes: Iterable[str], *, full: bool = False) -> str:
-    """Write prefixes as people read them, as ``full`` paths or relative to a path."""
-    everything = "everything" if full else "everything there"
-    return ", ".join(prefix or everything for prefix in prefixes) or "nothing"

@@ -1,0 +1,55 @@
+"""What a token says that relays do not read, and what they call it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from moq_token.errors import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_KNOWN = frozenset(("root", "put", "get", "cluster", "exp", "iat", "nbf", "aud"))
+# Claims of older and newer tools and of other software, and what a relay calls them.
+_CALLED = {
+    **dict.fromkeys(("path", "namespace", "ns", "room", "room_id", "stream", "prefix"), "root"),
+    **dict.fromkeys(("pub", "publish", "guest_pub", "can_publish", "canPublish", "write"), "put"),
+    **dict.fromkeys(("sub", "subscribe", "guest_sub", "can_subscribe", "canSubscribe", "read"), "get"),
+    **dict.fromkeys(("expires", "expiry", "expires_at", "expiration", "exp_at"), "exp"),
+    **dict.fromkeys(("issued", "issued_at", "created"), "iat"),
+    **dict.fromkeys(("not_before", "notBefore"), "nbf"),
+    "guest": "put` and `get",
+}
+_MAX_NAMED = 8
+_PATTERN = re.compile(r"[*{}<>$]|(?:^|/)(?:\.{1,2}|:\w+)(?:/|$)")
+
+
+def ignored(claims: dict[str, object]) -> list[str]:
+    """Name the claims that a relay ignores, each with the claim that it reads instead, where there is one."""
+    named = []
+    for name in claims:
+        if name in _KNOWN:
+            continue
+        called = _CALLED.get(name)
+        # An issuer makes `sub` the subject of RFC 7519, and not paths of an older tool.
+        if called is None or (name == "sub" and "iss" in claims):
+            named.append(f"`{shown(name)[1:-1]}`")
+        else:
+            named.append(f"`{name}` (called `{called}`)")
+    more = len(named) - _MAX_NAMED
+    return [*named[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def unlikely(claims: dict[str, object]) -> list[str]:
+    """Return a note for each path that is probably meant as a pattern, or as a path of a file system."""
+    found = (path for name in ("root", "put", "get") for path in _texts(claims.get(name)) if _PATTERN.search(path))
+    return [
+        f"{shown(path)} stands for itself: a prefix is not a pattern, and covers everything beneath it"
+        for path in list(dict.fromkeys(found))[:_MAX_NAMED]
+    ]
+
+
+def _texts(value: object) -> Iterable[str]:
+    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    return (text for text in values if isinstance(text, str))

@@ -1,0 +1,103 @@
+"""How the commands say that a token or a connection is refused, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moq_token import path as paths
+from moq_token.cli import foreign, times
+from moq_token.errors import (
+    ExpiredTokenError,
+    NotYetValidTokenError,
+    RefusedError,
+    ScopeExceededError,
+    shown,
+    utc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moq_token.claims import Scope
+
+# What to do about a refusal whose details do not matter.
+_FIXES = {
+    "token-expected": "dial with ?jwt=TOKEN, or dial a public path",
+    "bad-url": "dial a URL such as https://relay.example.com/rooms/123?jwt=TOKEN",
+    "malformed": "copy the whole token: three parts and two dots, nothing around them",
+    "unknown-key": "use the key that signed the token, or publish its public half under this id",
+    "no-key-source": "set `key`, `key_dir` or `auth_api` in the configuration",
+    "kid-missing": "sign with a key that has an id, as `generate` makes them",
+    "bad-kid": "sign with a key whose id is 1 to 128 characters of A-Z a-z 0-9 - _",
+    "wrong-algorithm": "use the key that signed the token: the key decides the algorithm",
+    "bad-signature": "use the key that signed the token; if this is the key, the token was changed",
+    "bad-claims": "sign the token with `moq-token sign`, or correct the claim",
+}
+# A shorter difference is more often one between clocks, in seconds.
+_CLOCKS_DIFFER = 300
+
+
+def told(error: Exception, now: float) -> str:
+    """Return the message of an error, with the time from now where it is about times."""
+    if isinstance(error, ExpiredTokenError):
+        return f"the token expired {times.span(now - error.expires)} ago, at {utc(error.expires)}"
+    if isinstance(error, NotYetValidTokenError):
+        return f"the token is valid in {times.span(error.not_before - now)}, from {utc(error.not_before)} on"
+    return str(error)
+
+
+def line(error: RefusedError, now: float) -> str:
+    """Return the verdict of a refusal: its reason code and its message."""
+    return f"refused: {error.reason}: {told(error, now)}"
+
+
+def fix(error: RefusedError, claims: dict[str, object], scope: Scope | None, now: float) -> str:
+    """Say what to do about a refusal of a token with these unverified claims, by a key with this scope."""
+    match error:
+        case ExpiredTokenError(expires=expires):
+            soon = now - expires < _CLOCKS_DIFFER
+            advice = "sign for longer, or compare the clocks" if soon else "sign a new token"
+        case NotYetValidTokenError():
+            advice = "wait, or compare the clocks"
+        case ScopeExceededError():
+            allowed = "" if scope is None else f", which allows {roles(scope.root, scope.publish, scope.subscribe)}"
+            advice = f"grant less, or sign with another key: stay within the scope of the key{allowed}"
+        case RefusedError(reason="useless"):
+            unread = foreign.ignored(claims)
+            also = f"; the token has {', '.join(unread)}, which relays ignore" if unread else ""
+            advice = f"sign with --publish or --subscribe{also}"
+        case RefusedError(reason="root-mismatch"):
+            root = claims.get("root", "")
+            advice = f"dial {dialed(root if isinstance(root, str) else '')}, or a path beneath it"
+        case RefusedError(reason="no-access"):
+            granted = roles("", tuple(full_paths(claims, "put")), tuple(full_paths(claims, "get")))
+            advice = f"dial a path that the token covers: it grants {granted}"
+        case _:
+            advice = _FIXES.get(error.reason, "sign another token")
+    return advice
+
+
+def roles(root: str, publish: Iterable[str], subscribe: Iterable[str]) -> str:
+    """Write what is granted in both roles, as full paths."""
+    base = paths.normalize(root)
+    whole = [[paths.join(base, paths.normalize(prefix)) for prefix in prefixes] for prefixes in (publish, subscribe)]
+    return f"publishing {listed(whole[0], full=True)}, subscribing to {listed(whole[1], full=True)}"
+
+
+def dialed(path: str) -> str:
+    """Quote a path as it is dialed."""
+    return shown(f"/{paths.normalize(path)}")
+
+
+def full_paths(claims: dict[str, object], member: str) -> list[str]:
+    """Return the full paths that an unverified token grants in one role, ``put`` or ``get``."""
+    root, granted = claims.get("root", ""), claims.get(member, [])
+    prefixes = [granted] if isinstance(granted, str) else granted if isinstance(granted, list) else []
+    base = paths.normalize(root) if isinstance(root, str) else ""
+    return [paths.join(base, paths.normalize(prefix)) for prefix in prefixes if isinstance(prefix, str)]
+
+
+def listed(prefixes: Iterable[str], *, full: bool = False) -> str:
+    """Write prefixes as people read them, as ``full`` paths or relative to a path."""
+    everything = "everything" if full else "everything there"
+    return ", ".join(prefix or everything for prefix in prefixes) or "nothing"
