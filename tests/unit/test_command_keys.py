@@ -1465,7 +1465,7 @@ def test_check_config_warns_and_strictly_fails(cli: Cli, toml: str, warning: str
         (1, ["binary.toml"], "'binary.toml' is not valid TOML"),
         (1, ["empty"], "nothing is configured"),
         (1, ["type.toml"], "`auth.key` must be a string"),
-        (1, ["scheme.toml"], "`key`: gopher:// is none of"),
+        (1, ["scheme.toml"], "`key`: unsupported scheme"),
         (1, ["nowhere.toml"], "`key`"),
         (1, ["no-directory.toml"], "`key_dir`"),
     ],
