@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token import files
-from moq_token.errors import InvalidKeyError, UnavailableError, bare
+from moq_token.errors import InvalidKeyError, KeyNotFoundError, UnavailableError, bare
 from moq_token.key import Key
 from moq_token.sources.memory import Lru
+from moq_token.sources.outage import Outage
 from moq_token.sources.source import Closing, Parsed, named, not_found
 
 if TYPE_CHECKING:
@@ -36,11 +37,24 @@ class _Identity(NamedTuple):
 class _Files:
     """Key files by path. A file that did not change costs one ``stat``, made on the event loop's own thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
         self._keys = Parsed(Key.from_str)
         self._seen: Lru[tuple[_Identity, Key]] = Lru()
+        self._outage = Outage(source, time.monotonic)
 
     def get(self, path: str, kid: KeyId | None) -> Key:
+        try:
+            key = self._read(path, kid)
+        except UnavailableError as error:
+            self._outage.failed(error)
+            raise
+        except KeyNotFoundError:
+            self._outage.ended()
+            raise
+        self._outage.ended()
+        return key
+
+    def _read(self, path: str, kid: KeyId | None) -> Key:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path would be made for every token
             identity = _Identity(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
@@ -79,7 +93,7 @@ class FileSource(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self._path = os.fspath(path)
-        self._files = _Files()
+        self._files = _Files(self._path)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
@@ -95,7 +109,7 @@ class DirectorySource(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self._path = os.fspath(path)
-        self._files = _Files()
+        self._files = _Files(self._path)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""

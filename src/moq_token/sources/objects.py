@@ -15,7 +15,7 @@ from moq_token.errors import ConfigError, UnavailableError, bare
 from moq_token.sources.local import DirectorySource
 from moq_token.sources.memory import Flights, Lru
 from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, named, sealed_function
-from moq_token.sources.urls import MAX_URL_CHARACTERS
+from moq_token.sources.urls import MAX_URL_CHARACTERS, shown_url
 from moq_token.sources.web import Remote
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class ObjectStoreSource(Closing):
         self._clock = clock
         self._objects: Lru[_Object] = Lru()
         self._flights: Flights[bytes] = Flights()
-        self._keys = Remote(self._fetch, clock)
+        self._keys = Remote(shown_url(url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""

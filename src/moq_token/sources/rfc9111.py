@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate, parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import parse_http_list
@@ -119,9 +119,11 @@ class Cache:
         if stored is None:
             return None
         directives = _directives(stored.headers)
-        if "must-revalidate" in directives:
+        if directives.keys() & {"must-revalidate", "no-cache"}:
             return None
-        return self._usable(url, stored, _seconds(directives.get("stale-if-error", "")))
+        allowed = _lifetime(stored.headers, directives) + _seconds(directives.get("stale-if-error", ""))
+        headers = {**stored.headers, "cache-control": f"max-age={allowed}"}
+        return self._usable(url, replace(stored, headers=headers), 0)
 
     def question(self, url: str, *, revalidate: bool) -> Question:
         """Return what to ask. ``revalidate``: whether every cache on the way should ask in its turn."""
@@ -194,6 +196,14 @@ def _initial_age(headers: Mapping[str, str], delay: float) -> float:
     apparent = 0 if date is None else max(0, time.time() - date)
     # The date of an answer that was made this very second is cut, not past.
     return max(apparent if apparent > 1 else 0, _seconds(headers.get("age", "")) + delay)
+
+
+def _lifetime(headers: Mapping[str, str], directives: Mapping[str, str]) -> int:
+    """Return for how many seconds an answer is fresh (RFC 9111, section 4.2.1)."""
+    if "max-age" in directives:
+        return _seconds(directives["max-age"])
+    written, expires = _timestamp(headers["date"]), _timestamp(headers["expires"])
+    return 0 if written is None or expires is None else int(max(0, min(expires - written, _MAX_SECONDS)))
 
 
 def _timestamp(date: str) -> float | None:

@@ -11,6 +11,7 @@ from moq_token.key import Key, parse_members
 from moq_token.keyset import KeySet, read_set
 from moq_token.sources.http import Http
 from moq_token.sources.memory import Bucket, Lru, again
+from moq_token.sources.outage import Outage
 from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found, sealed_function
 from moq_token.sources.urls import check_url, shown_url
 
@@ -36,9 +37,13 @@ class Remote:
     """
 
     def __init__(
-        self, fetch: Callable[[str, Callable[[], None] | None], Awaitable[bytes]], clock: Callable[[], float]
+        self,
+        source: str,
+        fetch: Callable[[str, Callable[[], None] | None], Awaitable[bytes]],
+        clock: Callable[[], float],
     ) -> None:
         self._fetch = fetch
+        self._outage = Outage(source, clock)
         self._clock = clock
         self._keys = Parsed(Key.from_str)
         self._missing: Lru[float] = Lru()
@@ -50,20 +55,30 @@ class Remote:
         until = self._missing.get(name)
         if until is not None and self._clock() < until:
             raise not_found(what, kid)
+        refused = False
+
+        def admit() -> None:
+            nonlocal refused
+            if not self._guesses.take(name):
+                refused = True
+                raise UnavailableError("too many requests for unknown key ids. Try again")
+
         try:
-            admit = None if what in self._keys else lambda: self._admit(name)
-            return await self._keys.get_in_thread(what, await self._fetch(name, admit))
+            body = await self._fetch(name, None if what in self._keys else admit)
+            key = await self._keys.get_in_thread(what, body)
         except NotFound:
+            self._outage.ended()
             self._keys.forget(what)
             self._missing.put(name, self._clock() + MISSING_SECONDS)
             failure: Error = not_found(what, kid)
         except UnavailableError as error:
             failure = again(error)
+            if not refused:
+                self._outage.failed(error)
+        else:
+            self._outage.ended()
+            return key
         raise failure  # here, for the frames beneath hold the whole URL, with whatever secret is in it
-
-    def _admit(self, name: str) -> None:
-        if not self._guesses.take(name):
-            raise UnavailableError("too many requests for unknown key ids. Try again")
 
 
 class _WebSource(Closing):
@@ -90,7 +105,7 @@ class UrlSource(_WebSource):
     @sealed_function
     def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(url, http, clock)
-        self._keys = Remote(self._fetch, clock)
+        self._keys = Remote(shown_url(self._url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
@@ -112,7 +127,7 @@ class UrlDirectorySource(_WebSource):
         super().__init__(url, http, clock)
         scheme, host, path, _, _ = urlsplit(url)
         self._url = urlunsplit((scheme, host, path if path.endswith("/") else f"{path}/", "", ""))
-        self._keys = Remote(self._fetch, clock)
+        self._keys = Remote(shown_url(self._url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
@@ -133,6 +148,7 @@ class JwksUrlSource(_WebSource):
     def __init__(self, url: str, *, http: Http | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(url, http, clock)
         self._sets = Parsed(_parse_set)
+        self._outage = Outage(shown_url(url), clock)
         self._keys: KeySet | None = None
         self._error: KeyNotFoundError | UnavailableError | None = None
         self._next = float("-inf")
@@ -157,9 +173,12 @@ class JwksUrlSource(_WebSource):
             fetched = await self._http.retrieve(self._url, revalidate=revalidate)
             asked = fetched.asked
             self._keys = await self._sets.get_in_thread(what, fetched.body)
+            self._outage.ended()
         except NotFound:
+            self._outage.ended()
             self._keys, error = None, not_found(what, None)
         except UnavailableError as unavailable:
+            self._outage.failed(unavailable)
             error = unavailable.with_traceback(None)
             if not revalidate:  # else what is known is still fresh, and only what is not known cannot be found out
                 self._keys = None
