@@ -44,8 +44,8 @@ def oddity(path: str) -> str | None:
 
 
 _SHOWN_CHARACTERS = 24
-_PLACEHOLDER = "`@` is a placeholder, but nothing replaces it: fill in the value"
-_WILDCARD = "`@` matches only itself: a prefix covers everything beneath it"
+_PLACEHOLDER = "`@` stands for itself, and nothing replaces it: fill in the value"
+_WILDCARD = "`@` stands for itself, and is no wildcard: a prefix covers everything beneath it"
 # One whole segment is written between these two.
 _START, _END = r"(?:^|/)", r"(?=/|$)"
 # `@` stands for what the pattern found. The first pattern that finds something counts.
@@ -57,8 +57,8 @@ _ODDITIES = (
     (rf"{_START}(?:<[^/<>]+>|:[A-Za-z_]\w*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%){_END}", _PLACEHOLDER),
     (r"\*+", _WILDCARD),
     (rf"{_START}\+{_END}", _WILDCARD),
-    (rf"{_START}(?:\.\.?|~){_END}", "`@` is an ordinary name, and leads to no other directory"),
-    (r"[?#]", "`@` is an ordinary character, and does not end the path as it does in a URL"),
-    (r"\\", "`@` is an ordinary character: a slash separates segments"),
+    (rf"{_START}(?:\.\.?|~){_END}", "`@` stands for itself, and leads to no other directory"),
+    (r"[?#]", "`@` stands for itself, and does not end the path as in a URL"),
+    (r"\\", "`@` stands for itself: only a slash separates segments"),
     (rf"{_START}\s|\s{_END}|[\0-\x1f\x7f]", "it has a space at the start or end of a segment, or a control character"),
 )

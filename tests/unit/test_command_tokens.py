@@ -238,16 +238,18 @@ def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
     assert status == 0
     assert payload(token)["put"] == ["alice/**", "bob"]
     assert err.splitlines() == [
-        "note: --root 'rooms/{id}': `{id}` is a placeholder, but nothing replaces it: fill in the value",
-        "note: --publish 'alice/**': `**` matches only itself: a prefix covers everything beneath it",
-        "note: --subscribe '../x': `..` is an ordinary name, and leads to no other directory",
+        "note: --root 'rooms/{id}': `{id}` stands for itself, and nothing replaces it: fill in the value",
+        "note: --publish 'alice/**': `**` stands for itself, and is no wildcard: a prefix covers everything beneath it",
+        "note: --subscribe '../x': `..` stands for itself, and leads to no other directory",
     ]
 
 
 def test_a_scope_has_the_same_notes(cli: Cli) -> None:
     _, key, err = cli.run("generate", "--publish", "*")
     assert Key.from_str(key).scope == Scope("", ("*",))
-    assert err == "note: --publish '*': `*` matches only itself: a prefix covers everything beneath it\n"
+    assert (
+        err == "note: --publish '*': `*` stands for itself, and is no wildcard: a prefix covers everything beneath it\n"
+    )
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -903,8 +905,9 @@ def test_inspect_takes_no_key_from_the_environment(cli: Cli, monkeypatch: pytest
 def test_no_token_commands_the_terminal(cli: Cli, char: str, options: list[str]) -> None:
     token = grant(root=f"a{char}b", put=[f"{char}[2Jc"], **{f"x{char}": char})
     for argv in (["inspect", *options], ["verify", "--key", "hs.jwk", "--json"], ["verify", "--key", "hs.jwk"]):
-        out = cli.done(*argv, stdin=token)
-        assert all(line.isprintable() for line in out.split("\n"))
+        status, out, err = cli.run(*argv, stdin=token)
+        assert status == 0
+        assert all(line.isprintable() for line in f"{out}{err}".split("\n"))
         assert len(out.split("\n")) <= 8
         if "--json" in argv or argv[0] == "verify":
             assert f"a{char}b" in out.encode().decode("unicode_escape")
@@ -912,6 +915,18 @@ def test_no_token_commands_the_terminal(cli: Cli, char: str, options: list[str])
     assert status == 0
     assert len(err.splitlines()) == 2
     assert all(line.isprintable() for line in err.split("\n"))
+
+
+def test_inspect_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
+    token = grant(root="rooms/{id}", put=["*", "bob"], get=[f"{number}/.." for number in range(9)])
+    status, _, err = cli.run("inspect", token)
+    notes = err.splitlines()
+    assert (status, len(notes)) == (0, 6)
+    assert notes[0].startswith("note: root 'rooms/{id}': `{id}` stands for itself")
+    assert notes[1].startswith("note: put '*': `*` stands for itself")
+    assert notes[5] == "note: 6 more paths like these"
+    explained = cli.run("explain", "--key", "hs.jwk", "--path", "/rooms", "--in", "-", stdin=token)
+    assert explained[2].splitlines() == notes
 
 
 # -- the program as a whole

@@ -80,8 +80,7 @@ def explain_command(
             output.note(f"read the token out of what is around it: {around}")
         found = explain(keyring.read_keys(where), text, path, publish, subscribe, time.time())
     output.emit(output.json_text(_members(found), pretty=output.to_terminal(sys.stdout)) if as_json else _lines(found))
-    for note in foreign.unlikely(found.claims):
-        output.note(note)
+    output.note_oddities(refusals.claimed_paths(found.claims))
     return int(not found.trace.allowed)
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
-
 from moq_token.errors import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _KNOWN = frozenset(("root", "put", "get", "cluster", "exp", "iat", "nbf", "aud"))
 # Claims of older and newer tools and of other software, and what a relay calls them.
@@ -22,7 +16,6 @@ _CALLED = {
     "guest": "put` and `get",
 }
 _MAX_NAMED = 8
-_PATTERN = re.compile(r"[*{}<>$]|(?:^|/)(?:\.{1,2}|:\w+)(?:/|$)")
 
 
 def ignored(claims: dict[str, object]) -> list[str]:
@@ -39,17 +32,3 @@ def ignored(claims: dict[str, object]) -> list[str]:
             named.append(f"`{name}` (called `{called}`)")
     more = len(named) - _MAX_NAMED
     return [*named[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])]
-
-
-def unlikely(claims: dict[str, object]) -> list[str]:
-    """Return a note for each path that is probably meant as a pattern, or as a path of a file system."""
-    found = (path for name in ("root", "put", "get") for path in _texts(claims.get(name)) if _PATTERN.search(path))
-    return [
-        f"{shown(path)} stands for itself: a prefix is not a pattern, and covers everything beneath it"
-        for path in list(dict.fromkeys(found))[:_MAX_NAMED]
-    ]
-
-
-def _texts(value: object) -> Iterable[str]:
-    values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    return (text for text in values if isinstance(text, str))

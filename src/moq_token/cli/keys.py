@@ -95,7 +95,7 @@ def generate_command(
         output.make_directory(directory)
     for half, path in targets:
         _write(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
-    output.note_oddities(root or "", publish, subscribe)
+    output.note_oddities({"--root": (root or "",), "--publish": publish, "--subscribe": subscribe})
 
 
 @command(

@@ -14,9 +14,10 @@ from moq_token import path as paths
 from moq_token.errors import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+_NOTED_PATHS = 5
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
@@ -49,12 +50,13 @@ def hint(text: str) -> None:
         note(text)
 
 
-def note_oddities(root: str, publish: Iterable[str], subscribe: Iterable[str]) -> None:
-    """Print a note for each option whose path is probably not what its author meant."""
-    for option, values in (("--root", (root,)), ("--publish", publish), ("--subscribe", subscribe)):
-        for path in values:
-            if (why := paths.oddity(path)) is not None:
-                note(f"{option} {shown(path)}: {why}")
+def note_oddities(given: Mapping[str, Iterable[str]]) -> None:
+    """Print a note for each path that is probably not meant as it is written. The keys say where they come from."""
+    odd = [(where, path, why) for where, values in given.items() for path in values if (why := paths.oddity(path))]
+    for where, path, why in odd[:_NOTED_PATHS]:
+        note(f"{where} {shown(path)}: {why}")
+    if len(odd) > _NOTED_PATHS:
+        note(f"{len(odd) - _NOTED_PATHS} more paths like these")
 
 
 def complain(text: str) -> None:

@@ -91,10 +91,19 @@ def dialed(path: str) -> str:
 
 def full_paths(claims: dict[str, object], member: str) -> list[str]:
     """Return the full paths that an unverified token grants in one role, ``put`` or ``get``."""
-    root, granted = claims.get("root", ""), claims.get(member, [])
-    prefixes = [granted] if isinstance(granted, str) else granted if isinstance(granted, list) else []
+    root = claims.get("root")
     base = paths.normalize(root) if isinstance(root, str) else ""
-    return [paths.join(base, paths.normalize(prefix)) for prefix in prefixes if isinstance(prefix, str)]
+    return [paths.join(base, paths.normalize(prefix)) for prefix in _strings(claims.get(member))]
+
+
+def claimed_paths(claims: dict[str, object]) -> dict[str, list[str]]:
+    """Return the paths of an unverified token as they are written, by the claim that holds them."""
+    return {name: _strings(claims.get(name)) for name in ("root", "put", "get")}
+
+
+def _strings(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str)]
 
 
 def listed(prefixes: Iterable[str], *, full: bool = False) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 
 import click
 
+from moq_token.errors import utc
 from moq_token.times import END_OF_9999, parse_duration
 
 _SHOWN_CHARACTERS = 40
@@ -89,14 +89,6 @@ def duration(text: str, option: str) -> int:
     if seconds > END_OF_9999:
         raise click.UsageError(f"{option} is too long: it ends after the year 9999")
     return seconds
-
-
-def utc(seconds: int) -> str:
-    """Write Unix seconds as a date and time in UTC, as people read it: ``2027-03-08 10:00:31 UTC``."""
-    try:
-        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-    except (OverflowError, OSError, ValueError):
-        return f"{seconds} s after 1970"
 
 
 def span(seconds: float) -> str:

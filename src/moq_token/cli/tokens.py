@@ -80,7 +80,7 @@ def sign_command(
     )
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
-    output.note_oddities(root, publish, subscribe)
+    output.note_oddities({"--root": (root,), "--publish": publish, "--subscribe": subscribe})
     if expires is None:
         output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
     elif claims.expires is not None and claims.expires <= now:
@@ -232,6 +232,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
         if refusal is not None:
             lines.append(("refused", f"{refusal.reason}: {refusals.told(refusal, now)}"))
         output.emit("\n".join(f"{label:<11}{output.printable(text)}" for label, text in lines))
+    output.note_oddities(refusals.claimed_paths(unverified.claims))
     return int(refusal is not None)
 
 
