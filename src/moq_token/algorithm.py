@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NoReturn
+
+from moq_token.recognizer import what_is_secret
 
 
 class Algorithm(StrEnum):
@@ -30,7 +33,12 @@ class Algorithm(StrEnum):
         try:
             return _SPELLINGS[str.lower(name)]
         except KeyError:
-            raise ValueError(f"unknown algorithm, must be one of {', '.join(cls)}") from None
+            raise ValueError(_unknown(name)) from None
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        # The message of the enumeration itself would repeat the value, which may be a key given in the wrong place.
+        raise ValueError(_unknown(value))
 
     @property
     def kty(self) -> str:
@@ -49,3 +57,9 @@ _SPELLINGS = {algorithm.lower(): algorithm for algorithm in Algorithm} | {
     "ec384": Algorithm.ES384,
     "ed25519": Algorithm.EDDSA,  # RFC 9864
 }
+
+
+def _unknown(value: object) -> str:
+    what = what_is_secret(value) if isinstance(value, str) else None
+    got = "" if what is None else f"; this looks like {what}"
+    return f"unknown Algorithm: it must be one of {', '.join(Algorithm)}{got}"

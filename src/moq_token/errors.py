@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-_E = TypeVar("_E", bound=Exception)
+_E = TypeVar("_E", bound=BaseException)
 
 _SHOWN_CHARACTERS = 80
 
@@ -244,13 +244,16 @@ def bare(error: _E) -> _E:
 
 
 def sealed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Wrap a function that is handed secrets, so that every error leaves it :func:`bare`."""
+    """Wrap a function that is handed secrets, so that every error leaves it :func:`bare`.
+
+    That includes :class:`KeyboardInterrupt`, which can come at any moment.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the frames must not travel with it
+        except BaseException as error:  # noqa: BLE001 - strip every traceback: its frames hold the secret
             del args, kwargs
             raise bare(error)  # noqa: B904 - the one being handled
 

@@ -11,39 +11,48 @@ import shutil
 import stat
 from typing import TYPE_CHECKING
 
-from moq_token.errors import InvalidKeyError
+from moq_token.errors import InvalidKeyError, shown
+from moq_token.keytext import MAX_KEY_BYTES
+from moq_token.recognizer import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MAX_FILE_BYTES = 1024 * 1024
+MAX_FILE_BYTES = MAX_KEY_BYTES
 
 _PRIVATE_MODE = 0o600
 _PUBLIC_MODE = 0o666  # less the umask
-# Not everywhere there is: without it a symbolic link is still refused below, by its own look.
+# Not on every system: without it a symbolic link is still refused, by `lstat`.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+# What is read though it is no regular file: descriptors that the process has, as a shell hands over `<(command)`.
+_DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _RANDOM_BYTES = 8
 _BACKUP = re.compile(r".+\.[1-9][0-9]*\.bak", re.DOTALL)
 # What a file system without hard links answers, and Linux for files of others (fs.protected_hardlinks).
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
 
-def read(path: str | Path) -> bytes:
-    """Read a whole file of at most 1 MiB.
+def read(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
+    """Read a whole regular file of at most ``limit`` bytes, 1 MiB where nothing else is said.
 
-    Raises :class:`InvalidKeyError` for a directory, a name with a NUL in it and a larger file; other
-    :class:`OSError` passes.
+    A pipe, a socket or a device could block for ever or never end, and is not read, unless the caller has opened it
+    already and names its descriptor (``/dev/stdin``, ``/dev/fd/63``). Raises :class:`InvalidKeyError` for those, for a
+    directory, a larger file, a name with a NUL, and a key given in place of the name; other :class:`OSError` passes.
     """
+    name = os.fsdecode(path)
+    check_name(name)
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a Path would only wrap this
-            data = file.read(MAX_FILE_BYTES + 1)
-    except IsADirectoryError:
-        raise InvalidKeyError(f"{os.fspath(path)!r} is a directory, a file is wanted") from None
+        # The first look opens nothing, as opening a device can have effects; the second is at what was opened.
+        _check_regular(os.stat(path).st_mode, name)  # noqa: PTH116 - a Path would only wrap this
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            _check_regular(os.fstat(file.fileno()).st_mode, name)
+            data = file.read(limit + 1)
     except ValueError:
-        raise InvalidKeyError(f"{os.fspath(path)!r} is no file name") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise InvalidKeyError(f"{os.fspath(path)!r} is larger than {MAX_FILE_BYTES} bytes")
+        raise InvalidKeyError(f"invalid file name: {shown(name)}") from None
+    if len(data) > limit:
+        raise InvalidKeyError(f"{shown(name)} is larger than {limit} bytes")
     return data
 
 
@@ -52,14 +61,15 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
 
     A ``private`` file gets mode 0600, even where a more open one is replaced; others get the default. A device or a
     pipe is written to as it is. Raises :class:`FileExistsError` where the file exists and ``overwrite`` is off, and
-    for a symbolic link, which is never followed nor replaced; :class:`InvalidKeyError` for a name with a NUL in it;
-    other :class:`OSError` passes.
+    for a symbolic link, which is never followed or replaced; :class:`InvalidKeyError` for a name with a NUL, and for a
+    key given in place of its name; other :class:`OSError` passes.
     """
     path = os.fspath(path)
+    check_name(os.fsdecode(path))
     try:
         mode = _mode(path)
     except ValueError:
-        raise InvalidKeyError(f"{path!r} is no file name") from None
+        raise InvalidKeyError(f"invalid file name: {shown(os.fsdecode(path))}") from None
     if mode is not None:
         if stat.S_ISLNK(mode):
             raise FileExistsError(errno.EEXIST, "a symbolic link is in the way", path)
@@ -74,7 +84,7 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
     try:
         _replace(path, data, _PRIVATE_MODE if private else _PUBLIC_MODE, overwrite=overwrite)
     except OSError as error:
-        # Whatever went wrong did so for the file that the caller named, not for the temporary one beside it.
+        # Name the file that the caller named, not the temporary one beside it.
         error.filename, error.filename2 = path, None
         raise
 
@@ -163,6 +173,20 @@ def _locked(directory: str) -> Iterator[None]:
             os.close(descriptor)
 
 
+def _check_regular(mode: int, name: str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise InvalidKeyError(f"{shown(name)} is a directory, expected a file")
+    if not name.startswith(_DESCRIPTORS):
+        raise InvalidKeyError(f"{shown(name)} is not a regular file")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A pipe that takes the place of the file after the first look must not block either.
+    return os.open(path, flags if path.startswith(_DESCRIPTORS) else flags | _NONBLOCK)
+
+
 def _mode(path: str) -> int | None:
     try:
         return os.lstat(path).st_mode
@@ -182,11 +206,28 @@ def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
         if overwrite:
             os.replace(temporary, path)  # noqa: PTH105 - as above
         else:
-            os.link(temporary, path)  # unlike a rename, this fails where the file has come to exist meanwhile
+            _give_new_name(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108 - as above
     _sync_directory(directory or ".")
+
+
+def _give_new_name(temporary: str, path: str) -> None:
+    """Give a file a name that nothing has yet. Raises :class:`FileExistsError`."""
+    try:
+        os.link(temporary, path)  # unlike a rename, this fails where the file has come to exist meanwhile
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # A file system without hard links: reserve the name with an empty file, which only one process can create,
+        # then rename over it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, _PRIVATE_MODE))
+        try:
+            os.replace(temporary, path)  # noqa: PTH105 - as above
+        except BaseException:
+            os.unlink(path)  # noqa: PTH108 - as above
+            raise
 
 
 def _sync_directory(directory: str) -> None:

@@ -1,4 +1,4 @@
-"""A key: made, loaded, written, and above all signing and verifying tokens."""
+"""A key: generate it, load it, write it, and sign and verify tokens with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moq_token import files, jws, material, pem
 from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, Scope
 from moq_token.claims.wire import decode, decode_scope, encode
-from moq_token.encoding import b64decode, b64encode, parse_json
+from moq_token.encoding import b64encode
 from moq_token.errors import (
     ExpiredTokenError,
     InvalidClaimsError,
@@ -27,7 +27,9 @@ from moq_token.errors import (
     sealed,
     shown,
 )
+from moq_token.keytext import encoded, parse_members
 from moq_token.kid import KeyId
+from moq_token.recognizer import name_of_members, what_is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,31 +48,43 @@ class KeyOperation(StrEnum):
     DECRYPT = "decrypt"
     ENCRYPT = "encrypt"
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        # The message of the enumeration itself would repeat the value, which may be a key given in the wrong place.
+        what = what_is_secret(value) if isinstance(value, str) else None
+        got = "" if what is None else f"; this looks like {what}"
+        raise ValueError(f"unknown KeyOperation: it must be one of {', '.join(cls)}{got}")
+
+
+# A key whose scope has more prefixes than this is refused: each prefix of a token is compared with all of them.
+MAX_SCOPE_PREFIXES = 1000
 
 _INFINITY = float("inf")
-# What base64 leaves of a token's bytes, with room for the longest header and for the signature of the longest RSA key.
+# What base64 leaves of the bytes of a token, less the longest header and the signature of the longest RSA key.
 _MAX_PAYLOAD_BYTES = (jws.MAX_TOKEN_BYTES - 2048) * 3 // 4
-_MAX_PASSWORD_BYTES = 1023  # OpenSSL's own bound
+_MAX_PASSWORD_BYTES = 1023  # the bound of OpenSSL
+_MAX_OPERATIONS = 64  # in `key_ops`; RFC 7517 forbids duplicates, and has eight
 _VERIFY = frozenset((KeyOperation.VERIFY,))
 _SIGN_AND_VERIFY = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
 
 class Key:
-    """A key for signing and verifying tokens, private or public half, of one algorithm.
+    """A key of one algorithm that signs and verifies tokens: a secret, a private half or a public half.
 
-    Made by :meth:`generate`, :meth:`from_str`, :meth:`from_file` and :meth:`from_pem`; never changed afterwards, and
-    safe to use from many threads at once. Keys are equal when all their members are. They are neither shown nor
-    pickled: what leaves the process leaves by :meth:`to_json`, :meth:`to_str`, :meth:`to_file` or :meth:`to_pem`.
+    Make one with :meth:`generate`, :meth:`from_str`, :meth:`from_file`, :meth:`from_pem` or :meth:`from_secret`. Keys
+    are immutable and safe to use from many threads. Two keys are equal when all their members are equal. A key cannot
+    be printed or pickled: it leaves the process only by :meth:`to_json`, :meth:`to_members`, :meth:`to_str`,
+    :meth:`to_file` and :meth:`to_pem`.
 
     Attributes
     ----------
     algorithm : Algorithm
     kid : KeyId | None
-        Its id, which goes into the header of every token.
+        The key id, which is written into the header of every token.
     operations : frozenset[KeyOperation]
-        What it may do.
+        The operations that the key is allowed to do.
     scope : Scope | None
-        The ceiling on what it may sign; None is no ceiling.
+        The limit on what the key can sign; None means no limit.
 
     """
 
@@ -100,8 +114,10 @@ class Key:
         operations: frozenset[KeyOperation] = _SIGN_AND_VERIFY,
         scope: Scope | None = None,
     ) -> Key:
+        if scope is not None and len(scope.publish) + len(scope.subscribe) > MAX_SCOPE_PREFIXES:
+            raise InvalidKeyError(f"a scope must not have more than {MAX_SCOPE_PREFIXES} prefixes")
         key = object.__new__(cls)
-        headers = jws.usual_spellings(algorithm, kid)  # the first is the one that this package writes
+        headers = jws.usual_spellings(algorithm, kid)  # the first is the one that `sign` writes
         sign = material.sign if KeyOperation.SIGN in operations else None
         verify = material.verify if KeyOperation.VERIFY in operations else None
         values = (headers[0] + b".", frozenset(headers), material, sign, verify, algorithm, kid, operations, scope)
@@ -112,32 +128,35 @@ class Key:
     # -- making and loading
 
     @classmethod
+    @sealed
     def generate(cls, algorithm: Algorithm | str, kid: str | None = None) -> Key:
-        """Make a new key: a secret of 32, 48 or 64 bytes, RSA of 2048 bits, or the curve of the algorithm.
+        """Generate a key: a secret of 32, 48 or 64 bytes, RSA of 2048 bits, or a key of the curve of the algorithm.
 
-        ``kid`` None makes a random one. Raises :class:`ValueError` for an unknown algorithm and
-        :class:`InvalidKeyIdError`.
+        ``algorithm`` may be spelled as :meth:`Algorithm.parse` takes it; ``kid`` None generates a random id. Raises
+        :class:`ValueError` for an unknown algorithm and :class:`InvalidKeyIdError`.
         """
-        algorithm = Algorithm(algorithm)
+        algorithm = Algorithm.parse(algorithm)
         kid = KeyId.random() if kid is None else KeyId(kid)
         return cls._of(algorithm, material.generate(algorithm), kid)
 
     @classmethod
     @sealed
     def from_str(cls, text: str | bytes) -> Key:
-        """Read a key from JSON (RFC 7517), or base64url of that JSON, whichever it is; outer white space is ignored.
+        """Read a key from JSON (RFC 7517) or from base64url of that JSON.
 
-        Raises :class:`InvalidKeyError`, naming the member at fault. Members that are not known are ignored.
+        Outer white space and a byte order mark are ignored; bytes may be UTF-8, UTF-16 or UTF-32. Unknown members are
+        ignored, and a missing ``alg`` is derived from the curve where it has one. Raises :class:`InvalidKeyError`,
+        which names the invalid member, or what the text is instead of a JWK.
         """
         return cls.from_members(parse_members(text))
 
     @classmethod
     @sealed
     def from_file(cls, path: str | Path) -> Key:
-        """Read a key from a file of at most 1 MiB, as :meth:`from_str` does.
+        """Read a key from a regular file of at most 1 MiB, as :meth:`from_str` does.
 
-        Raises :class:`InvalidKeyError` for bad content, a directory and a name with a NUL in it; other
-        :class:`OSError` passes.
+        Raises :class:`InvalidKeyError` for invalid content, for a directory, a pipe or a device, for a file name with a
+        NUL, and for a key given in place of the file name; other :class:`OSError` passes.
         """
         return cls.from_members(parse_members(files.read(path)))
 
@@ -146,28 +165,55 @@ class Key:
     def from_pem(
         cls,
         data: str | bytes,
-        algorithm: Algorithm | str,
+        algorithm: Algorithm | str | None = None,
         *,
         kid: str | None = None,
         password: str | bytes | None = None,
     ) -> Key:
-        """Read a key from PEM: PKCS#8, PKCS#1, SEC1, an SPKI public key or the public key of an X.509 certificate.
+        r"""Read a key from PEM: PKCS#8, PKCS#1, SEC1, an SPKI public key or the public key of an X.509 certificate.
 
-        PEM says neither the algorithm nor the ``kid``; ``kid`` None makes a key without one. Of several keys the first
-        private one counts, then the first public one. A certificate's validity is not checked. Raises
-        :class:`InvalidKeyError`, also for a wrong or missing password, and :class:`ValueError` for an unknown
-        algorithm.
+        PEM has neither algorithm nor ``kid``. ``algorithm`` None derives it from the curve; RSA fits several, so name
+        one. ``kid`` None makes a key without an id. Of several keys the first private one is taken, else the first
+        public one. PEM whose line breaks are written as ``\n`` or are missing, as in environment variables, is taken
+        too. Whether a certificate is valid is not checked.
+
+        Raises :class:`InvalidKeyError`, also for a wrong or missing password, and :class:`ValueError` for an unknown
+        algorithm, and for RSA without one.
         """
-        algorithm = Algorithm(algorithm)
-        native = pem.parse(_bounded(data), None if password is None else _encoded(password))
-        made = material.from_native(algorithm, native)
+        named = None if algorithm is None else Algorithm.parse(algorithm)
+        native = pem.parse(data, None if password is None else encoded(password))
+        if named is None:
+            named = material.algorithm_of_native(native)
+        made = material.from_native(named, native)
         operations = _VERIFY if made.sign is None else _SIGN_AND_VERIFY
-        return cls._of(algorithm, made, None if kid is None else KeyId(kid), operations)
+        return cls._of(named, made, None if kid is None else KeyId(kid), operations)
+
+    @classmethod
+    @sealed
+    def from_secret(
+        cls, secret: str | bytes, algorithm: Algorithm | str = Algorithm.HS256, *, kid: str | None = None
+    ) -> Key:
+        """Make a key for HMAC of a shared secret that another program uses already.
+
+        ``secret`` counts byte for byte; a str is encoded as UTF-8. Decode a secret that is kept in hexadecimal or
+        base64 first, if the other program does so. ``kid`` None makes a key without an id.
+
+        Raises :class:`InvalidKeyError` for a secret of less than 32 bytes (RFC 7518, section 3.2) or more than 1 MiB,
+        and :class:`ValueError` for an algorithm other than HS256, HS384 and HS512.
+        """
+        algorithm = Algorithm.parse(algorithm)
+        if not algorithm.symmetric:
+            raise ValueError(f"{algorithm} has no shared secret: expected HS256, HS384 or HS512")
+        made = material.from_secret(algorithm, encoded(secret))
+        return cls._of(algorithm, made, None if kid is None else KeyId(kid))
 
     @classmethod
     @sealed
     def from_members(cls, jwk: Mapping[str, object]) -> Key:
-        """Read a key from the members of a JWK, as a JSON reader gives them. Raises :class:`InvalidKeyError`."""
+        """Read a key from the members of a JWK, as a JSON reader returns them. Raises :class:`InvalidKeyError`."""
+        what = name_of_members(jwk)
+        if what is not None:
+            raise InvalidKeyError(what)
         algorithm = _algorithm(jwk)
         kid, scope = jwk.get("kid"), jwk.get("scope")
         if kid is not None and not isinstance(kid, str):
@@ -193,20 +239,24 @@ class Key:
         return Key._of(self.algorithm, public, self.kid, _VERIFY, self.scope)
 
     def with_kid(self, kid: str | None) -> Key:
-        """Return the same key with another id. Raises :class:`InvalidKeyIdError`."""
+        """Return the same key with another id, or with none. Raises :class:`InvalidKeyIdError`."""
         kid = None if kid is None else KeyId(kid)
         return Key._of(self.algorithm, self._material, kid, self.operations, self.scope)
 
     def with_scope(self, scope: Scope | None) -> Key:
-        """Return the same key with another scope. Raises :class:`InvalidKeyError` for one that permits nothing."""
+        """Return the same key with another scope, or with none.
+
+        Raises :class:`InvalidKeyError` for a scope that permits nothing or has more than 1,000 prefixes.
+        """
         if scope is not None:
             if not isinstance(scope, Scope):
                 raise TypeError(f"a scope must be a Scope, not {type(scope).__name__}")
             scope.validate()
         return Key._of(self.algorithm, self._material, self.kid, self.operations, scope)
 
+    @sealed
     def with_operations(self, operations: Iterable[KeyOperation | str]) -> Key:
-        """Return the same key, allowed to do these operations only. Raises :class:`ValueError` for an unknown one."""
+        """Return the same key, limited to these operations. Raises :class:`ValueError` for an unknown one."""
         allowed = frozenset(KeyOperation(operation) for operation in operations)
         return Key._of(self.algorithm, self._material, self.kid, allowed, self.scope)
 
@@ -214,15 +264,17 @@ class Key:
 
     @property
     def is_private(self) -> bool:
-        """Whether it holds what must stay secret: a private half, or the secret of HMAC."""
+        """Whether the key must stay secret: it has a private half, or is a secret for HMAC."""
         return bool(self._material.private)
 
+    @sealed
     def to_json(self) -> str:
         """Write the key as a JWK, private members included where it has them (see :meth:`to_public`)."""
         return msgspec.json.encode(self.to_members()).decode()
 
+    @sealed
     def to_members(self) -> dict[str, object]:
-        """Return the members of the JWK, private ones included where it has them."""
+        """Return the members of the JWK, private members included where it has them."""
         public = self._material.public
         jwk: dict[str, object] = {"kty": public["kty"], "alg": str(self.algorithm)}
         if self.kid is not None:
@@ -234,16 +286,18 @@ class Key:
             jwk["scope"] = msgspec.to_builtins(self.scope)
         return jwk
 
+    @sealed
     def to_str(self) -> str:
-        """Write the key as base64url of its JSON, the older form that every relay reads, handy in a variable."""
+        """Write the key as base64url of its JSON: the older form, which every relay reads and variables can hold."""
         return b64encode(self.to_json().encode()).decode()
 
     @sealed
     def to_file(self, path: str | Path, base64: bool = False, *, overwrite: bool = True) -> None:  # noqa: FBT001, FBT002
         """Write the key to a file, as JSON or in the older form; mode 0600 where it is private.
 
-        The file is replaced as a whole or not at all. Raises :class:`FileExistsError` where ``overwrite`` is off and
-        it exists, and for a symbolic link in its place; other :class:`OSError` passes.
+        The file is replaced as a whole or not at all. Raises :class:`FileExistsError` where it exists and ``overwrite``
+        is off, and for a symbolic link in its place; :class:`InvalidKeyError` a key given in place of the name;
+        other :class:`OSError` passes.
         """
         text = self.to_str() if base64 else self.to_json()
         files.write(path, f"{text}\n".encode(), private=self.is_private, overwrite=overwrite)
@@ -252,10 +306,10 @@ class Key:
     def to_pem(self, password: str | bytes | None = None) -> str:
         """Write PKCS#8 PEM, encrypted where a password is given, or SPKI PEM for a public half.
 
-        PEM has no room for the algorithm, the ``kid``, the operations and the scope. Raises
-        :class:`KeyOperationError` for a secret, and where a password is given for a public half, or an empty one.
+        PEM does not hold the algorithm, the ``kid``, the operations and the scope. Raises :class:`KeyOperationError`
+        for a secret, for an empty password, and for a password with a public half.
         """
-        secret = None if password is None else _encoded(password)
+        secret = None if password is None else encoded(password)
         if secret is not None and not (0 < len(secret) <= _MAX_PASSWORD_BYTES and self.is_private):
             raise KeyOperationError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes, and a public key takes none")
         if self._material.native_private is not None:
@@ -264,10 +318,11 @@ class Key:
             return pem.dump_public(self._material.native_public)
         raise KeyOperationError(f"a key for {self.algorithm} is a secret, which PEM has no form for")
 
+    @sealed
     def thumbprint(self) -> str:
         """Return the JWK thumbprint (RFC 7638, SHA-256, base64url), the same for both halves.
 
-        That of a secret (``oct``) is a hash of the secret, harmless only while the secret is random.
+        The thumbprint of a secret (``oct``) is a hash of it: publish it only if the secret is random.
         """
         required = dict(self._material.public)
         if self.algorithm.symmetric:
@@ -278,42 +333,43 @@ class Key:
     # -- signing and verifying
 
     def sign(self, claims: Claims) -> str:
-        """Make a token: the claims, signed.
+        """Sign claims and return the token.
 
-        Raises :class:`InvalidClaimsError` where they grant nothing, exceed the scope of the key or make a token of more
-        than 64 KiB, and :class:`KeyOperationError` where the key may not sign or has no private half. That ``expires``
-        lies ahead is not checked.
+        Raises :class:`InvalidClaimsError` where the claims grant nothing, exceed the scope of the key or make a token
+        of more than 64 KiB, and :class:`KeyOperationError` where the key may not sign or has no private half. Whether
+        ``expires`` is in the future is not checked.
         """
         if self._sign is None:
             raise _cannot(self, KeyOperation.SIGN)
         if not isinstance(claims, Claims):
-            raise TypeError(f"what is signed must be Claims, not {type(claims).__name__}")
+            raise TypeError(f"expected Claims to sign, not {type(claims).__name__}")
         claims.validate()
+        payload = encode(claims)
+        if len(payload) > _MAX_PAYLOAD_BYTES:  # before each of their prefixes is compared with the scope
+            raise InvalidClaimsError(f"the claims must not take more than {_MAX_PAYLOAD_BYTES} bytes as JSON")
         if self.scope is not None:
             path = self.scope.exceeded_by(claims)
             if path is not None:
                 raise InvalidClaimsError(f"the claims grant {shown(path)}, which the scope of the key does not")
-        payload = encode(claims)
-        if len(payload) > _MAX_PAYLOAD_BYTES:
-            raise InvalidClaimsError(f"the claims must not take more than {_MAX_PAYLOAD_BYTES} bytes as JSON")
         signed = self._header + b64encode(payload)
         return (signed + b"." + b64encode(self._sign(signed))).decode()
 
     def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
-        """Check a token made with this key and return its claims.
+        """Verify a token that was signed with this key and return its claims.
 
-        The checks are those of a relay, in this order: form, algorithm (the key's own, whatever the header says),
-        signature, then types, expiry, that something is granted, scope. ``now`` is in Unix seconds, None is the clock;
-        ``leeway`` allows for clocks that differ, in seconds. ``trace`` records the checks as they are made.
+        The checks are those of a relay, in this order: form, algorithm (that of the key, never of the header),
+        signature, types of the claims, expiry, whether anything is granted, scope. ``now`` is in Unix seconds, None
+        means the clock; ``leeway`` is the number of seconds by which clocks may differ. ``trace`` records the checks as
+        they are made.
 
         Raises :class:`InvalidTokenError` and its subclasses :class:`InvalidSignatureError`,
         :class:`ExpiredTokenError`, :class:`NotYetValidTokenError` and :class:`ScopeExceededError`;
-        :class:`KeyOperationError` where the key may not verify. The ``kid`` of the token is not compared (see
-        :class:`KeySet`), and what the claims allow at a path is :meth:`Claims.authorize`'s part.
+        :class:`KeyOperationError` where the key may not verify. Not checked: the ``kid`` of the token (see
+        :class:`KeySet`), and what the claims allow at a path (see :meth:`Claims.authorize`).
         """
         try:
             return self._checked(token, time.time() if now is None else now, leeway, trace)
-        except Exception as error:  # noqa: BLE001 - whatever it is, this frame must not travel with it
+        except BaseException as error:  # noqa: BLE001 - strip every traceback: this frame holds the token
             del token
             raise bare(error)  # noqa: B904 - the one being handled
 
@@ -344,7 +400,7 @@ class Key:
         claims = decode(payload, now + leeway, trace)
         if trace is not None:
             trace.begin("time")
-        # Written so that a clock which is not a number lets nothing pass.
+        # Written so that a clock that is NaN refuses every token.
         if claims.expires is not None and not now < claims.expires + leeway:
             raise ExpiredTokenError(expires=claims.expires)
         if trace is not None:
@@ -374,10 +430,10 @@ class Key:
         return hash((self.algorithm, self.kid, self.thumbprint()))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a key is never changed; a variant comes from a with_… method")
+        raise AttributeError("a key is immutable: use a with_… method to make a variant")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a key is never changed")
+        raise AttributeError("a key is immutable")
 
     def __copy__(self) -> Key:
         return self
@@ -386,48 +442,15 @@ class Key:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is not pickled, lest its secret end in a cache or a queue: use to_json()")
-
-
-def parse_members(text: str | bytes) -> dict[str, object]:
-    """Read a JSON object, or base64url of one, as key files hold it. Raises :class:`InvalidKeyError`."""
-    data = _bounded(text).strip()
-    if not data.startswith(b"{"):
-        try:
-            data = b64decode(data.rstrip(b"=")).strip()
-        except ValueError:
-            raise InvalidKeyError("a key is a JSON object or base64url of one, this is neither") from None
-    try:
-        members = parse_json(data)
-    except ValueError as error:
-        raise InvalidKeyError(f"a key must be readable as JSON: {error}") from None
-    if not isinstance(members, dict):
-        raise InvalidKeyError("a key must be a JSON object")
-    return members
-
-
-def _bounded(text: str | bytes) -> bytes:
-    data = _encoded(text)
-    if len(data) > files.MAX_FILE_BYTES:
-        raise InvalidKeyError(f"a key must not be larger than {files.MAX_FILE_BYTES} bytes")
-    return data
-
-
-def _encoded(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    if not isinstance(text, str):
-        raise TypeError(f"a key or password must be str or bytes, not {type(text).__name__}")
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise InvalidKeyError("this has a lone surrogate, which UTF-8 cannot carry") from None
+        raise TypeError("a key is not pickled, so that no secret ends in a cache or a queue: use to_json()")
 
 
 def _algorithm(jwk: Mapping[str, object]) -> Algorithm:
     name = jwk.get("alg")
     if name is None:
         algorithm = material.algorithm_of_curve(jwk.get("crv"))
+        if algorithm is None and "crv" in jwk:
+            raise material.unsupported_curve(jwk["crv"])
         if algorithm is None:
             raise InvalidKeyError(f"the member `alg` must be one of {', '.join(Algorithm)}, and it is missing")
         if jwk.get("use", "sig") != "sig":
@@ -445,7 +468,7 @@ def _operations(jwk: Mapping[str, object]) -> frozenset[KeyOperation]:
     if names is None:
         return _SIGN_AND_VERIFY
     try:
-        if isinstance(names, list):
+        if isinstance(names, list) and len(names) <= _MAX_OPERATIONS:
             return frozenset(KeyOperation(name) for name in names)
     except ValueError:
         pass
@@ -454,5 +477,5 @@ def _operations(jwk: Mapping[str, object]) -> frozenset[KeyOperation]:
 
 def _cannot(key: Key, operation: KeyOperation) -> KeyOperationError:
     if operation not in key.operations:
-        return KeyOperationError(f"this key may not {operation}: its `key_ops` leave that out")
-    return KeyOperationError(f"this key cannot {operation}: it is a public half")
+        return KeyOperationError(f"this key may not {operation}: `key_ops` does not have it")
+    return KeyOperationError(f"this key cannot {operation}: it is only a public half")

@@ -8,7 +8,10 @@ import msgspec
 
 from moq_token import files, jws
 from moq_token.errors import InvalidKeyError, KeyNotFoundError, KeyOperationError, sealed, shown
-from moq_token.key import Key, KeyOperation, parse_members
+from moq_token.key import Key, KeyOperation
+from moq_token.keytext import parse_members
+from moq_token.kid import KeyId
+from moq_token.recognizer import name_of_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +37,7 @@ class KeySet:
     def __init__(self, keys: Iterable[Key]) -> None:
         keys = tuple(keys)
         if len(keys) > MAX_KEYS:
-            raise InvalidKeyError(f"a key set must not hold more than {MAX_KEYS} keys, this has {len(keys)}")
+            raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(keys)}")
         for key in keys:
             if not isinstance(key, Key):
                 raise TypeError(f"a key set holds Key objects, not {type(key).__name__}")
@@ -60,6 +63,7 @@ class KeySet:
         """
         return read_set(parse_members(files.read(path))).keys
 
+    @sealed
     def to_str(self) -> str:
         """Write the set as JSON, private members included where its keys have them (see :meth:`to_public_set`)."""
         return msgspec.json.encode({"keys": [key.to_members() for key in self.keys]}).decode()
@@ -78,30 +82,33 @@ class KeySet:
         """Return the first key with this id, or None. A key without an id is never found."""
         return next((key for key in self.keys if key.kid is not None and key.kid == kid), None)
 
+    @sealed
     def find_supported_key(self, operation: KeyOperation | str) -> Key | None:
-        """Return the first key that may do this and has the material for it, or None.
+        """Return the first key that may do this operation and has the material for it, or None.
 
         Raises :class:`ValueError` for an unknown operation.
         """
-        operation = KeyOperation(operation)
+        return self._first(KeyOperation(operation))
+
+    def _first(self, operation: KeyOperation) -> Key | None:
         needs_private = operation in {KeyOperation.SIGN, KeyOperation.DECRYPT}
         return next(
             (key for key in self.keys if operation in key.operations and (key.is_private or not needs_private)), None
         )
 
     def sign(self, claims: Claims) -> str:
-        """Sign with the first key that may and can, as :meth:`Key.sign`.
+        """Sign claims with the first key that may and can sign, as :meth:`Key.sign` does.
 
         Raises :class:`KeyOperationError` where none can, and what :meth:`Key.sign` raises.
         """
-        key = self.find_supported_key(KeyOperation.SIGN)
+        key = self._first(KeyOperation.SIGN)
         if key is None:
-            raise KeyOperationError("no key of this set may sign and has its private half")
+            raise KeyOperationError("no key of this set may sign and has a private half")
         return key.sign(claims)
 
     @sealed
     def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
-        """Check a token with the key that its ``kid`` names, as :meth:`Key.verify`.
+        """Verify a token with the key that its ``kid`` names, as :meth:`Key.verify` does.
 
         A token without ``kid`` is accepted only where the set holds exactly one key. Raises :class:`KeyNotFoundError`
         for an unknown ``kid``, or none where there are several keys, and what :meth:`Key.verify` raises.
@@ -118,10 +125,12 @@ class KeySet:
         if kid is not None:
             key = self.find_key(kid)
             if key is None:
-                raise KeyNotFoundError(f"no key of this set has the id {shown(kid)}", kid=kid)
+                raise KeyNotFoundError(f"key not found: no key of this set has the id {shown(kid)}", kid=kid)
             return key
         if len(self.keys) != 1:
-            raise KeyNotFoundError(f"the token names no `kid`, and the set holds {len(self.keys)} keys, not one")
+            raise KeyNotFoundError(
+                f"the token has no `kid`, and the set has {len(self.keys)} keys: it takes exactly one"
+            )
         return self.keys[0]
 
     def __iter__(self) -> Iterator[Key]:
@@ -140,10 +149,10 @@ class KeySet:
         return hash(self.keys)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a key set is never changed")
+        raise AttributeError("a key set is immutable")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a key set is never changed")
+        raise AttributeError("a key set is immutable")
 
     def __copy__(self) -> KeySet:
         return self
@@ -152,7 +161,7 @@ class KeySet:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key set is not pickled, lest its secrets end in a cache or a queue: use to_str()")
+        raise TypeError("a key set is not pickled, so that no secret ends in a cache or a queue: use to_str()")
 
 
 class ReadSet(NamedTuple):
@@ -171,7 +180,9 @@ def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], 
     """
     jwks = members.get("keys")
     if not isinstance(jwks, list):
-        raise InvalidKeyError("expected a JWK set, with a list as its member `keys`")
+        what = "this is a single key: read it with Key.from_str or Key.from_file" if "kty" in members else None
+        what = what or name_of_members(members) or "its member `keys` must be a list"
+        raise InvalidKeyError(f"expected a JWK set: {what}")
     if len(jwks) > MAX_KEYS:  # before any of them is built
         raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(jwks)}")
     keys, passed_over = [], []
@@ -179,12 +190,18 @@ def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], 
         try:
             keys.append(read(_for_signatures(jwk)))
         except InvalidKeyError as error:
-            kid = jwk.get("kid") if isinstance(jwk, dict) else None
-            name = f"keys[{index}]" if not isinstance(kid, str) else f"keys[{index}] ({shown(kid)})"
-            passed_over.append(f"{name}: {error}")
+            passed_over.append(f"keys[{index}]{_kid_of(jwk)}: {error}")
     if passed_over and not keys:
         raise InvalidKeyError(f"no usable key in the set: {passed_over[0]}")
     return ReadSet(KeySet(keys), tuple(passed_over))
+
+
+def _kid_of(jwk: object) -> str:
+    kid = jwk.get("kid") if isinstance(jwk, dict) else None
+    try:
+        return "" if kid is None else f" ({KeyId(kid)!s})"
+    except (InvalidKeyError, TypeError):
+        return ""  # a text of any kind, which may be a secret in the wrong place
 
 
 def _for_signatures(jwk: object) -> dict[str, object]:

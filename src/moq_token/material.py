@@ -1,7 +1,6 @@
-"""The material of a key: JWK members (RFC 7518, section 6; RFC 8037) and PEM, to and from keys that can sign.
+"""The material of a key: JWK members (RFC 7518, section 6; RFC 8037), to and from keys that can sign.
 
-Material is checked here, once, so that nothing that comes from it can surprise later: lengths, curves, and that a
-private half belongs to its public half.
+Material is checked here, once: lengths, curves, and that a private half matches its public half.
 """
 
 from __future__ import annotations
@@ -23,11 +22,16 @@ if TYPE_CHECKING:
     from moq_token.primitives import PrivateKey, PublicKey, Sign, Verify
 
 MIN_SECRET_BYTES = 32
+MAX_SECRET_BYTES = 4096
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 # OpenSSL computes with no longer exponent where the modulus is long; in use are 3 and 65537.
 _MAX_EXPONENT = 2**64
 _GENERATED_EXPONENT = 65537
+# By how many bits the shorter factor of a modulus may fall short of half its length, and how many of their leading bits
+# the two may share.
+_MAX_UNBALANCED_BITS = 64
+_MAX_EQUAL_BITS = 100
 
 _RSA_PRIVATE = ("d", "p", "q", "dp", "dq", "qi")
 _CURVES = {Algorithm.ES256: ("P-256", 32), Algorithm.ES384: ("P-384", 48)}
@@ -36,17 +40,20 @@ _ORDERS = {  # SEC 2, sections 2.4.2 and 2.5.1
     Algorithm.ES384: 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
 }
 _ALGORITHMS = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algorithm.EDDSA}
-_JWK_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
+_JWK_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_KINDS = "RSA, P-256, P-384 or Ed25519"
+# A JWK names its curve itself. These are answered by name; any other could be a text from anywhere.
+_OTHER_CURVES = ("P-521", "secp256k1", "P-256K", "Ed448", "X25519", "X448", "BP-256", "BP-384", "BP-512", "BLS12381G2")
 _ED25519 = "Ed25519"
 _ED25519_BYTES = 32
 
 
 class Material(NamedTuple):
-    """Checked material: its members as they stand in a JWK, and what it can do.
+    """Checked material: its members as a JWK has them, and the functions that use it.
 
-    ``public`` identifies a key that has two halves; ``private`` are the members never to be shown, empty where there is
-    no private half. The native keys are those of ``cryptography``, None for a secret. Without a private half ``sign``
-    and ``native_private`` are None.
+    ``public`` has the members of the public half; ``private`` has those that must stay secret, and is empty where there
+    is no private half. The native keys are those of ``cryptography``, None for a secret. Without a private half
+    ``sign`` and ``native_private`` are None.
     """
 
     public: Mapping[str, str]
@@ -65,8 +72,24 @@ def algorithm_of_curve(crv: object) -> Algorithm | None:
     return _ALGORITHMS.get(crv) if isinstance(crv, str) else None
 
 
+def algorithm_of_native(native: object) -> Algorithm:
+    """Return the one algorithm that a key of ``cryptography`` is for.
+
+    Raises :class:`InvalidKeyError` where no algorithm here uses such keys, and :class:`ValueError` for RSA, which fits
+    several.
+    """
+    kind = _kind(native)
+    if kind == "RSA":
+        names = ", ".join(algorithm for algorithm in Algorithm if algorithm.kty == "RSA")
+        raise ValueError(f"an RSA key fits several algorithms: name one of {names}")
+    algorithm = algorithm_of_curve(kind)
+    if algorithm is None:
+        raise _unsupported(kind)
+    return algorithm
+
+
 def load(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
-    """Check the members of a JWK and make them ready. Raises :class:`InvalidKeyError`."""
+    """Check the members of a JWK and prepare them for use. Raises :class:`InvalidKeyError`."""
     kty = jwk.get("kty", "oct")  # files written before the member existed hold secrets
     if kty != algorithm.kty:
         raise InvalidKeyError(f"the member `kty` must be {algorithm.kty!r} for {algorithm}")
@@ -74,7 +97,7 @@ def load(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
 
 
 def generate(algorithm: Algorithm) -> Material:
-    """Make new material: as many random bytes as the hash has, RSA of 2048 bits, or the algorithm's curve."""
+    """Generate material: as many random bytes as the hash has, RSA of 2048 bits, or a key of the curve."""
     if algorithm.symmetric:
         return load(algorithm, {"kty": "oct", "k": _text(os.urandom(int(algorithm[2:]) // 8))})
     native: PrivateKey
@@ -93,10 +116,22 @@ def generate(algorithm: Algorithm) -> Material:
     return from_native(algorithm, native)
 
 
+def from_secret(algorithm: Algorithm, secret: bytes) -> Material:
+    """Make material of a secret that exists already. Raises :class:`InvalidKeyError`."""
+    if len(secret) < MIN_SECRET_BYTES:
+        raise InvalidKeyError(
+            f"the secret is too short: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}; shorter ones "
+            "can be guessed (RFC 7518, section 3.2), so give both programs a new one"
+        )
+    if len(secret) > MAX_SECRET_BYTES:
+        raise InvalidKeyError(f"the secret is too long: expected at most {MAX_SECRET_BYTES} bytes, got {len(secret)}")
+    return load(algorithm, {"kty": "oct", "k": _text(secret)})
+
+
 def _load_oct(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
     secret = _bytes(jwk, "k")
     if len(secret) < MIN_SECRET_BYTES:
-        raise InvalidKeyError(f"the member `k` must hold at least {MIN_SECRET_BYTES} bytes, this has {len(secret)}")
+        raise InvalidKeyError(f"the member `k` must have at least {MIN_SECRET_BYTES} bytes, got {len(secret)}")
     sign, verify = primitives.hmac_signer(algorithm, secret), primitives.hmac_verifier(algorithm, secret)
     return Material({"kty": "oct"}, {"k": _text(secret)}, verify, sign)
 
@@ -117,14 +152,17 @@ def _load_rsa(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
     if len(missing) == len(_RSA_PRIVATE):
         return Material(public, {}, verify, None, public_key)
     if missing:
-        raise InvalidKeyError(f"an RSA key has all private members or none, here are missing: {', '.join(missing)}")
+        raise InvalidKeyError(f"an RSA key must have all private members or none, missing: {', '.join(missing)}")
 
     d, p, q, dp, dq, qi = halves = [_integer(jwk, name) for name in _RSA_PRIVATE]
-    # cryptography would test p and q for being prime, which takes longer than a hundred signatures. What a damaged key
-    # does wrong shows in this arithmetic, and in a signature that has to verify.
+    # cryptography would test whether p and q are prime, which takes longer than a hundred signatures. A damaged key
+    # shows in this arithmetic, or in a trial signature that does not verify. Factors of very different length, or very
+    # close to each other, make n easy to factor (FIPS 186-5, appendix A.1.1).
+    half = n.bit_length() // 2
     consistent = (
         p * q == n
-        and 1 < p != q > 1
+        and min(p, q).bit_length() > half - _MAX_UNBALANCED_BITS
+        and abs(p - q).bit_length() > half - _MAX_EQUAL_BITS
         and d < n
         and (dp, dq) == (d % (p - 1), d % (q - 1))
         and qi < p
@@ -176,7 +214,7 @@ def _load_okp(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
     _check_crv(algorithm, jwk, _ED25519)
     x = _bytes(jwk, "x", _ED25519_BYTES)
     if not primitives.is_ed25519_key(x):
-        raise InvalidKeyError("the member `x` is no public key of the curve Ed25519")
+        raise InvalidKeyError("the member `x` is not a valid public key of the curve Ed25519")
     public = {"kty": "OKP", "crv": _ED25519, "x": _text(x)}
     public_key = ed25519.Ed25519PublicKey.from_public_bytes(x)
     verify = primitives.eddsa_verifier(algorithm, public_key)
@@ -194,7 +232,7 @@ _LOADERS = {"oct": _load_oct, "RSA": _load_rsa, "EC": _load_ec, "OKP": _load_okp
 
 
 def from_native(algorithm: Algorithm, native: object) -> Material:
-    """Take over a key of ``cryptography``. Raises :class:`InvalidKeyError` where it is of another kind."""
+    """Make material of a key of ``cryptography``. Raises :class:`InvalidKeyError` for a key of another kind."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     jwk: dict[str, str] = {"kty": algorithm.kty}
@@ -217,9 +255,35 @@ def from_native(algorithm: Algorithm, native: object) -> Material:
         case "OKP", ed25519.Ed25519PublicKey() as key:
             jwk |= {"crv": _ED25519, "x": _text(key.public_bytes_raw())}
         case _:
-            kind = type(native).__name__.removesuffix("Key").removesuffix("Private").removesuffix("Public")
-            raise InvalidKeyError(f"{algorithm} needs a key of type {algorithm.kty}, this is of type {kind}")
+            raise _does_not_fit(algorithm, _kind(native))
+    if algorithm.kty == "EC" and jwk["crv"] != _CURVES[algorithm][0]:
+        raise _does_not_fit(algorithm, _kind(native))
     return load(algorithm, jwk)
+
+
+def _kind(native: object) -> str:
+    """Return the name of a curve as a JWK has it, or else the kind of a key."""
+    curve = getattr(native, "curve", None)
+    if curve is not None:
+        return _JWK_CURVES.get(curve.name, str(curve.name))
+    return type(native).__name__.removesuffix("Key").removesuffix("Private").removesuffix("Public")
+
+
+def unsupported_curve(crv: object) -> InvalidKeyError:
+    """Make the error for a JWK of a curve that no algorithm here uses."""
+    name = crv if isinstance(crv, str) and crv in _OTHER_CURVES else "this curve"
+    return InvalidKeyError(f"unsupported `crv`: no algorithm of tokens uses {name}, expected P-256, P-384 or Ed25519")
+
+
+def _unsupported(kind: str) -> InvalidKeyError:
+    return InvalidKeyError(f"unsupported kind of key: no algorithm of tokens uses {kind}, expected {_KINDS}")
+
+
+def _does_not_fit(algorithm: Algorithm, kind: str) -> InvalidKeyError:
+    fitting = "RS256 and the other RSA algorithms" if kind == "RSA" else algorithm_of_curve(kind)
+    if fitting is None:
+        return _unsupported(kind)
+    return InvalidKeyError(f"this is a key of the kind {kind}, which is for {fitting}, not for {algorithm}")
 
 
 def _rsa_public(key: RSAPublicKey) -> dict[str, str]:
@@ -245,7 +309,7 @@ def _check_crv(algorithm: Algorithm, jwk: Mapping[str, object], crv: str) -> Non
 
 
 def _halves_differ() -> InvalidKeyError:
-    return InvalidKeyError("the private half does not belong to the public half: the key is damaged")
+    return InvalidKeyError("the private half does not match the public half: the key is damaged")
 
 
 def _bytes(jwk: Mapping[str, object], name: str, size: int | None = None) -> bytes:
@@ -261,7 +325,7 @@ def _bytes(jwk: Mapping[str, object], name: str, size: int | None = None) -> byt
     except ValueError:
         raise InvalidKeyError(f"the member `{name}` must be canonical base64url") from None
     if size is not None and len(data) != size:
-        raise InvalidKeyError(f"the member `{name}` must hold {size} bytes, this has {len(data)}")
+        raise InvalidKeyError(f"the member `{name}` must have {size} bytes, got {len(data)}")
     return data
 
 

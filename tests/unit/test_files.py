@@ -140,7 +140,7 @@ def test_relative_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_names_that_are_none(tmp_path: Path, overwrite: bool) -> None:  # noqa: FBT001
     for name in ("a\0b", "\0"):
-        with pytest.raises(InvalidKeyError, match="no file name"):
+        with pytest.raises(InvalidKeyError, match="invalid file name"):
             KEY.to_file(f"{tmp_path}/{name}", overwrite=overwrite)
     missing = tmp_path / "missing" / "key"
     with pytest.raises(FileNotFoundError) as caught:
@@ -253,11 +253,6 @@ def test_devices_and_pipes_are_written_to(tmp_path: Path) -> None:
     assert received == [f"{KEY.to_json()}\n".encode()]
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert names(tmp_path) == {"pipe"}
-
-    writer = threading.Thread(target=KEY.to_file, args=(pipe,))
-    writer.start()
-    assert Key.from_file(pipe) == KEY
-    writer.join()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")

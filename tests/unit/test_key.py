@@ -304,7 +304,7 @@ def jwk_text() -> bytes:
 
 def test_a_file_without_end_is_not_read_to_it() -> None:
     for reader in (Key.from_file, KeySet.from_file):
-        with pytest.raises(InvalidKeyError, match="larger than"):
+        with pytest.raises(InvalidKeyError, match="not a regular file"):
             reader("/dev/zero")
         with pytest.raises(InvalidKeyError):
             reader("/dev/null")

@@ -305,7 +305,7 @@ def test_what_is_passed_over_is_named() -> None:
     found = read_set({"keys": [{"kid": "pq", "alg": "ML-DSA-65"}, jwk(HS256), 5, jwk(HS384, k="AAAA")]})
     assert found.keys == KeySet([forge.key(HS256)])
     first, second, third = found.passed_over
-    assert first.startswith("keys[0] ('pq'): ")
+    assert first.startswith("keys[0] (pq): ")
     assert "`alg`" in first
     assert second == "keys[2]: expected a JSON object"
     assert third.startswith("keys[3]")

@@ -253,7 +253,7 @@ def test_what_is_no_pem(text: str) -> None:
 
 def test_bytes_that_are_no_pem() -> None:
     raw = forge.ed25519_native().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    for data in (raw, b"\xff", GOOD.encode("utf-16"), b"\0" * 1000, forge.key(EDDSA).to_json().encode()):
+    for data in (raw, b"\xff", b"\0" * 1000, forge.key(EDDSA).to_json().encode()):
         no_pem(data)
     assert "1048576" in no_pem(GOOD.ljust(1024 * 1024 + 1))
     assert Key.from_pem(GOOD.ljust(1024 * 1024), EDDSA, kid=KID) == forge.key(EDDSA)
@@ -307,7 +307,7 @@ def test_weak_rsa(bits: int) -> None:
 
 
 def test_unknown_algorithm_and_kid() -> None:
-    for name in ("", "none", "rs256", "Ed25519", "ES512"):
+    for name in ("", "none", "ES512", "rs-256"):
         with pytest.raises(ValueError, match="Algorithm"):
             Key.from_pem(GOOD, name)
     for kid in ("", "a/b", "x" * 129):

@@ -192,7 +192,7 @@ def test_check_finds_what_is_wrong(rotation: Rotation, public: Path) -> None:
     found = "\n".join(rotation.check())
     for line in (
         f"{kid}.jwk: mode 0644 lets other users read or change this private key",
-        "broken.jwk: the member `alg`",
+        "broken.jwk: this is an empty JSON object",
         "directory.jwk: ",
         "wrong-name.jwk: the `kid` of the key is 'stranger': rename",
         "nameless.jwk: the key has no `kid`",

@@ -14,7 +14,8 @@ from moq_token import files
 from moq_token.algorithm import Algorithm
 from moq_token.auth.config import in_one_line
 from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
-from moq_token.key import Key, KeyOperation, parse_members
+from moq_token.key import Key, KeyOperation
+from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
 from moq_token.sources.objects import SCHEMES
 from moq_token.sources.opening import open_source

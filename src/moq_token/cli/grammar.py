@@ -9,6 +9,7 @@ import click
 
 from moq_token.cli import output
 from moq_token.errors import shown
+from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -214,12 +215,10 @@ class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
 
 
 def is_secret(name: str) -> bool:
-    """Return whether what should be the name of a file looks like its content, a key or a token."""
-    return name.lstrip().startswith(_SECRETS) and not os.path.lexists(name)
+    """Return whether what should be the name of a file looks like a key, a secret or a token."""
+    return what_is_secret(name) is not None and not os.path.lexists(name)
 
 
-# How JSON starts, plain and in base64url (the third as JavaScript prints it), and how PEM starts.
-_SECRETS = ("{", "eyJ", "ewo", "-----BEGIN ")
 _WHAT_ELSE = "a key or a token, which every user of this machine can see here: pass it on standard input, as -"
 
 

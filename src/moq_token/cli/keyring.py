@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import click
 
-from moq_token import jws
+from moq_token import files, jws
 from moq_token.cli.grammar import is_secret
 from moq_token.cli.output import Failed, note, place, reason, to_terminal
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, KeyOperationError, shown
 from moq_token.files import MAX_FILE_BYTES
-from moq_token.key import Key, parse_members
+from moq_token.key import Key
 from moq_token.keyset import KeySet, ReadSet, read_set
+from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
+from moq_token.recognizer import is_file_name
 
 if TYPE_CHECKING:
     from moq_token.claims import Claims
@@ -27,6 +29,7 @@ _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
 # How file names end, but tokens do not: the last part of a token is a signature, of 43 characters or more.
 _TOKEN_SUFFIXES = (".jwt", ".txt", ".token")
 _LISTED_KEYS = 5
+_MAX_NAME_CHARACTERS = 255
 
 
 class Source(NamedTuple):
@@ -141,8 +144,15 @@ def _parse(where: Source, text: bytes) -> Key | KeySet:
         members = parse_members(text)
         return noted(where, read_set(members)) if "keys" in members else Key.from_members(members)
     except InvalidKeyError as error:
-        what = "this is PEM: make a key of it with the command `import`" if b"-----BEGIN " in text else error
+        what = str(error)
+        if where.path is None and _names_a_file(text):
+            what = "this looks like the name of a file, which is for MOQ_TOKEN_KEY"
         raise type(error)(f"{where}: {what}") from None
+
+
+def _names_a_file(text: bytes) -> bool:
+    name = text.decode(errors="replace").strip()
+    return is_file_name(name) or (len(name) <= _MAX_NAME_CHARACTERS and os.path.isfile(name))
 
 
 def noted(where: Source, found: ReadSet) -> KeySet:
@@ -270,18 +280,20 @@ def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a whole file, or standard input, of at most ``limit`` bytes. Raises :class:`Failed`."""
     try:
         if path not in _STDIN:
-            with open(path, "rb") as file:
-                data = file.read(limit + 1)
-        elif sys.stdin is None:
+            if "\0" in path:
+                raise ValueError  # noqa: TRY301 - worded as below
+            return files.read(path, limit)
+        if sys.stdin is None:
             raise Failed(f"cannot read the {what}: standard input is closed")
-        else:
-            if to_terminal(sys.stdin):
-                note(f"reading the {what} from the terminal: end it with Ctrl-D on a line of its own")
-            data = sys.stdin.buffer.read(limit + 1)
+        if to_terminal(sys.stdin):
+            note(f"reading the {what} from the terminal: end it with Ctrl-D on a line of its own")
+        data = sys.stdin.buffer.read(limit + 1)
+    except InvalidKeyError as error:
+        raise Failed(f"cannot read the {what}: {error}") from None
     except (OSError, ValueError) as error:
         raise Failed(f"cannot read {_called(path)}: {reason(error)}") from None
     if len(data) > limit:
-        raise Failed(f"{_called(path)} is larger than any {what}: more than {limit} bytes")
+        raise Failed(f"{_called(path)} is larger than any {what}: expected at most {limit} bytes")
     return data
 
 

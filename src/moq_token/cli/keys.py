@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from moq_token import Algorithm, Key, KeySet, Scope
 from moq_token.cli import keyring, options, output
 from moq_token.cli.grammar import command
-from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyOperationError, shown
-from moq_token.key import KeyOperation, parse_members
-from moq_token.keyset import read_set
+from moq_token.errors import InvalidKeyIdError, KeyOperationError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-_K = TypeVar("_K")
-_THUMBPRINT = "thumbprint"
-# What a JWK without `alg` can be for, where only one algorithm fits it.
-_BY_CURVE = {"P-256": Algorithm.ES256, "P-384": Algorithm.ES384, "Ed25519": Algorithm.EDDSA}
+THUMBPRINT = "thumbprint"
 
 
 @command(
@@ -80,7 +75,7 @@ def generate_command(
     if root is not None and not publish and not subscribe:
         raise click.UsageError('--root alone gives no scope: add --publish PATH or --subscribe PATH ("" for all)')
 
-    key = _with_kid(Key.generate(algorithm), kid)
+    key = with_kid(Key.generate(algorithm), kid)
     if publish or subscribe:
         key = key.with_scope(Scope(root or "", publish, subscribe))
     targets = [(key, _target(key, out, out_dir))]
@@ -94,7 +89,7 @@ def generate_command(
     for directory in directories:
         output.make_directory(directory)
     for half, path in targets:
-        _write(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
+        write_keys(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
     output.note_oddities({"--root": (root or "",), "--publish": publish, "--subscribe": subscribe})
 
 
@@ -110,54 +105,9 @@ def generate_command(
 def public_command(file: str | None, out: str, base64: bool, force: bool) -> None:
     """Write the public half of a key, or of every key of a set: what a relay needs to verify tokens."""
     keys = keyring.read_signer(keyring.source(file))
-    _write(keys.to_public() if isinstance(keys, Key) else keys.to_public_set(), Path(out), base64=base64, force=force)
-
-
-@command(
-    "import",
-    short_help="Make a key of PEM, or of a JWK of other tools.",
-    examples=(
-        "import server.pem --algorithm RS256 --kid thumbprint --out private.jwk",
-        "import browser.json --kid laptop --out public.jwk",
-    ),
-)
-@options.key_argument
-@click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", help="What the key is for, where it does not say.")
-@options.kid
-@options.password_file
-@options.out
-@options.base64
-@options.force
-def import_command(
-    file: str | None,
-    algorithm: Algorithm | None,
-    kid: str | None,
-    password_file: str | None,
-    out: str,
-    base64: bool,
-    force: bool,
-) -> None:
-    """Read PEM, or a JWK or JWK Set as other tools write them, and write it as a key of this kind.
-
-    PEM may be PKCS#8, PKCS#1, SEC1, a public key or a certificate. A JWK may lack `alg` and `key_ops`.
-    """
-    where = keyring.source(file)
-    text = where.read()
-    password = keyring.read_password(password_file, where)
-    keys: Key | KeySet
-    if b"-----BEGIN " in text:
-        if algorithm is None:
-            raise click.UsageError("PEM does not say what a key is for: add --algorithm, such as EdDSA, ES256 or RS256")
-        keys = _with_kid(_of(where, lambda: Key.from_pem(text, algorithm, password=password)), kid)
-    elif password is not None:
-        raise click.UsageError("--password-file is for PEM, and this is none")
-    else:
-        keys = _of(where, lambda: _foreign(where, text, algorithm, kid))
-    _write(keys, Path(out), base64=base64, force=force)
-    if isinstance(keys, Key) and keys.kid is None:
-        output.hint(
-            "the key has no id, so no `key_dir` of a relay can find it: --kid NAME or --kid thumbprint gives it one"
-        )
+    write_keys(
+        keys.to_public() if isinstance(keys, Key) else keys.to_public_set(), Path(out), base64=base64, force=force
+    )
 
 
 @command(
@@ -218,7 +168,7 @@ def jwks_command(files: tuple[str, ...], out: str, force: bool) -> None:
         raise output.Failed("there are no keys in this")
     if len(keys) > 1 and any(key.kid is None for key in keys):
         output.note("a key without an id is found by no token in a set of several")
-    _write(KeySet(keys), Path(out), base64=False, force=force)
+    write_keys(KeySet(keys), Path(out), base64=False, force=force)
 
 
 def _all_keys(where: keyring.Source) -> Iterable[tuple[keyring.Source, Key]]:
@@ -232,61 +182,19 @@ def _all_keys(where: keyring.Source) -> Iterable[tuple[keyring.Source, Key]]:
         yield from ((where, key) for key in ([keys] if isinstance(keys, Key) else keys))
 
 
-def _foreign(where: keyring.Source, text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
-    members = parse_members(text)
-    if "keys" not in members:
-        return _foreign_key(members, algorithm, kid)
-    if kid not in {None, _THUMBPRINT}:
-        raise click.UsageError("--kid names one key, and this is a set of them: only --kid thumbprint fits all")
-    return keyring.noted(where, read_set(members, lambda jwk: _foreign_key(jwk, algorithm, kid)))
-
-
-def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: str | None) -> Key:
-    """Read a JWK that was made for other programs: of its members those count that a key has here."""
-    members = dict(jwk)
-    if members.get("use", "sig") != "sig":
-        raise InvalidKeyError("the member `use` says that the key is not for signatures")
-    named = members.setdefault("alg", algorithm or _BY_CURVE.get(str(members.get("crv"))))
-    if named is None:
-        raise click.UsageError("the key does not say what it is for: add --algorithm, such as HS256 or RS256")
-    if algorithm is not None and (Algorithm.EDDSA if named == "Ed25519" else named) != algorithm:
-        raise click.UsageError(f"the key says that it is not for {algorithm}: leave --algorithm out")
-    if kid is not None:
-        members.pop("kid", None)
-    operations = members.get("key_ops")
-    if isinstance(operations, list):
-        known = [operation for operation in operations if operation in list(KeyOperation)]
-        if not {KeyOperation.SIGN, KeyOperation.VERIFY} & set(known):
-            raise InvalidKeyError("the member `key_ops` says that the key is not for signatures")
-        members["key_ops"] = known
-    elif operations is None and members.get("kty") != "oct" and members.get("d") is None:
-        members["key_ops"] = [KeyOperation.VERIFY]
-    key = Key.from_members(members)
-    if not key.is_private and KeyOperation.VERIFY not in key.operations:
-        raise InvalidKeyError("the member `key_ops` lets a public half only sign, which it cannot")
-    return _with_kid(key, kid)
-
-
 def _exclude(one: object, other: object, names: str) -> None:
     if one is not None and other is not None:
         raise click.UsageError(f"{names} exclude each other: use one of them")
 
 
-def _with_kid(key: Key, kid: str | None) -> Key:
+def with_kid(key: Key, kid: str | None) -> Key:
+    """Give a key the id that --kid names, if any. Raises :class:`click.UsageError`."""
     if kid is None:
         return key
     try:
-        return key.with_kid(key.thumbprint() if kid == _THUMBPRINT else kid)
+        return key.with_kid(key.thumbprint() if kid == THUMBPRINT else kid)
     except InvalidKeyIdError as error:
         raise click.UsageError(f"--kid: {error}") from None
-
-
-def _of(where: keyring.Source, read: Callable[[], _K]) -> _K:
-    """Say of an error which file it is about."""
-    try:
-        return read()
-    except InvalidKeyError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _target(key: Key, file: str | None, directory: str | None) -> Path:
@@ -297,7 +205,8 @@ def _place(path: Path) -> str:
     return "-" if output.is_stdout(str(path)) else os.path.realpath(path)
 
 
-def _write(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, keep: bool = False) -> None:
+def write_keys(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, keep: bool = False) -> None:
+    """Write a key or a set to a file or to standard output. Raises :class:`Failed` and :class:`click.UsageError`."""
     if isinstance(keys, KeySet):
         if base64:
             raise click.UsageError("--base64 is for a single key, and this is a set of them")

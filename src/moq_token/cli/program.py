@@ -57,6 +57,12 @@ def _keys() -> ModuleType:
     return keys
 
 
+def _importing() -> ModuleType:
+    from moq_token.cli import importing
+
+    return importing
+
+
 def _tokens() -> ModuleType:
     from moq_token.cli import tokens
 
@@ -96,7 +102,7 @@ def _shell() -> ModuleType:
         "inspect": _tokens,
         "explain": _explain,
         "public": _keys,
-        "import": _keys,
+        "import": _importing,
         "export": _keys,
         "thumbprint": _keys,
         "jwks": _keys,

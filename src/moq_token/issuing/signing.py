@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from moq_token import files
 from moq_token.errors import Error, InvalidKeyError, KeyOperationError, UnavailableError, bare, sealed, shown
-from moq_token.key import Key, KeyOperation, parse_members
+from moq_token.key import Key, KeyOperation
 from moq_token.keyset import KeySet
+from moq_token.keytext import parse_members
 from moq_token.rotation import STATE_NAME, Directory
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from moq_token.errors import Error, KeyNotFoundError, UnavailableError
-from moq_token.key import Key, parse_members
+from moq_token.key import Key
 from moq_token.keyset import KeySet, read_set
+from moq_token.keytext import parse_members
 from moq_token.sources.http import Http
 from moq_token.sources.memory import Bucket, Lru, again
 from moq_token.sources.outage import Outage

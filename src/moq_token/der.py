@@ -1,0 +1,34 @@
+"""DER (X.690), as far as it takes to tell one kind of file from another and to find a number in it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+INTEGER, BIT_STRING, OCTET_STRING, OID, SEQUENCE = 2, 3, 4, 6, 0x30
+
+
+class Element(NamedTuple):
+    """An element of DER: its tag and its content."""
+
+    tag: int
+    content: bytes
+
+
+def elements(data: bytes) -> list[Element] | None:
+    """Take a sequence of DER elements apart, or return None where it is none. Nested ones stay as they are."""
+    found = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < 2 or data[at] & 0x1F == 0x1F:  # noqa: PLR2004 - no longer tags are in use
+            return None
+        tag, length, start = data[at], data[at + 1], at + 2
+        if length & 0x80:
+            size = length & 0x7F
+            if not 0 < size <= 4:  # noqa: PLR2004
+                return None
+            length, start = int.from_bytes(data[start : start + size]), start + size
+        at = start + length
+        if at > len(data):
+            return None
+        found.append(Element(tag, data[start:at]))
+    return found
