@@ -21,7 +21,7 @@ RUN tools/bin/hatchling build --target wheel --directory dist \
 FROM ${BASE}
 ARG VERSION=unknown
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="moq-token" \
+LABEL org.opencontainers.image.title="moq-token-cli" \
       org.opencontainers.image.description="Keys and tokens for Media over QUIC relays: generate, sign, verify, inspect" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \

@@ -1,11 +1,12 @@
-"""Say whether the version that this tree holds may be released.
+"""Check that the version in this tree can be released.
 
-python -m scripts.release_check                 # before the tag is made
-python -m scripts.release_check --tag v1.2.3    # while the tag is being released: it has to be this commit's
-python -m scripts.release_check --notes         # print what the changelog says of the version
+python -m scripts.release_check                 # before you create the tag
+python -m scripts.release_check --tag v1.2.3    # while the tag is being released; it must point to this commit
+python -m scripts.release_check --notes         # print the entry of the version in the changelog
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def version(root: Path) -> str:
-    """Return the version that ``src/moq_token/__init__.py`` says, the one place where it stands."""
+    """Return the version from ``src/moq_token/__init__.py``, the only file that has it."""
     text = (root / "src/moq_token/__init__.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "(\d+\.\d+\.\d+)"$', text, re.MULTILINE)
     if found is None:
@@ -24,7 +25,7 @@ def version(root: Path) -> str:
 
 
 def notes(root: Path, released: str) -> str:
-    """Return what the changelog says of a version, or "" where it has no dated heading or nothing below it."""
+    """Return the entry of a version in the changelog, or "" if there is no dated heading or no text below it."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     heading = rf"^## \[{re.escape(released)}\] - \d{{4}}-\d\d-\d\d$"
     found = re.search(rf"{heading}\n(.*?)(?=^## |^\[[^]]+\]: |\Z)", text, re.MULTILINE | re.DOTALL)
@@ -32,21 +33,25 @@ def notes(root: Path, released: str) -> str:
 
 
 def objections(root: Path, tag: str | None) -> list[str]:
-    """Return what speaks against a release, each a line; ``tag`` is the tag that is being released already."""
+    """Return the reasons against a release, one line each. ``tag`` is the tag being released, if any."""
     released = version(root)
     wanted = f"v{released}"
     found = []
     if changed := _git(root, "status", "--porcelain"):
-        found.append(f"the tree is dirty: {', '.join(line[3:] for line in changed.splitlines())}")
+        found.append(f"uncommitted changes: {', '.join(line[3:] for line in changed.splitlines())}")
     if not notes(root, released):
         found.append(f'CHANGELOG.md: no entry "## [{released}] - YYYY-MM-DD" with text below it')
     if tag is None:
         if _git(root, "tag", "--list", wanted):
-            found.append(f"{wanted} is tagged already")
+            found.append(f"tag {wanted} already exists")
     elif tag != wanted:
-        found.append(f"the tag is {tag}, and the version is {released}")
+        found.append(f"expected tag {wanted}, got {tag}")
     elif _git(root, "rev-parse", "HEAD") != _git(root, "rev-parse", f"refs/tags/{tag}^{{commit}}"):
-        found.append(f"{tag} is the tag of another commit")
+        found.append(f"tag {tag} points to another commit")
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    pyproject = (root / "pyproject.toml").read_text(encoding="utf-8")
+    if repository and f'\nRepository = "https://github.com/{repository}"\n' not in pyproject:
+        found.append(f"pyproject.toml: `Repository` must be https://github.com/{repository}")
     return found
 
 
@@ -60,7 +65,7 @@ def _git(root: Path, *arguments: str) -> str:
 def main(argv: list[str], root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tag", metavar="TAG", help="the tag that is being released")
-    parser.add_argument("--notes", action="store_true", help="print the changelog's entry instead of checking")
+    parser.add_argument("--notes", action="store_true", help="print the entry of the changelog instead of checking")
     given = parser.parse_args(argv)
     if given.notes:
         print(notes(root, version(root)))
@@ -69,7 +74,7 @@ def main(argv: list[str], root: Path = ROOT) -> int:
     for objection in found:
         print(f"release-check: {objection}", file=sys.stderr)
     if not found:
-        print(f"{version(root)} may be released")
+        print(f"{version(root)} can be released")
     return 1 if found else 0
 
 

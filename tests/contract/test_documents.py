@@ -1,6 +1,9 @@
 """What the documents tell people to run does run."""
 
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +43,10 @@ answer = 42
    ```
 
 ```python
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 assert Path("file").read_text() == "word\\n"
 assert answer == {answer}
@@ -70,3 +76,36 @@ def test_a_block_that_fails_is_noticed(document: str, tmp_path: Path, monkeypatc
     (tmp_path / "page.md").write_text(document, encoding="utf-8")
     with pytest.raises((AssertionError, ValueError)):
         run_document(tmp_path / "page.md")
+
+
+def test_links_of_the_readme_work_where_it_is_copied_to() -> None:
+    """PyPI shows the README too, where relative links lead nowhere."""
+    repository = project()["urls"]["Repository"]
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert targets
+    for target in targets:
+        assert target.startswith("https://"), target
+        if target.startswith("https://github.com/"):
+            path = target.removeprefix(f"{repository}/blob/main/")
+            assert (ROOT / path).exists(), target
+
+
+def test_the_extra_all_has_every_extra() -> None:
+    extras = project()["optional-dependencies"]
+    assert extras["all"] == [f"moq-token[{','.join(sorted(set(extras) - {'all'}))}]"]
+
+
+def test_tests_of_cryptography_run_with_and_without_fast() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    found = re.search(r"^FAST_MATTERS := .*,([a-z ]+)\)$", makefile, re.MULTILINE)
+    assert found is not None
+    named = set(found[1].split())
+    files = {path.stem.removeprefix("test_"): path for path in (ROOT / "tests" / "unit").glob("test_*.py")}
+    importing = re.compile(r"^from moq_token(?: import .*|\.)\b(?:material|primitives)\b", re.MULTILINE)
+    touching = {name for name, path in files.items() if importing.search(path.read_text(encoding="utf-8"))}
+    assert touching <= named <= set(files)
+
+
+def project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project

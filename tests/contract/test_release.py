@@ -206,11 +206,13 @@ def git(tree: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     package = tmp_path / "src/moq_token"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text('__version__ = "1.2.3"\n')
     (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/a/b"\n')
     git(tmp_path, "init", "--quiet")
     commit(tmp_path)
     return tmp_path
@@ -229,14 +231,14 @@ def check(tree: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tu
 
 def test_a_clean_tree_with_a_new_version_may_be_released(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(tree, "tag", "v1.2.2")
-    assert check(tree, capsys) == (0, "1.2.3 may be released\n")
+    assert check(tree, capsys) == (0, "1.2.3 can be released\n")
 
 
 @pytest.mark.parametrize("name", ["CHANGELOG.md", "new.txt"])
 def test_a_dirty_tree_may_not(tree: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with (tree / name).open("a") as file:
         file.write("more\n")
-    assert check(tree, capsys) == (1, f"release-check: the tree is dirty: {name}\n")
+    assert check(tree, capsys) == (1, f"release-check: uncommitted changes: {name}\n")
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_without_an_entry_in_the_changelog_it_may_not(
 
 def test_a_version_that_is_tagged_may_not(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(tree, "tag", "v1.2.3")
-    assert check(tree, capsys) == (1, "release-check: v1.2.3 is tagged already\n")
+    assert check(tree, capsys) == (1, "release-check: tag v1.2.3 already exists\n")
 
 
 def test_while_a_tag_is_released_it_has_to_be_that_of_the_version_and_commit(
@@ -270,10 +272,20 @@ def test_while_a_tag_is_released_it_has_to_be_that_of_the_version_and_commit(
     assert check(tree, capsys, "--tag", "v1.2.3")[0] == 0
     assert check(tree, capsys, "--tag", "v1.2.4") == (
         1,
-        "release-check: the tag is v1.2.4, and the version is 1.2.3\n",
+        "release-check: expected tag v1.2.3, got v1.2.4\n",
     )
     commit(tree)
-    assert check(tree, capsys, "--tag", "v1.2.3") == (1, "release-check: v1.2.3 is the tag of another commit\n")
+    assert check(tree, capsys, "--tag", "v1.2.3") == (1, "release-check: tag v1.2.3 points to another commit\n")
+
+
+def test_the_published_address_is_that_of_the_repository(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "a/b")
+    assert check(tree, capsys)[0] == 0
+    monkeypatch.setenv("GITHUB_REPOSITORY", "a/bb")
+    said = "release-check: pyproject.toml: `Repository` must be https://github.com/a/bb\n"
+    assert check(tree, capsys) == (1, said)
 
 
 def test_the_notes_are_the_entry(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:

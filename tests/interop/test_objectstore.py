@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
 import pytest
+
+pytest.importorskip("moto", reason="moto does not support this Python yet")
+
 from moto.server import ThreadedMotoServer
 from obstore.store import from_url
 
