@@ -38,6 +38,7 @@ from moq_token import (
     __version__,
     read_unverified,
 )
+from moq_token.issuing import SigningKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,6 +189,13 @@ def sets(path: Path, key: Key) -> None:
     assert_type(made.verify("a.b.c", now=1.5, leeway=5), Claims)
     for one in made:
         assert_type(one, Key)
+
+
+def issuing(path: Path) -> None:
+    keys = SigningKeys(path)
+    SigningKeys("signing", clock=lambda: 1.5)
+    assert_type(keys.key, Key)
+    assert_type(keys.sign(Claims("", "a")), str)
 
 
 def unverified() -> None:

@@ -1,4 +1,4 @@
-"""The commands about a directory of keys, as a shell or cron would call them."""
+"""The commands for a directory of keys, called as a shell or cron calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replacing the keys of a directory, whatever happens on the way."""
+"""Replace the keys of a directory, also if processes die or run at the same time."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_secrets_have_no_public_half(rotation: Rotation, public: Path) -> None:
 
 
 def test_keys_that_were_there_before(rotation: Rotation, public: Path) -> None:
-    """A directory filled by ``generate --out-dir`` is taken over, and its keys retire."""
+    """The keys of a directory that ``generate --out-dir`` made are retired."""
     old = [Key.generate("EdDSA", name) for name in ("one", "two")]
     rotation.directory.mkdir()
     public.mkdir()
@@ -158,6 +158,11 @@ def test_a_dry_run_changes_nothing(rotation: Rotation, public: Path) -> None:
         '{"active":"../x"}',
         '{"retired":{"a/b":1}}',
         '{"else":1}',
+        '{"active":"a","retired":{"a":1}}',
+        '{"active":"a","pending":"a"}',
+        '{"pending":"a","retired":{"a":1}}',
+        '{"overlap":-1}',
+        '{"created":[]}',
         '{"retired":[]}',
         '{"public":"x\\u0000"}',
     ],
@@ -229,7 +234,7 @@ rotation.Rotation(sys.argv[1]).rotate(None, sys.argv[2], 60, 1_700_000_000)
 
 @pytest.mark.parametrize("steps", range(10))
 def test_a_rotation_that_dies_anywhere(rotation: Rotation, public: Path, steps: int) -> None:
-    """Tokens of before are good after it, what signs then is good too, and the next rotation leaves nothing behind."""
+    """Tokens signed before and after it are valid, and the next rotation leaves no files behind."""
     rotation.rotate(Algorithm.EDDSA, public, 60, NOW)
     token = rotation.signing_key().sign(CLAIMS)
     command = [sys.executable, "-c", ROTATE, str(rotation.directory), str(public), str(steps)]
@@ -250,7 +255,7 @@ def test_two_at_once_make_one(rotation: Rotation, public: Path) -> None:
     made = []
 
     class Late(Rotation):
-        """Goes on from its first look at the state only when the other has had one too."""
+        """Continues after its first reading of the state only when the other thread has read it too."""
 
         waited = False
 
@@ -275,7 +280,7 @@ def test_two_at_once_make_one(rotation: Rotation, public: Path) -> None:
 
 @pytest.fixture
 def rotating(rotation: Rotation, public: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Two processes that rotate as fast as they can, with an overlap of ten seconds."""
+    """Start two processes that rotate as fast as they can, with an overlap of ten seconds."""
     rotation.rotate(Algorithm.EDDSA, public, 10, int(time.time()))
     program = (
         "import sys, time; from moq_token.rotation import Rotation\n"
@@ -293,7 +298,7 @@ def rotating(rotation: Rotation, public: Path) -> Iterator[subprocess.Popen[byte
 
 @pytest.mark.usefixtures("rotating")
 def test_rotation_under_load(rotation: Rotation, public: Path) -> None:
-    """Whoever signs with the active key of a moment is never refused within the overlap."""
+    """A token signed with the active key is never refused within the overlap."""
     end = time.monotonic() + 3
     active = set()
     while time.monotonic() < end:
@@ -394,3 +399,22 @@ def test_a_retired_key_that_is_missing_is_noticed(rotation: Rotation, public: Pa
     if half == "both":
         (rotation.directory / f"{first}.jwk").unlink()
     assert "relays refuse the tokens" in "".join(rotation.check())
+
+
+def test_a_key_that_is_withdrawn_while_it_is_read_is_not_missed(rotation: Rotation, public: Path) -> None:
+    """The state names a key that a rotation replaces and removes before its file is opened."""
+    first = rotation.rotate(Algorithm.EDDSA, public, 60, NOW).active
+    assert first is not None
+
+    class Late(Rotation):
+        waited = False
+
+        def state(self) -> State:
+            state = super().state()
+            if not self.waited:
+                self.waited = True
+                rotation.rotate(None, None, 60, NOW)
+                rotation.retire(str(first), NOW)
+            return state
+
+    assert Late(rotation.directory).signing_key() == rotation.signing_key()

@@ -1,4 +1,4 @@
-"""What limits a key goes over to its successor, on every way on which a key gets one."""
+"""The successor of a key has its algorithm, scope and operations, whichever way the rotation takes."""
 
 from __future__ import annotations
 

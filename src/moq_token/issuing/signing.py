@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from moq_token.claims import Claims
 
 MAX_STALE_SECONDS = 3600.0
-"""How long the last good key goes on signing when the keys cannot be read."""
+"""How long the last good key goes on signing if the keys cannot be read."""
 
 # Some changes do not show in a file's status: keys that are rewritten in place beside an unchanged rotation state.
 _REREAD_SECONDS = 60.0
@@ -56,20 +56,21 @@ class _Loaded(NamedTuple):
 
 
 class SigningKeys:
-    """The key to sign with, out of a rotated directory, a key file or a JWK Set, read again when it changes.
+    """Sign with the current key of a rotated directory, a key file or a JWK Set.
 
-    Make one for each process, or once before the server forks, and keep it: signing costs one ``stat`` while nothing
-    changes, and the first call after a rotation (``moq-token keys rotate``) signs with the new key. There is no thread
-    and no lock; it is safe to use from many threads and after a fork.
+    Create one object when the program starts, and keep it. The first token after a rotation (``moq-token keys rotate``)
+    is signed with the new key. While nothing changes, a call costs one ``stat``. The object is safe to use from many
+    threads and after a fork; it has no thread and no lock.
 
     - A **directory** of ``{kid}.jwk`` files: the active key of its ``rotation.json``; before the first rotation, the
       only key that can sign.
     - A **file** with a key, or with a JWK Set, of which the first key that can sign does.
 
-    When the keys cannot be read any more, for whatever reason (an outage of a network file system, a half-finished
-    copy, a damaged or deleted file), the last good key goes on signing for at most :data:`MAX_STALE_SECONDS`, one
-    hour. Then signing raises :class:`UnavailableError`, until the keys can be read again. Both are logged once. To stop
-    a key from being used at once, withdraw it with ``moq-token keys retire``, so that relays refuse its tokens.
+    If the keys can no longer be read, for any reason (an outage of a network file system, an unfinished copy, a damaged
+    or deleted file), the last good key goes on signing until :data:`MAX_STALE_SECONDS`, one hour, after it was last
+    read. Then signing raises :class:`UnavailableError` until the keys can be read again. The failure and the recovery
+    are logged, once each. To stop a key at once, withdraw it with ``moq-token keys retire``: relays then refuse its
+    tokens.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class SigningKeys:
     def key(self) -> Key:
         """The key to sign with now.
 
-        Raises :class:`UnavailableError` where the keys have not been readable for more than one hour.
+        Raises :class:`UnavailableError` if the keys could not be read for more than one hour.
         """
         # Threads may load at the same time: each result is complete, and an outdated one fails the next comparison.
         loaded, now = self._loaded, self._clock()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -275,8 +274,6 @@ class Rotation(Directory):
             error.filename = str(self.directory)  # the user has named the directory, not the lock
             raise
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"{shown(str(self.directory / _LOCK_NAME))}: not a regular file: remove it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
