@@ -138,3 +138,21 @@ def test_a_missing_extra_is_named(package: str, text: str, extra: str, monkeypat
     with pytest.raises(ConfigError, match=rf"`key_dir`: .*pip install \"moq-token\[{extra}\]\"") as caught:
         open_source(text, directory=True)
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("/home/u/venv", 'Run: pip install "moq-token[http]"'),
+        ("/home/u/.local/share/pipx/venvs/moq-token", 'Run: pipx install --force "moq-token[http]"'),
+        ("C:\\Users\\u\\pipx\\venvs\\moq-token", 'Run: pipx install --force "moq-token[http]"'),
+        ("/home/u/.local/share/uv/tools/moq-token", 'Run: uv tool install --force "moq-token[http]"'),
+        ("/nix/store/x-python3", "add it to the Python packages of this Nix environment"),
+    ],
+)
+def test_the_command_for_a_missing_extra_fits(prefix: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    monkeypatch.setattr(sys, "prefix", prefix)
+    with pytest.raises(ConfigError) as caught:
+        Http()
+    assert command in str(caught.value)

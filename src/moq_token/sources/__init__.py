@@ -1,8 +1,8 @@
-"""Where the keys that verify tokens come from: files, URLs and object stores, read when a token asks for its key.
+"""Sources of the keys that verify tokens: files, URLs and object stores, read when a token needs its key.
 
-Every source has ``await source.get(kid)``, which returns the key or raises :class:`KeyNotFoundError` (there is none) or
-:class:`UnavailableError` (that could not be found out), and ``aclose()`` or ``async with``. A key id is checked before
-any file or URL is touched: only a :class:`KeyId` is taken.
+Every source has ``await source.get(kid)``, which returns the key or raises :class:`KeyNotFoundError` (there is no such
+key) or :class:`UnavailableError` (the source could not find out), and ``aclose()`` or ``async with``. ``kid`` must be a
+:class:`KeyId`, which cannot contain a path separator. Outages are logged by ``moq_token.sources``.
 """
 
 from moq_token.sources.http import Http

@@ -58,7 +58,7 @@ def _describe(error: BaseException, scheme: str, host: str) -> str:
             return _describe_lookup(cause, host)
     system = system_error(error)
     if system is not None:
-        return _describe_connection(system, host)
+        return _describe_connection(system, scheme, host)
     if any(isinstance(cause, TimeoutError) for cause in causes):
         return f"connection to {host} timed out. Check the address, the port and firewalls"
     return _describe_answer(causes, scheme)
@@ -71,17 +71,21 @@ def _describe_answer(causes: list[BaseException], scheme: str) -> str:  # noqa: 
     if names & {"InvalidURL", "UnsupportedProtocol"}:
         return "invalid URL. Check its host and port"
     if names & {"RemoteProtocolError", "LocalProtocolError"}:
-        tls = "whether the server requires a client certificate"
-        hint = "use https:// if the server expects HTTPS" if scheme == "http" else tls
         message = str(causes[0])  # which can quote the answer, so that it is not shown
         if "without sending a response" in message:
-            return f"the server closed the connection without an answer. Check the port, and {hint}"
+            return f"the server closed the connection without an answer. Check the port, and {_hint(scheme)}"
         if "without sending complete" in message:
             return "the answer is incomplete: the server closed the connection too early. Try again"
-        return f"the answer is not valid HTTP. Check the port, and {hint}"
+        return f"the answer is not valid HTTP. Check the port, and {_hint(scheme)}"
     if names & {"ReadError", "WriteError", "ConnectError"}:
-        return "the server closed the connection. Try again, or check the port"
+        return f"the server closed the connection without an answer. Check the port, and {_hint(scheme)}"
     return "the answer is invalid. Check that the URL leads to a web server"
+
+
+def _hint(scheme: str) -> str:
+    if scheme == "http":
+        return "use https:// if the server expects HTTPS"
+    return "whether the server requires a client certificate"
 
 
 def _describe_tls(error: ssl.SSLError, host: str) -> str:  # noqa: PLR0911 - a table
@@ -119,13 +123,13 @@ def _describe_lookup(error: socket.gaierror, host: str) -> str:
     return f"host not found: {host}. Check the host name"
 
 
-def _describe_connection(error: OSError, host: str) -> str:
+def _describe_connection(error: OSError, scheme: str, host: str) -> str:
     found = _TRIED_ADDRESS.search(str(error))
     address = host if found is None else f"[{found[1]}]:{found[2]}" if ":" in found[1] else f"{found[1]}:{found[2]}"
     if isinstance(error, ConnectionRefusedError):
         return f"connection refused by {address}. Check that the server is running and the port is right"
     if isinstance(error, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
-        return "the server closed the connection. Try again, or check the port"
+        return f"the server closed the connection without an answer. Check the port, and {_hint(scheme)}"
     if isinstance(error, TimeoutError):
         return f"connection to {address} timed out. Check the address, the port and firewalls"
     if error.errno in _UNREACHABLE:

@@ -1,4 +1,4 @@
-"""Fetching over HTTP: cached, bounded in time and size, one request at a time for one URL."""
+"""The HTTP client of the sources: caching, bounded in time and size, one request at a time for each URL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moq_token.errors import ConfigError, UnavailableError, bare, shown
 from moq_token.sources.failures import describe_error, describe_status, system_error
 from moq_token.sources.memory import Flights, Lru, again
 from moq_token.sources.quiet import quiet
-from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, sealed_coroutine
+from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, missing_extra, sealed_coroutine
 from moq_token.sources.tls import Tls, make_context
 from moq_token.sources.urls import MAX_URL_CHARACTERS, Address, shown_url
 
@@ -36,16 +36,16 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _GONE = frozenset((404, 410))
 # The failures for which RFC 5861, section 4, allows a stale answer.
 _FAILURES = frozenset((500, 502, 503, 504))
-# A compressed body could be a thousand times as large as what travels, and a key is small.
+# A compressed body can be a thousand times as large as what is transferred, and keys are small.
 _HEADERS = {"accept": "application/jwk+json, application/jwk-set+json, application/json, */*;q=0.1"}
 _HEADERS |= {"accept-encoding": "identity", "user-agent": "moq-token"}
-# JSON, with a byte order mark or in UTF-16 too, or base64url: what a reader of keys may accept or has a message for.
+# JSON, also with a byte order mark or in UTF-16, or base64url: what the reader of keys accepts or has a message for.
 _PLAUSIBLE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[\[{\"]|[A-Za-z0-9_=-]+\s*\Z|\Z)|\xff\xfe|\xfe\xff|.\0|\0")
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}", re.ASCII)
 
 
 class Fetched(NamedTuple):
-    """A body, and whether it took a request (that may have failed) to be sure of it."""
+    """A body, and whether a request was made for it (which may have failed)."""
 
     body: bytes
     asked: bool
@@ -88,9 +88,7 @@ class Http(Closing):
 
             from moq_token.sources.rfc9111 import Answer, Cache
         except ImportError as error:
-            raise ConfigError('keys over HTTP need the extra `http`, run: pip install "moq-token[http]"') from bare(
-                error
-            )
+            raise ConfigError(missing_extra("keys over HTTP", "http")) from bare(error)
         self._answer: type[Answer] = Answer
         self._cache = Cache(_HEADERS, clock)
         self._clock = clock
@@ -103,7 +101,7 @@ class Http(Closing):
             self._client = httpx2.AsyncClient(
                 verify=context,
                 headers=_HEADERS,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would pile up
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would accumulate
                 follow_redirects=False,
                 # There is one for all of it, redirects and waiting for a connection included. But while it connects the
                 # client has to give up by itself: where it is cancelled then, it leaves the socket open.
@@ -117,9 +115,9 @@ class Http(Closing):
             raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body of a good answer (200), fresh or confirmed.
+        """Return the body of an answer 200, fresh or confirmed.
 
-        Raises :class:`UnavailableError` for everything else.
+        Raises :class:`UnavailableError` for every other answer and every failure.
         """
         retrieving = self.retrieve(url)
         del url  # a traceback holds this frame
@@ -127,9 +125,9 @@ class Http(Closing):
 
     @sealed_coroutine
     async def retrieve(self, url: str, *, revalidate: bool = False, admit: Callable[[], None] | None = None) -> Fetched:
-        """Do what :meth:`fetch` does, and say whether it took a request; ``revalidate`` makes it take one.
+        """Fetch as :meth:`fetch` does, and return also whether a request was made; ``revalidate`` forces one.
 
-        ``admit`` is called before a request which nobody else has under way, and may refuse by raising.
+        ``admit`` is called before a new request, and can refuse it by raising.
         """
         if len(url) > MAX_URL_CHARACTERS:
             raise UnavailableError(f"the URL is too long: {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}")
@@ -167,7 +165,7 @@ class Http(Closing):
         raise again(failure.error)
 
     async def aclose(self) -> None:
-        """Give up what is under way, close every connection and forget every answer."""
+        """Cancel pending requests, close every connection and drop every cached answer."""
         await self._flights.aclose()
         with quiet():
             await self._client.aclose()
@@ -235,7 +233,7 @@ class Http(Closing):
         body = None if revalidate else self._cache.fresh(url)
         if body is not None:
             return None, body
-        for _ in range(2):  # once more where what is stored is confirmed, and yet is not what is there
+        for _ in range(2):  # again if the answer confirms something other than what is stored
             question = self._cache.question(url, revalidate=revalidate)
             location, answer = await self._send(url, question.headers, login, first)
             if answer.status in _REDIRECTS and location is not None:
@@ -266,7 +264,7 @@ class Http(Closing):
             headers=dict(headers) if authorization is None else {**headers, "authorization": authorization},
             extensions={"target": parsed.raw_path},  # the query is nowhere else
         ) as response:
-            # Nobody is interested in the page that comes with an error, and it may be endless.
+            # The body of an error is not needed, and it may be endless.
             body = b""
             if response.status_code in {_OK, _NOT_MODIFIED}:
                 body = await _read(url, response)
@@ -288,7 +286,7 @@ async def _read(url: str, response: httpx2.Response) -> bytes:
 
 
 def _describe_other(first: str, url: str, content_type: str) -> str:
-    """Say what an answer is that can be no key."""
+    """Return the message for an answer that cannot be a key."""
     found = _MEDIA_TYPE.match(content_type)
     kind = "of no stated media type" if found is None else found[0].lower()
     redirected = f" (redirected to {shown_url(url)})" if url != first else ""

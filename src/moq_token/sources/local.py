@@ -1,4 +1,4 @@
-"""Keys in files of this machine, read when they are asked for and again when they change."""
+"""Keys in local files, read on demand and again when they change."""
 
 from __future__ import annotations
 
@@ -112,5 +112,5 @@ class DirectorySource(Closing):
         self._files = _Files(self._path)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above

@@ -1,4 +1,4 @@
-"""What the sources keep for a while, all of it bounded: entries, requests under way, and the rate of new ones."""
+"""Bounded state of the sources: remembered entries, pending requests, and the rate of new ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 1024
 MAX_BYTES = 16 * 1024 * 1024
 
-# Of how many names it is remembered that they were refused: for some seconds, in a flood of thousands a second.
+# The number of refused names that are remembered: enough for some seconds of a flood of thousands a second.
 MAX_REFUSED = 16 * 1024
 _MAX_REFUSALS = 64
 
@@ -25,14 +25,14 @@ _V = TypeVar("_V")
 
 
 class Lru(Generic[_V]):
-    """At most 1,024 entries that weigh at most 16 MiB; the one that was not used for longest goes first."""
+    """A mapping of at most 1,024 entries and 16 MiB, which drops the least recently used entry first."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[_V, int]] = OrderedDict()
         self.weight = 0
 
     def get(self, name: str) -> _V | None:
-        """Return the entry, or None; it counts as used."""
+        """Return the entry and count it as used, or return None."""
         entry = self._entries.get(name)
         if entry is None:
             return None
@@ -40,7 +40,7 @@ class Lru(Generic[_V]):
         return entry[0]
 
     def put(self, name: str, value: _V, weight: int = 0) -> None:
-        """Add or replace an entry that weighs so many bytes."""
+        """Add or replace an entry; ``weight`` is its size in bytes."""
         self.pop(name)
         self._entries[name] = (value, weight)
         self.weight += weight
@@ -48,7 +48,7 @@ class Lru(Generic[_V]):
             self.pop(next(iter(self._entries)))
 
     def pop(self, name: str) -> None:
-        """Drop an entry, if there."""
+        """Drop an entry, if it exists."""
         entry = self._entries.pop(name, None)
         if entry is not None:
             self.weight -= entry[1]
@@ -63,7 +63,7 @@ class Lru(Generic[_V]):
 
 
 class Flights(Generic[_T]):
-    """Work under way, by name: whoever asks for the same meanwhile shares it, and may give up without stopping it."""
+    """Pending work by name: callers that ask for the same name share it, and can give up without stopping it."""
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[_T | UnavailableError]] = {}
@@ -72,9 +72,10 @@ class Flights(Generic[_T]):
     async def join(
         self, name: Hashable, start: Callable[[], Coroutine[None, None, _T]], admit: Callable[[], None] | None = None
     ) -> _T:
-        """Return what ``start`` returns or raise what it raises; ``admit`` may refuse by raising where it would begin.
+        """Return what ``start`` returns, or raise what it raises.
 
-        Raises :class:`UnavailableError` where it is closed before that.
+        ``admit`` is called before new work starts, and can refuse it by raising. Raises :class:`UnavailableError` if
+        this is closed meanwhile.
         """
         if self._closed:
             raise _closed()
@@ -91,7 +92,7 @@ class Flights(Generic[_T]):
         return outcome
 
     async def aclose(self) -> None:
-        """Stop what is under way; whoever waits for it, or comes later, gets :class:`UnavailableError`."""
+        """Cancel the pending work. Its callers, and later ones, get :class:`UnavailableError`."""
         self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
@@ -100,7 +101,7 @@ class Flights(Generic[_T]):
 
 
 async def _outcome(work: Coroutine[None, None, _T]) -> _T | UnavailableError:
-    # As a value, because one exception raised to a thousand waiters would gather the frames of them all.
+    # As a value: one exception that a thousand callers raise would collect the frames of all of them.
     try:
         return await work
     except UnavailableError as error:
@@ -110,22 +111,22 @@ async def _outcome(work: Coroutine[None, None, _T]) -> _T | UnavailableError:
 
 
 def _closed() -> UnavailableError:
-    return UnavailableError("the source of keys is closed")
+    return UnavailableError("the key source is closed")
 
 
 def again(error: _E) -> _E:
-    """Return the like of an error that is kept, for raising it: with its cause, without any frames."""
+    """Return a copy of a remembered error to raise: with its cause, without frames."""
     fresh = copy.copy(error)
     fresh.__cause__ = error.__cause__
     return fresh
 
 
 class Bucket:
-    """Allows ``burst`` at once, and ``rate`` a second after that; what comes back goes before what is new.
+    """A token bucket: allows ``burst`` at once and ``rate`` a second after that, with priority for retries.
 
-    While a flood of invented names uses up the rate, a name that is asked for again and again has to get through. So
-    there is a reserve of half the burst, which only names that were refused before can use: at the second try half of
-    it, at the third three quarters, and so on.
+    A flood of invented names uses up the rate, and still a name that is asked for repeatedly must get through. So
+    there is a reserve of half the burst, for names that were refused before: the second try can use half of it, the
+    third one three quarters, and so on.
     """
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float]) -> None:

@@ -14,7 +14,15 @@ from urllib.request import url2pathname
 from moq_token.errors import ConfigError, UnavailableError, bare
 from moq_token.sources.local import DirectorySource
 from moq_token.sources.memory import Flights, Lru
-from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, named, sealed_function
+from moq_token.sources.source import (
+    MAX_BODY_BYTES,
+    TIMEOUT_SECONDS,
+    Closing,
+    NotFound,
+    missing_extra,
+    named,
+    sealed_function,
+)
 from moq_token.sources.urls import MAX_URL_CHARACTERS, shown_url
 from moq_token.sources.web import Remote
 
@@ -99,10 +107,7 @@ class ObjectStoreSource(Closing):
             import obstore
             from obstore import exceptions, store
         except ImportError as error:
-            message = (
-                'keys in an object store require the extra `objectstore`. Run: pip install "moq-token[objectstore]"'
-            )
-            raise ConfigError(message) from bare(error)
+            raise ConfigError(missing_extra("keys in an object store", "objectstore")) from bare(error)
         # The synchronous interface, in threads: the other one calls into Python from threads of its own, and aborts the
         # process where the interpreter ends meanwhile.
         self._get: Callable[..., Any] = obstore.get
@@ -124,13 +129,13 @@ class ObjectStoreSource(Closing):
         self._keys = Remote(shown_url(url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         if self._local is not None:
             return await self._local.get(kid)
         return await self._keys.get(named(kid), kid)
 
     async def aclose(self) -> None:
-        """Give up what is under way."""
+        """Cancel pending requests."""
         if self._local is None:
             await self._flights.aclose()
             self._workers.shutdown(wait=False, cancel_futures=True)

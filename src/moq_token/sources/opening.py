@@ -1,4 +1,4 @@
-"""From the strings of a relay's configuration to sources of keys."""
+"""Make key sources from the strings of a relay's configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moq_token.sources.http import Http
     from moq_token.sources.source import KeySource
 
-# Two letters at least: one is a drive of Windows.
+# At least two letters: a single one is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _SLASH_FORGOTTEN = re.compile(r"(https?|s3|gs|az|file):", re.IGNORECASE)
 _WEB = ("http", "https")

@@ -1,7 +1,7 @@
 """An HTTP cache (RFC 9111): hishel's rules, over a bounded memory of our own.
 
-hishel takes a response's age from its ``Date`` and the clock on the wall. What is stored is therefore shown to it dated
-back by an age that was measured as section 4.2.3 has it, with the ``Age`` header and a clock that nobody turns back.
+hishel computes the age of a response from its ``Date`` and the wall clock. So a stored response is passed to it with a
+``Date`` that is set back by the age of section 4.2.3, measured with the ``Age`` header and a monotonic clock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _OPTIONS = CacheOptions(shared=False, allow_stale=False)
 _OK = 200
 _KNOWN_HEADERS = frozenset(("age", "cache-control", "date", "etag", "expires", "last-modified", "pragma", "vary"))
 _MAX_HEADER_CHARACTERS = 1024
-# Beyond this no number of seconds makes a difference.
+# More seconds than this make no difference.
 _MAX_SECONDS = 2**31
 
 
@@ -72,13 +72,13 @@ class _Stored:
     headers: Mapping[str, str]
     body: bytes
     since: float
-    """When, by the clock, its age would have been zero."""
+    """The time on the clock at which its age was zero."""
     fresh_until: float = float("-inf")
-    """Until when nothing can have changed about its being fresh."""
+    """Until when it is known to be fresh."""
 
 
 class Question(NamedTuple):
-    """A request to send, with what its answer is to be held against."""
+    """A request to send, and what to compare its answer with."""
 
     headers: Mapping[str, str]
     state: CacheMiss | NeedRevalidation
@@ -89,8 +89,8 @@ class Cache:
     """A private cache of good answers (200) to GET.
 
     Only a lifetime that the server states counts: guessing one, as section 4.2.2 allows, would keep a withdrawn key
-    alive for days. A stale answer stands in for a failure only for as long as its ``stale-if-error`` allowed
-    (RFC 5861, section 4).
+    for days. A stale answer replaces a failure only for as long as its ``stale-if-error`` allowed (RFC 5861,
+    section 4).
     """
 
     def __init__(self, headers: Mapping[str, str], clock: Callable[[], float]) -> None:
@@ -99,14 +99,14 @@ class Cache:
         self._stored: Lru[_Stored] = Lru()
 
     def fresh(self, url: str) -> bytes | None:
-        """Return the body that may be used without asking."""
+        """Return the body if it can be used without a request, or None."""
         stored = self._stored.get(url)
         if stored is None:
             return None
         now = self._clock()
         if now < stored.fresh_until:
             return stored.body
-        # The rules take longer than verifying a token does: what will still be fresh in a second is not looked at until
+        # The rules take longer than verifying a token does. What will still be fresh in a second is checked again only
         # then.
         if self._usable(url, stored, -1) is not None:
             stored.fresh_until = now + 1
@@ -114,7 +114,7 @@ class Cache:
         return self._usable(url, stored, 0)
 
     def stale(self, url: str) -> bytes | None:
-        """Return the body that may be used where asking has failed."""
+        """Return the body if it can be used after a failed request, or None."""
         stored = self._stored.get(url)
         if stored is None:
             return None
@@ -126,21 +126,21 @@ class Cache:
         return self._usable(url, replace(stored, headers=headers), 0)
 
     def question(self, url: str, *, revalidate: bool) -> Question:
-        """Return what to ask. ``revalidate``: whether every cache on the way should ask in its turn."""
+        """Return the request to send. ``revalidate`` makes every cache on the way ask the origin server."""
         request = self._request(url, {"cache-control": "no-cache"} if revalidate else {})
         stored = self._stored.get(url)
         state = IdleClient(_OPTIONS).next(request, [] if stored is None else [self._entry(stored)])
-        if isinstance(state, FromCache):  # it has become so since
+        if isinstance(state, FromCache):  # it became fresh meanwhile
             state = CacheMiss(_OPTIONS, request)
         return Question(dict(state.request.headers), state, stored)
 
     def answered(self, url: str, question: Question, answer: Answer) -> bytes | None:
-        """Take in the answer to a question, 200 or 304, and return the body to use.
+        """Store the answer to a question, 200 or 304, and return the body to use.
 
-        None: nothing that is stored was confirmed, so ask again.
+        Returns None if the answer confirms nothing that is stored: send the request again.
         """
         headers = {**answer.headers, "date": answer.headers.get("date") or formatdate(usegmt=True)}
-        # Without a lifetime it has none, see above; with one, `max-age` comes first.
+        # Without a stated lifetime it has none, see above; `max-age` takes precedence over this.
         headers.setdefault("expires", headers["date"])
         self._stored.pop(url)
         state: AnyState = question.state.next(Response(answer.status, Headers(headers)))
@@ -160,11 +160,11 @@ class Cache:
         return body
 
     def forget(self, url: str) -> None:
-        """Drop what is known to be gone."""
+        """Drop an answer."""
         self._stored.pop(url)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all answers."""
         self._stored.clear()
 
     def _request(self, url: str, headers: Mapping[str, str]) -> Request:
@@ -175,7 +175,7 @@ class Cache:
         return stored.body if isinstance(state, FromCache) else None
 
     def _entry(self, stored: _Stored, allowed: int = 0) -> Entry:
-        """Show what is stored, younger by what is allowed beyond its lifetime."""
+        """Return what is stored, younger by ``allowed`` seconds."""
         headers = dict(stored.headers)
         date = int(time.time()) - int(max(0, self._clock() - stored.since - allowed))
         written = _timestamp(headers["date"])
@@ -194,7 +194,7 @@ def _is_plain(value: str) -> bool:
 def _initial_age(headers: Mapping[str, str], delay: float) -> float:
     date = _timestamp(headers["date"])
     apparent = 0 if date is None else max(0, time.time() - date)
-    # The date of an answer that was made this very second is cut, not past.
+    # The date has no fraction of a second, so that a new answer can seem almost a second old.
     return max(apparent if apparent > 1 else 0, _seconds(headers.get("age", "")) + delay)
 
 

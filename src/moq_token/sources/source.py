@@ -1,9 +1,10 @@
-"""What a source of keys is, and how the bytes that it finds become keys."""
+"""The interface of a key source, and how the bytes that it reads become keys."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from moq_token.errors import Error, InvalidKeyError, KeyNotFoundError, UnavailableError, sealed
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from moq_token.key import Key
 
-# One request, redirects included, and what it may bring.
+# Limits of one request, redirects included, and of its answer.
 TIMEOUT_SECONDS = 10
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -25,30 +26,30 @@ _T = TypeVar("_T")
 
 
 class KeySource(Protocol):
-    """Where the keys that verify tokens come from."""
+    """The interface of a source of the keys that verify tokens."""
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key with that id; a source that holds a single key returns it, whatever the id.
+        """Return the key with this id. A source of a single key returns that key for every id.
 
-        Raises :class:`KeyNotFoundError` where there is no such key, and :class:`UnavailableError` where that could not
-        be found out.
+        Raises :class:`KeyNotFoundError` if there is no such key, and :class:`UnavailableError` if the source could not
+        find out. No other exception is raised, whatever a server answers.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what is open, and give up what is under way."""
+        """Close connections and cancel pending requests."""
         ...
 
 
-class NotFound(UnavailableError):  # noqa: N818 - it says what was answered, and every source makes another error of it
-    """There is nothing of that name, as far as the other side knows."""
+class NotFound(UnavailableError):  # noqa: N818 - each source turns it into a KeyNotFoundError
+    """The server or store answered that the key does not exist."""
 
 
 class Closing:
-    """``async with``, and nothing to close."""
+    """Support for ``async with``."""
 
     async def aclose(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +61,7 @@ class Closing:
 
 
 class Parsed(Generic[_T]):
-    """What was found in bodies, so that the same body gives the same object and none is parsed twice."""
+    """A memory of parsed bodies: the same body gives the same object, and none is parsed twice."""
 
     def __init__(self, parse: Callable[[bytes], _T]) -> None:
         self._parse = parse
@@ -81,7 +82,7 @@ class Parsed(Generic[_T]):
         return self._good(found[1])
 
     async def get_in_thread(self, name: str, body: bytes) -> _T:
-        """Do the same without blocking the event loop: a body from elsewhere can take seconds to parse."""
+        """Do the same without blocking the event loop: a body from a server can take seconds to parse."""
         found = self._found.get(name)
         if found is None or found[0] != body:
             found = await self._flights.join((name, body), lambda: asyncio.to_thread(self._parsed, name, body))
@@ -102,14 +103,15 @@ class Parsed(Generic[_T]):
         return body, found
 
     def forget(self, name: str) -> None:
-        """Drop what was found under this name."""
+        """Forget the body of this name."""
         self._found.pop(name)
 
 
 def sealed_coroutine(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Wrap a coroutine function that has a URL in its frames, password included, so that no exception carries them on.
+    """Wrap a coroutine function so that no exception that leaves it holds its frames, in which a URL is.
 
-    The cancellation of the caller is one of these exceptions. What an :class:`Error` names as its cause is kept.
+    A URL can hold a password, and crash reporters print the local variables of every frame. Cancellation is such an
+    exception too. The cause of an :class:`Error` is kept.
     """
 
     @functools.wraps(function)
@@ -124,7 +126,7 @@ def sealed_coroutine(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callabl
 
 
 def sealed_function(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Do the same for a function."""
+    """Wrap a function like :func:`sealed_coroutine`."""
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -144,16 +146,29 @@ def _stripped(error: BaseException) -> BaseException:
     return error.with_traceback(None)
 
 
+def missing_extra(what: str, extra: str) -> str:
+    """Return the message for a missing extra, with a command that fits how this program was installed."""
+    package, prefix = f'"moq-token[{extra}]"', sys.prefix.replace("\\", "/")
+    command = f"pip install {package}"
+    if "/pipx/" in prefix:
+        command = f"pipx install --force {package}"
+    elif "/uv/tools/" in prefix:
+        command = f"uv tool install --force {package}"
+    elif prefix.startswith("/nix/"):
+        return f"{what} require the extra `{extra}`: add it to the Python packages of this Nix environment"
+    return f"{what} require the extra `{extra}`. Run: {command}"
+
+
 def not_found(what: str, kid: KeyId | None) -> KeyNotFoundError:
-    """Make the error that says what does not exist."""
+    """Return the error for a key that does not exist."""
     return KeyNotFoundError(f"{what} does not exist", kid=None if kid is None else str(kid))
 
 
 def named(kid: KeyId | None) -> KeyId:
-    """Return the id of a key among many. Raises :class:`KeyNotFoundError` for None: there is no telling which."""
+    """Return the id, if there is one. Raises :class:`KeyNotFoundError` for None: the source has many keys."""
     if kid is None:
-        raise KeyNotFoundError("there are many keys, and no `kid` says which")
+        raise KeyNotFoundError("the `kid` is missing, and the source has many keys")
     if not isinstance(kid, KeyId):
-        # Only the type keeps a name within its directory.
-        raise TypeError(f"a key is asked for by its KeyId, not by {type(kid).__name__}")
+        # Only a KeyId cannot contain a path separator.
+        raise TypeError(f"kid must be KeyId or None, not {type(kid).__name__}")
     return kid

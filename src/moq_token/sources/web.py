@@ -1,4 +1,4 @@
-"""Keys behind URLs: one, many by their ids, or a whole set."""
+"""Keys behind URLs: a single key, one for each id, or a JWK Set."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from moq_token.kid import KeyId
 
-# How long "there is no such key" is believed.
+# How long an answer "not found" is remembered.
 MISSING_SECONDS = 2.0
-# What guessing costs the other side: requests for keys that are not known to exist, at once and from then on.
+# Limits on requests for unknown key ids, so that nobody can flood a key server with invented ones.
 UNKNOWN_BURST = 100
 UNKNOWN_PER_SECOND = 20.0
-# A key set is never asked for more often, whatever ids are asked for and whatever its answer allows.
+# The shortest time between two requests for a key set, whatever ids are asked for and whatever the answer allows.
 JWKS_INTERVAL_SECONDS = 5.0
 
 
 class Remote:
-    """Keys fetched by name, where asking for what does not exist is cheap for both sides.
+    """Keys fetched by name, with a limit on requests for names that are not known to exist.
 
-    ``fetch(name, admit)`` brings the body; it calls ``admit`` before a request that nobody has under way, and raises
-    :class:`NotFound` or another :class:`UnavailableError`.
+    ``fetch(name, admit)`` returns the body. It calls ``admit`` before it starts a request, and raises :class:`NotFound`
+    or another :class:`UnavailableError`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Remote:
         else:
             self._outage.ended()
             return key
-        raise failure  # here, for the frames beneath hold the whole URL, with whatever secret is in it
+        raise failure  # here, because the frames below hold the whole URL, with any secret in it
 
 
 class _WebSource(Closing):
@@ -91,16 +91,17 @@ class _WebSource(Closing):
         self._clock = clock
 
     async def aclose(self) -> None:
-        """Close the HTTP client, unless it was given."""
+        """Close the HTTP client, unless it was passed in."""
         if self._owned:
             await self._http.aclose()
 
 
 class UrlSource(_WebSource):
-    """One key behind a URL of http or https, which verifies every token.
+    """One key at a URL of http or https, which verifies every token.
 
-    ``http`` does the fetching and stays open; None makes one, with the trust of the system. 404 and 410 are believed
-    for 5 s. Raises :class:`ConfigError` for a bad URL, and where the extra ``http`` is missing.
+    ``http`` fetches and stays open; None makes a client that trusts the roots of the system. After an answer 404 or
+    410 the key counts as not found for 2 s. Raises :class:`ConfigError` for an invalid URL, one of more than 8,192
+    characters, and if the extra ``http`` is missing.
     """
 
     @sealed_function
@@ -117,10 +118,14 @@ class UrlSource(_WebSource):
 
 
 class UrlDirectorySource(_WebSource):
-    """One key for each id, at ``{url}/{kid}.jwk``; else as :class:`UrlSource`.
+    """One key for each id, at ``{url}/{kid}.jwk``; otherwise like :class:`UrlSource`.
 
-    A query of the URL is dropped, as a relay does. Ids that are not known to exist cost the server at most 20 requests
-    a second, after the first 100; beyond that they are unavailable at once.
+    The query of the URL is dropped, as a relay does. Requests for unknown ids are limited to 100 at once and 20 a
+    second after that; an id that was refused has priority over new ones when it is asked for again. Beyond the limit
+    :meth:`get` raises :class:`UnavailableError`, so that an unknown id is not always :class:`KeyNotFoundError`.
+
+    The limit protects the key server. It does not hide which ids exist: whoever sends tokens can tell a known id from
+    an unknown one, by the time and the kind of the answer. Key ids are not secrets.
     """
 
     @sealed_function
@@ -131,7 +136,7 @@ class UrlDirectorySource(_WebSource):
         self._keys = Remote(shown_url(self._url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         return await self._keys.get(named(kid), kid)
 
     async def _fetch(self, name: str, admit: Callable[[], None] | None) -> bytes:
@@ -139,10 +144,11 @@ class UrlDirectorySource(_WebSource):
 
 
 class JwksUrlSource(_WebSource):
-    """The keys of a JWK Set behind a URL; else as :class:`UrlSource`.
+    """The keys of a JWK Set at a URL; otherwise like :class:`UrlSource`.
 
-    An id that the set does not have makes it be fetched anew, but no two requests are ever less than 5 s apart. Keys of
-    a kind that tokens do not use are passed over (RFC 7517, section 5). Without an id the set must hold one key.
+    For an id that the set does not have it is fetched again, but never sooner than 5 s after the last request. Keys
+    that tokens cannot use are skipped (RFC 7517, section 5); at most 1,000 are read. Without an id the set must hold
+    exactly one key.
     """
 
     @sealed_function
@@ -155,7 +161,7 @@ class JwksUrlSource(_WebSource):
         self._next = float("-inf")
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the first key of that id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the first key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         for revalidate in (False, True):
             if self._clock() >= self._next:
                 await self._renew(revalidate=revalidate)
@@ -181,7 +187,7 @@ class JwksUrlSource(_WebSource):
         except UnavailableError as unavailable:
             self._outage.failed(unavailable)
             error = unavailable.with_traceback(None)
-            if not revalidate:  # else what is known is still fresh, and only what is not known cannot be found out
+            if not revalidate:  # otherwise the known keys are still fresh, and only unknown ids are affected
                 self._keys = None
         if asked:
             self._next = self._clock() + JWKS_INTERVAL_SECONDS
