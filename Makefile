@@ -120,6 +120,7 @@ check: $(VENV)/.dev  ## Check lint, format, types, and the layers of the package
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	PATH="$(abspath $(BIN)):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --verifytypes moq_token --ignoreexternal
 	$(BIN)/lint-imports --no-logo
 
 bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this package and of others, into build/bench.json and .md (ARGS=)

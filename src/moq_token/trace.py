@@ -59,7 +59,7 @@ class Trace:
     def __init__(self) -> None:
         self.allowed: bool | None = None
         self.reason: Reason | None = None
-        self.message = ""
+        self.message: str = ""
         self._checks: list[Check] = []
 
     @property

@@ -182,7 +182,8 @@ class Claims(msgspec.Struct, metaclass=_CheckedClaims, frozen=True, omit_default
     def _with(self, **changes: Any) -> Self:  # noqa: ANN401 - checked by the constructor
         return changed(self, changes)
 
-    __replace__ = _with  # for copy.replace
+    def __replace__(self, **changes: Any) -> Self:  # noqa: ANN401 - as above
+        return self._with(**changes)  # for copy.replace
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unchecked, ({name: getattr(self, name) for name in self.__struct_fields__},)

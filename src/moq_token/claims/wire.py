@@ -14,12 +14,12 @@ from moq_token.errors import Error, InvalidKeyError, InvalidTokenError, NotYetVa
 from moq_token.times import MAX_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from moq_token.trace import Trace
 
-encode = msgspec.json.Encoder(enc_hook=plain_text).encode
-_decode = msgspec.json.Decoder(Claims).decode
+encode: Callable[[object], bytes] = msgspec.json.Encoder(enc_hook=plain_text).encode
+_decode: Callable[[bytes], Claims] = msgspec.json.Decoder(Claims).decode
 
 
 def decode(payload: bytes, now: float, trace: Trace | None = None) -> Claims:

@@ -43,7 +43,7 @@ class Command(click.Command):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
-        self.gone = gone or {}
+        self.gone: Mapping[str, str] = gone or {}
         self.older_key = older_key
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -197,7 +197,13 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., object]], Com
     return click.command(name, cls=Command, **settings)
 
 
-class File(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[str]
+else:
+    _ParamType = click.ParamType  # generic only in newer versions of click
+
+
+class File(_ParamType):
     """The name of a file, or ``-``. A key or a token in its place is refused, and no message repeats it."""
 
     name = "file"
@@ -222,7 +228,7 @@ def is_secret(name: str) -> bool:
 _WHAT_ELSE = "a key or a token, which every user of this machine can see here: pass it on standard input, as -"
 
 
-class AlgorithmName(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
+class AlgorithmName(_ParamType):
     """The name of an algorithm, in any of the spellings that :meth:`Algorithm.parse` takes."""
 
     name = "algorithm"

@@ -29,7 +29,7 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?")
 _WRONG = re.compile(r"Expected (.+?) - at `\$\.(.+)`")
 
-encode = msgspec.json.encode
+encode: Callable[[object], bytes] = msgspec.json.encode
 
 
 class Reader(Generic[_S]):

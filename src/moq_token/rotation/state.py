@@ -113,7 +113,7 @@ class Directory:
     """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes."""
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
+        self.directory: Path = Path(directory)
 
     def state(self) -> State:
         """Read the state; an empty one where there is no file. Raises :class:`ConfigError` where it is invalid."""

@@ -29,7 +29,7 @@ class Lru(Generic[_V]):
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, tuple[_V, int]] = OrderedDict()
-        self.weight = 0
+        self.weight: int = 0
 
     def get(self, name: str) -> _V | None:
         """Return the entry and count it as used, or return None."""

@@ -45,11 +45,11 @@ gone before it was answered, or ended. They never hold a token. Their attributes
 
 try:
     from moq import Request as _Request  # noqa: F401 - another project's package `moq` has no such name
-except ImportError as error:
-    message = 'the guard needs the extra `moq`: pip install "moq-token[moq]"'
-    if error.name == "moq" and not isinstance(error, ModuleNotFoundError):
-        message += ' (the installed module `moq` is not that of moq-rs; "pip uninstall moq" first)'
-    raise ImportError(message, name=error.name) from error
+except ImportError as _error:
+    _message = 'the guard needs the extra `moq`: pip install "moq-token[moq]"'
+    if _error.name == "moq" and not isinstance(_error, ModuleNotFoundError):
+        _message += ' (the installed module `moq` is not that of moq-rs; "pip uninstall moq" first)'
+    raise ImportError(_message, name=_error.name) from _error
 
 from moq_token.integrations.moq.admission import (
     MAX_PENDING,

@@ -84,7 +84,7 @@ class Exchange:
     The copies belong to no origin, because a broadcast of an origin cannot be announced in another one.
     """
 
-    limit = math.inf
+    limit: float = math.inf
 
     def __init__(self) -> None:
         self._broadcasts: dict[str, tuple[moq.BroadcastProducer, moq.Route]] = {}
@@ -129,7 +129,7 @@ class Window:
         self._outgoing = outgoing
         self._grant = grant
         self._shown: dict[str, asyncio.Task[None]] = {}
-        self.tasks = Tasks()
+        self.tasks: Tasks = Tasks()
 
     def show(self, path: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
         """Announce a broadcast if the grant covers it."""

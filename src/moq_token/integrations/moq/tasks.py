@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 # The type stubs of moq-rs do not show that its error class is an exception.
-MoqError = cast("type[Exception]", moq.Error)
-log = logging.getLogger(__package__)
+MoqError: type[Exception] = cast("type[Exception]", moq.Error)
+log: logging.Logger = logging.getLogger(__package__)
 
 
 class Tasks:
