@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from enum import StrEnum
 from hmac import compare_digest
@@ -158,7 +159,7 @@ class Key:
         Raises :class:`InvalidKeyError` for invalid content, for a directory, a pipe or a device, for a file name with a
         NUL, and for a key given in place of the file name; other :class:`OSError` passes.
         """
-        return cls.from_members(parse_members(files.read(path)))
+        return cls.from_members(parse_members(read_file(path)))
 
     @classmethod
     @sealed
@@ -443,6 +444,16 @@ class Key:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a key is not pickled, so that no secret ends in a cache or a queue: use to_json()")
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a file of keys, as :func:`moq_token.files.read`; for a directory, the error names what reads it."""
+    if os.path.isdir(path):  # noqa: PTH112 - a Path would only wrap this
+        raise InvalidKeyError(
+            f"{shown(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "
+            "moq_token.issuing.SigningKeys; to verify, moq_token.sources.DirectorySource"
+        )
+    return files.read(path)
 
 
 def _algorithm(jwk: Mapping[str, object]) -> Algorithm:

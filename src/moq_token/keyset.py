@@ -8,7 +8,7 @@ import msgspec
 
 from moq_token import files, jws
 from moq_token.errors import InvalidKeyError, KeyNotFoundError, KeyOperationError, sealed, shown
-from moq_token.key import Key, KeyOperation
+from moq_token.key import Key, KeyOperation, read_file
 from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
 from moq_token.recognizer import name_of_members
@@ -61,7 +61,7 @@ class KeySet:
         Raises :class:`InvalidKeyError` for invalid content, a directory and a file name with a NUL; other
         :class:`OSError` passes.
         """
-        return read_set(parse_members(files.read(path))).keys
+        return read_set(parse_members(read_file(path))).keys
 
     @sealed
     def to_str(self) -> str:

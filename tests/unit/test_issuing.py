@@ -304,6 +304,7 @@ def test_threads_follow_a_rotation(rotation: Rotation, tmp_path: Path) -> None:
     threads = [threading.Thread(target=sign) for _ in range(4)]
     for thread in threads:
         thread.start()
+    kid = ""
     for _ in range(20):
         kid = rotate(rotation)
         assert keys.key.kid == kid
@@ -398,7 +399,7 @@ def test_what_is_no_path_is_refused(path: str, error: type[Exception]) -> None:
     "path", [SECRET, f"  {SECRET}", Key.from_str(SECRET).to_str(), f"-----BEGIN PRIVATE KEY-----\n{SECRET}"]
 )
 def test_a_key_in_place_of_its_path_is_not_repeated(path: str) -> None:
-    with pytest.raises(InvalidKeyError, match=r"got a key: use Key\.from_str") as caught:
+    with pytest.raises(InvalidKeyError, match="expected the name of a file, and this looks like") as caught:
         SigningKeys(path)
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert not [frame for frame in frames if frame.filename != __file__ and path[-60:-20] in str(frame.locals)]
@@ -410,3 +411,13 @@ def test_it_is_neither_shown_nor_pickled(rotation: Rotation) -> None:
     assert str(keys.key.to_members()["d"]) not in repr(keys)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(keys)
+
+
+@pytest.mark.parametrize("load", [Key.from_file, KeySet.from_file])
+def test_loading_a_directory_as_a_key_names_what_signs_with_it(
+    rotation: Rotation, load: Callable[[Path], object]
+) -> None:
+    with pytest.raises(
+        InvalidKeyError, match=r"is a directory, expected a file: .* use moq_token\.issuing\.SigningKeys"
+    ):
+        load(rotation.directory)

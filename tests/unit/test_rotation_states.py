@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -366,3 +367,20 @@ def test_new_directories_are_closed() -> None:
     assert stat.S_IMODE(Path("fresh/keys").stat().st_mode) == 0o755
     (key,) = Path("fresh/signing").glob("*.jwk")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP])
+@pytest.mark.usefixtures("cli")
+def test_a_file_system_without_hard_links(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    rotation = Rotation("signing")
+    for _ in range(3):
+        rotation.rotate(Algorithm.EDDSA, "keys", 60, NOW)
+        token = rotation.signing_key().sign(Claims("r", publish="x"))
+        Key.from_file(f"keys/{rotation.state().active}.jwk").verify(token)
+    assert rotation.check(NOW) == []
+    assert stat.S_IMODE(active(rotation, "signing").stat().st_mode) == 0o600
+    assert len(rotation.prune(NOW + 60).removed) == 2

@@ -13,6 +13,7 @@ from moq_token.errors import Error, InvalidKeyError, KeyOperationError, Unavaila
 from moq_token.key import Key, KeyOperation
 from moq_token.keyset import KeySet
 from moq_token.keytext import parse_members
+from moq_token.recognizer import check_name
 from moq_token.rotation import STATE_NAME, Directory
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ MAX_STALE_SECONDS = 3600.0
 
 # Some changes do not show in a file's status: keys that are rewritten in place beside an unchanged rotation state.
 _REREAD_SECONDS = 60.0
-# How a key begins: JSON, base64url of JSON, and PEM.
-_KEYS = ("{", "eyJ", "ewo", "-----BEGIN ")
 
 _log = logging.getLogger(__name__)
 
@@ -153,8 +152,7 @@ class SigningKeys:
 
 def _load(path: str, at: float) -> _Loaded:
     """Read the key to sign with. The identity is taken first, so that a change during the reading is noticed later."""
-    if path.lstrip().startswith(_KEYS) and not os.path.lexists(path):
-        raise InvalidKeyError("expected the path of a file or directory, got a key: use Key.from_str")
+    check_name(path)
     try:
         status = os.stat(path)  # noqa: PTH116 - str in, str out
     except ValueError:
