@@ -244,6 +244,14 @@ def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "word", [json.dumps(forge.jwk(HS)), f" {json.dumps(forge.jwk(ED))}", "-----BEGIN PRIVATE KEY-----\nMC4C"]
+)
+def test_a_key_in_place_of_a_path_is_not_repeated(cli: Cli, word: str) -> None:
+    status, _, err = cli.run("sign", "--key", "hs.jwk", f"--root={word}", "--publish", "", "--expires", "1h")
+    assert (status, err) == (0, "note: --root: this looks like a key or a token, and not like a path\n")
+
+
 def test_a_scope_has_the_same_notes(cli: Cli) -> None:
     _, key, err = cli.run("generate", "--publish", "*")
     assert Key.from_str(key).scope == Scope("", ("*",))

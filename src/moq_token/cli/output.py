@@ -12,12 +12,13 @@ import click
 from moq_token import files
 from moq_token import path as paths
 from moq_token.errors import shown
+from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-_NOTED_PATHS = 5
+_NOTED_PATHS, _PLACEHOLDER_CHARACTERS = 5, 24
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
@@ -54,7 +55,11 @@ def note_oddities(given: Mapping[str, Iterable[str]]) -> None:
     """Print a note for each path that is probably not meant as it is written. The keys say where they come from."""
     odd = [(where, path, why) for where, values in given.items() for path in values if (why := paths.oddity(path))]
     for where, path, why in odd[:_NOTED_PATHS]:
-        note(f"{where} {shown(path)}: {why}")
+        # A key in the wrong place is not repeated. A placeholder such as `{id}` is shorter than any key.
+        if len(path) > _PLACEHOLDER_CHARACTERS and what_is_secret(path) is not None:
+            note(f"{where}: this looks like a key or a token, and not like a path")
+        else:
+            note(f"{where} {shown(path)}: {why}")
     if len(odd) > _NOTED_PATHS:
         note(f"{len(odd) - _NOTED_PATHS} more paths like these")
 
