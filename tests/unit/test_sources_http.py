@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import logging
+import random
 import time
 import traceback
 import tracemalloc
@@ -556,26 +557,27 @@ def test_the_bucket_refills_no_further_than_its_burst() -> None:
     assert take(4) == [True, True, True, False]
 
 
-@pytest.mark.parametrize("rate", [60, 200, 1_000, 5_000])
+@pytest.mark.parametrize("rate", [60, 200, 1_000, 3_000])
 @pytest.mark.parametrize("tries", [1, 2, 3])
 def test_a_name_gets_through_a_flood(rate: int, tries: int) -> None:
     """``rate`` requests a second, ``tries`` for each invented name, and a client that asks for one once a second."""
-    clock = Clock()
+    clock, chance = Clock(), random.Random(8)  # noqa: S311 - the same each time
     bucket = Bucket(UNKNOWN_PER_SECOND, UNKNOWN_BURST, clock)
     waits: list[int] = []
     passed = asked = 0
-    seconds = 60
+    seconds, next_time = 40, clock() + 20  # when the burst is used up
     for number in range(rate * seconds):
         passed += bucket.take(str(number // tries))
         clock.pass_(1 / rate)
-        if number % rate == rate // 2:
+        if clock() >= next_time:
+            next_time += chance.uniform(0.9, 1.1)
             asked += 1
             if bucket.take(f"new-{len(waits)}"):
                 waits.append(asked)
                 asked = 0
     assert passed <= UNKNOWN_BURST * 1.5 + UNKNOWN_PER_SECOND * seconds
-    assert len(waits) >= seconds / (tries + 3)
-    assert max(waits) <= tries + 3
+    assert max(waits) <= tries + 2
+    assert asked <= tries + 2
 
 
 def test_what_is_kept_is_bounded_in_number_and_weight() -> None:

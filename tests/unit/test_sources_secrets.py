@@ -128,7 +128,7 @@ async def test_no_record_holds_a_credential_where_nobody_answers(
         del writer
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 1.0)
     context = serving(Authority(tmp_path, "theirs").issue("server", "127.0.0.1"))
     async with Server() as plain, Server(context) as untrusted, Server() as stopped:
         await stopped.stop()

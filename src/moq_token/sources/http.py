@@ -30,7 +30,7 @@ MAX_REDIRECTS = 3
 # before it. For as long after a failure, a stale body is used without a request.
 PATIENCE_SECONDS = 1.0
 
-_CONNECT_SHARE = 0.45
+_CONNECT_SHARE = 0.4
 _OK, _NOT_MODIFIED = 200, 304
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _GONE = frozenset((404, 410))

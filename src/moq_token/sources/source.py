@@ -73,6 +73,11 @@ class Parsed(Generic[_T]):
         found = self._found.get(name)
         return found is not None and not isinstance(found[1], UnavailableError)
 
+    def known(self, name: str, body: bytes) -> _T | None:
+        """Return what this body was found to hold, or None if it was not parsed or is invalid."""
+        found = self._found.get(name)
+        return None if found is None or found[0] != body or isinstance(found[1], UnavailableError) else found[1]
+
     @sealed
     def get(self, name: str, body: bytes) -> _T:
         """Parse the body of this name. Raises :class:`UnavailableError` for an invalid one."""

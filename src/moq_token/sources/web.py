@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -56,30 +57,32 @@ class Remote:
         until = self._missing.get(name)
         if until is not None and self._clock() < until:
             raise not_found(what, kid)
-        refused = False
-
-        def admit() -> None:
-            nonlocal refused
-            if not self._guesses.take(name):
-                refused = True
-                raise UnavailableError("too many requests for unknown key ids. Try again")
-
+        admit = None if what in self._keys else functools.partial(self._admit, name)
         try:
-            body = await self._fetch(name, None if what in self._keys else admit)
-            key = await self._keys.get_in_thread(what, body)
+            body = await self._fetch(name, admit)
+            key = self._keys.known(what, body) or await self._keys.get_in_thread(what, body)
         except NotFound:
             self._outage.ended()
             self._keys.forget(what)
             self._missing.put(name, self._clock() + MISSING_SECONDS)
             failure: Error = not_found(what, kid)
+        except _TooManyError as error:  # no outage
+            failure = UnavailableError(str(error))
         except UnavailableError as error:
             failure = again(error)
-            if not refused:
-                self._outage.failed(error)
+            self._outage.failed(error)
         else:
             self._outage.ended()
             return key
         raise failure  # here, because the frames below hold the whole URL, with any secret in it
+
+    def _admit(self, name: str) -> None:
+        if not self._guesses.take(name):
+            raise _TooManyError("too many requests for unknown key ids. Try again")
+
+
+class _TooManyError(UnavailableError):
+    """The limit on unknown key ids is reached."""
 
 
 class _WebSource(Closing):
