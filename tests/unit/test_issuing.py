@@ -305,7 +305,7 @@ def test_threads_follow_a_rotation(rotation: Rotation, tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     kid = ""
-    for _ in range(20):
+    for _ in range(8):
         kid = rotate(rotation)
         assert keys.key.kid == kid
     stop.set()

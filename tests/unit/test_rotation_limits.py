@@ -213,7 +213,8 @@ def test_a_wider_scope_is_asked_for_by_name(
     rotation: Rotation, public: Path, changes: dict[str, Any], path: str
 ) -> None:
     put(rotation, key("first", scope=SCOPE))
-    with pytest.raises(ConfigError, match=rf"the new scope permits '{path}', which the scope before does not"):
+    what = f"'{path}'" if path else "every path"
+    with pytest.raises(ConfigError, match=f"the new scope permits {what}, which the scope before does not"):
         rotate(rotation, public, **changes)
     assert rotation.signing_key().kid == "first"
     scope = rotate(rotation, public, widen=True, **changes).scope
@@ -227,6 +228,13 @@ def test_a_scope_that_permits_nothing_is_refused(rotation: Rotation, public: Pat
     put(rotation, key("first"))
     with pytest.raises(InvalidKeyError, match="nothing"):
         rotate(rotation, public, root="project")
+
+
+def test_a_negative_overlap_is_refused(rotation: Rotation, public: Path) -> None:
+    """Written into the state, it would make the directory unreadable."""
+    with pytest.raises(ValueError, match="overlap"):
+        rotation.rotate(None, public, -1, NOW)
+    assert not rotation.directory.exists()
 
 
 def test_secrets_and_pairs_do_not_follow_each_other(rotation: Rotation, public: Path) -> None:

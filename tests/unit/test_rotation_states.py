@@ -69,7 +69,7 @@ STATES: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_agree(cli: Cli, state: str, kind: str, tmp_path: Path) -> None:
     for number, (other, published) in enumerate(
-        itertools.product(("absent", "private", "public", "empty"), ((), ("a",), ("a", "b")))
+        itertools.product(("absent", "private", "empty"), (("a",), ("a", "b")))
     ):
         directory = tmp_path / str(number)
         directory.mkdir()

@@ -97,6 +97,8 @@ class Rotation(Directory):
             wider than before, or ``now`` is before the active key was created.
         InvalidKeyError
             A key file, or the new scope, is invalid.
+        ValueError
+            ``overlap`` is negative.
 
         """
         wanted = Wanted(algorithm, root, publish, subscribe, widen)
@@ -107,6 +109,8 @@ class Rotation(Directory):
         _, state = self._plan(before, wanted, public)
         if overlap is None:
             overlap = DEFAULT_OVERLAP_SECONDS if before.overlap is None else before.overlap
+        if overlap < 0:
+            raise ValueError("overlap must be a number of seconds, 0 or more")
         if dry_run:
             return Change(None, tuple(self._outgoing(state)), overlap=overlap)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -243,7 +247,7 @@ class Rotation(Directory):
         return Change(None, (), due)
 
     def _remove(self, state: State, kids: tuple[str, ...]) -> tuple[str, ...]:
-        """Remove keys, the public half first: without it nothing more is admitted, whatever happens then."""
+        """Remove keys, the public half first: without it relays admit nobody, even if this process dies here."""
         target = self.public_directory(state)
         for kid in kids:
             for directory in filter(None, (target, self.directory)):

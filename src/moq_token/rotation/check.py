@@ -48,7 +48,7 @@ def check(directory: Directory, now: float, *, public: bool) -> list[str]:
 
 
 def _directory(directory: Path, now: float) -> Iterator[str]:
-    """Say what is wrong with a directory and the files in it, whatever they are for."""
+    """Say what is wrong with a directory and its files, private or public."""
     yield from (f"{directory}: {problem}" for problem in mode_problems(directory.stat()))
     found = paths(directory)
     if not found:

@@ -76,9 +76,9 @@ def _scope(keys: Sequence[Key], wanted: Wanted, place: str) -> Scope | None:
             key.scope and key.scope.exceeded_by(Claims(scope.root, scope.publish, scope.subscribe)) for key in keys
         ]
         if None not in beyond:
+            what = shown(str(beyond[0])) if beyond[0] else "every path"
             raise ConfigError(
-                f"the new scope permits {shown(str(beyond[0]))}, which the scope before does not: add --widen to allow "
-                "that"
+                f"the new scope permits {what}, which the scope before does not: add --widen to allow that"
             )
     return scope
 
