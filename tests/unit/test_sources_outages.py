@@ -310,3 +310,19 @@ async def test_guessing_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
             with pytest.raises((KeyNotFoundError, UnavailableError)):
                 await source.get(KeyId(f"guess-{number}"))
     assert events(caplog) == []
+
+
+@pytest.mark.parametrize("make", [UrlSource, JwksUrlSource])
+@on_loop
+async def test_an_outage_that_a_stale_key_bridges_is_logged(
+    make: type[UrlSource | JwksUrlSource], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    body = f'{{"keys":[{JWK}]}}' if make is JwksUrlSource else JWK
+    async with Server() as server, make(server.url + PATH, clock=clock) as source:
+        for script in (reply(body, cache_control="max-age=1, stale-if-error=3600"), reply("", 503), reply(body)):
+            server.scripts[PATH] = script
+            for _ in range(3):
+                clock.pass_(JWKS_INTERVAL_SECONDS)
+                assert await source.get(KID) == KEY
+    assert events(caplog) == [DOWN, UP]

@@ -49,6 +49,8 @@ class Fetched(NamedTuple):
 
     body: bytes
     asked: bool
+    failure: UnavailableError | None = None
+    """Why the body is a stale one."""
 
 
 class _Failure(NamedTuple):
@@ -139,7 +141,7 @@ class Http(Closing):
         failure = self._failures.get(url)
         if failure is not None and self._clock() < failure.until:
             if stale is not None and failure.bridgeable:
-                return Fetched(stale, asked=True)
+                return Fetched(stale, asked=True, failure=failure.error)
             if failure.pending:
                 raise again(failure.error)
         flight = self._flights.join(url, lambda: self._ask(url, revalidate=revalidate), admit)
@@ -161,7 +163,7 @@ class Http(Closing):
             # The request goes on, and its outcome takes the place of this one.
             self._failures.put(url, failure._replace(until=self._clock() + TIMEOUT_SECONDS, pending=True))
         if stale is not None and failure.bridgeable:
-            return Fetched(stale, asked=True)
+            return Fetched(stale, asked=True, failure=failure.error)
         raise again(failure.error)
 
     async def aclose(self) -> None:
@@ -201,7 +203,7 @@ class Http(Closing):
         stale = self._cache.stale(url) if bridgeable and not revalidate else None
         if stale is None:
             raise error
-        return Fetched(stale, asked=True)
+        return Fetched(stale, asked=True, failure=error)
 
     async def _follow(self, url: str, *, revalidate: bool) -> bytes:
         first = here = self._parse_url(url)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from moq_token.errors import ConfigError, UnavailableError, bare
+from moq_token.sources.http import Fetched
 from moq_token.sources.local import DirectorySource
 from moq_token.sources.memory import Flights, Lru
 from moq_token.sources.source import (
@@ -141,11 +142,11 @@ class ObjectStoreSource(Closing):
             self._workers.shutdown(wait=False, cancel_futures=True)
             self._objects.clear()
 
-    async def _fetch(self, name: str, admit: Callable[[], None] | None) -> bytes:
+    async def _fetch(self, name: str, admit: Callable[[], None] | None) -> Fetched:
         known = self._objects.get(name)
         if known is not None and self._clock() < known.until:
-            return known.body
-        return await self._flights.join(name, lambda: self._ask(name), admit)
+            return Fetched(known.body, asked=False)
+        return Fetched(await self._flights.join(name, lambda: self._ask(name), admit), asked=True)
 
     async def _ask(self, name: str) -> bytes:
         known = self._objects.get(name)

@@ -21,7 +21,7 @@ logging.getLogger("moq_token").addHandler(logging.NullHandler())
 
 
 class Outage:
-    """Logs the start and the end of each outage of one source, once each.
+    """Logs the start and the end of each outage of one source, once each; also where stale keys are used meanwhile.
 
     A record has the fields ``event`` (``source-unavailable`` or ``source-recovered``), ``source`` (without
     credentials), and ``cause`` or ``seconds``.
@@ -33,6 +33,13 @@ class Outage:
         self._since: float | None = None
         self._logged = False
         self._records = Bucket(_RECORDS_PER_SECOND, _RECORDS_AT_ONCE, clock)
+
+    def note(self, failure: UnavailableError | None) -> None:
+        """Note that there was a key, in spite of this failure if it is not None."""
+        if failure is not None:
+            self.failed(failure)
+        elif self._since is not None:
+            self.ended()
 
     def failed(self, error: UnavailableError) -> None:
         """Note that keys could not be read."""

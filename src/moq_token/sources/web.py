@@ -11,7 +11,7 @@ from moq_token.errors import Error, KeyNotFoundError, UnavailableError
 from moq_token.key import Key
 from moq_token.keyset import KeySet, read_set
 from moq_token.keytext import parse_members
-from moq_token.sources.http import Http
+from moq_token.sources.http import Fetched, Http
 from moq_token.sources.memory import Bucket, Lru, again
 from moq_token.sources.outage import Outage
 from moq_token.sources.source import Closing, NotFound, Parsed, named, not_found, sealed_function
@@ -34,14 +34,14 @@ JWKS_INTERVAL_SECONDS = 5.0
 class Remote:
     """Keys fetched by name, with a limit on requests for names that are not known to exist.
 
-    ``fetch(name, admit)`` returns the body. It calls ``admit`` before it starts a request, and raises :class:`NotFound`
-    or another :class:`UnavailableError`.
+    ``fetch(name, admit)`` returns what it fetched. It calls ``admit`` before it starts a request, and raises
+    :class:`NotFound` or another :class:`UnavailableError`.
     """
 
     def __init__(
         self,
         source: str,
-        fetch: Callable[[str, Callable[[], None] | None], Awaitable[bytes]],
+        fetch: Callable[[str, Callable[[], None] | None], Awaitable[Fetched]],
         clock: Callable[[], float],
     ) -> None:
         self._fetch = fetch
@@ -59,7 +59,8 @@ class Remote:
             raise not_found(what, kid)
         admit = None if what in self._keys else functools.partial(self._admit, name)
         try:
-            body = await self._fetch(name, admit)
+            fetched = await self._fetch(name, admit)
+            body = fetched.body
             key = self._keys.known(what, body) or await self._keys.get_in_thread(what, body)
         except NotFound:
             self._outage.ended()
@@ -72,7 +73,7 @@ class Remote:
             failure = again(error)
             self._outage.failed(error)
         else:
-            self._outage.ended()
+            self._outage.note(fetched.failure)
             return key
         raise failure  # here, because the frames below hold the whole URL, with any secret in it
 
@@ -116,8 +117,8 @@ class UrlSource(_WebSource):
         """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         return await self._keys.get(shown_url(self._url), kid)
 
-    async def _fetch(self, _: str, admit: Callable[[], None] | None) -> bytes:
-        return (await self._http.retrieve(self._url, admit=admit)).body
+    async def _fetch(self, _: str, admit: Callable[[], None] | None) -> Fetched:
+        return await self._http.retrieve(self._url, admit=admit)
 
 
 class UrlDirectorySource(_WebSource):
@@ -142,8 +143,8 @@ class UrlDirectorySource(_WebSource):
         """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         return await self._keys.get(named(kid), kid)
 
-    async def _fetch(self, name: str, admit: Callable[[], None] | None) -> bytes:
-        return (await self._http.retrieve(f"{self._url}{name}.jwk", admit=admit)).body
+    async def _fetch(self, name: str, admit: Callable[[], None] | None) -> Fetched:
+        return await self._http.retrieve(f"{self._url}{name}.jwk", admit=admit)
 
 
 class JwksUrlSource(_WebSource):
@@ -183,7 +184,7 @@ class JwksUrlSource(_WebSource):
             fetched = await self._http.retrieve(self._url, revalidate=revalidate)
             asked = fetched.asked
             self._keys = await self._sets.get_in_thread(what, fetched.body)
-            self._outage.ended()
+            self._outage.note(fetched.failure)
         except NotFound:
             self._outage.ended()
             self._keys, error = None, not_found(what, None)
