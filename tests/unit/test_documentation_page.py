@@ -60,6 +60,7 @@ def test_the_page_runs_verbatim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sign.startswith("note: this token has already expired")
     assert sign.endswith(" ago, at 2025-01-01 00:00:00 UTC\n")
     assert verify.startswith("error: refused: expired: the token expired")
+    assert verify.endswith(" ago, at 2025-01-01 00:00:00 UTC\n")
     assert verify.count("\n") == 1
 
     keys = {path.name: Key.from_file(path) for path in folder.iterdir() if path.name != "alice.jwt"}
