@@ -125,11 +125,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> Address | None:
         """The address of the client without its port, an IPv4 address in its IPv6 form as the IPv4 address."""
-        parts = _socket_address(self.remote)
-        if parts is None:
-            return None
-        address = parts[0][0]
-        return getattr(address, "ipv4_mapped", None) or address
+        return address_of(self.remote)
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
@@ -268,6 +264,15 @@ def _token(wire: _Token) -> Token:
             pass  # reported below, without the text
     message = "invalid request: `token`: expected a 64-bit `kind` and a `value` in base64url"
     raise InvalidRequestError(message, reason="bad-member")
+
+
+def address_of(remote: str | None) -> Address | None:
+    """Return the address of a socket address, an IPv4 address in its IPv6 form as the IPv4 address."""
+    parts = _socket_address(remote)
+    if parts is None:
+        return None
+    address = parts[0][0]
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _canonical(text: str | None) -> str | None:

@@ -1,0 +1,90 @@
+"""Caps: how many live sessions one token, address or subject may have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from moq_token.server.groups import Groups
+from moq_token.server.session import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from moq_token.server.session import Session
+
+
+class CapKind(StrEnum):
+    """What a cap counts the sessions of."""
+
+    TOKEN = "token"  # noqa: S105 - a name
+    REMOTE = "remote"
+    SUBJECT = "subject"
+
+
+class Cap(msgspec.Struct, frozen=True):
+    """How many live sessions one token, address or subject may have, and what happens to one more.
+
+    ``kick_oldest`` admits the newcomer and ends the oldest session instead, at its next re-check.
+    """
+
+    limit: int
+    kick_oldest: bool = False
+
+
+Caps: TypeAlias = "Mapping[CapKind, Cap]"
+
+_MESSAGES = {
+    CapKind.TOKEN: "too many live sessions for this token",
+    CapKind.REMOTE: "too many live sessions from this address",
+    CapKind.SUBJECT: "too many live sessions for this subject",
+}
+
+
+def _packed_address(session: Session) -> bytes | None:
+    address = session.address
+    return None if address is None else address.packed
+
+
+_HELD: Mapping[CapKind, Callable[[Session], bytes | str | None]] = {
+    CapKind.TOKEN: lambda session: session.token,
+    CapKind.REMOTE: _packed_address,
+    CapKind.SUBJECT: lambda session: session.subject,
+}
+
+
+class Counter:
+    """Counts sessions for one cap, by what they hold in common: a token, an address or a subject."""
+
+    def __init__(self, kind: CapKind, cap: Cap) -> None:
+        self.refusal = Refusal(f"{kind}-limit", _MESSAGES[kind])
+        self._cap = cap
+        self._held: Callable[[Session], bytes | str | None] = _HELD[kind]
+        self._holders: Groups[bytes | str | None] = Groups()
+
+    def is_full(self, newcomer: Session) -> bool:
+        """Whether the newcomer would exceed the cap. One that holds nothing does not count."""
+        held = self._held(newcomer)
+        return held is not None and self._holders.count(held) >= self._cap.limit
+
+    def rejects(self, newcomer: Session) -> bool:
+        """Whether the newcomer is refused: there is no room, and none can be made."""
+        return self.is_full(newcomer) and not (self._cap.kick_oldest and self._cap.limit > 0)
+
+    def oldest(self, newcomer: Session) -> Session:
+        """Return the oldest of the sessions that hold the same as the newcomer."""
+        return self._holders.first(self._held(newcomer))
+
+    def add(self, session: Session) -> None:
+        """Count a session, unless it holds nothing."""
+        held = self._held(session)
+        if held is not None:
+            self._holders.add(held, session)
+
+    def remove(self, session: Session) -> None:
+        """Count a session no longer."""
+        held = self._held(session)
+        if held is not None:
+            self._holders.remove(held, session)

@@ -1,0 +1,138 @@
+"""One session as the table holds it, and what can follow from an event of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import msgspec
+
+from moq_token.contract.request import address_of
+
+if TYPE_CHECKING:
+    from moq_token.contract import Grant, Peer, Usage
+    from moq_token.contract.request import Address
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy has decided about a ``connect`` or ``revalidate`` that it admits.
+
+    ``token`` is a digest of the presented token (never the token), ``subject`` whom it is about; None is not counted.
+    ``grant`` is the answer as it is written; ``revalidate`` (seconds), ``expires`` (Unix seconds) and ``tier`` are
+    those of the answer.
+    """
+
+    token: bytes | None = None
+    subject: str | None = None
+    grant: bytes = b""
+    revalidate: int | None = None
+    expires: int | None = None
+    tier: str | None = None
+
+    @classmethod
+    def of(cls, grant: Grant, *, now: float, token: bytes | None = None, subject: str | None = None) -> Self:
+        """Describe a grant that is written at ``now``. Raises :class:`InvalidGrantError`."""
+        return cls(
+            token=token,
+            subject=subject,
+            grant=grant.to_json(now=now),
+            revalidate=grant.revalidate,
+            expires=grant.expires,
+            tier=grant.tier,
+        )
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why the table refuses what the policy admits: ``token-limit``, ``remote-limit`` or ``subject-limit``."""
+
+    reason: str
+    message: str
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where and how a session is connected. Sessions share it, as they have most of it in common."""
+
+    node: str
+    transport: str
+    local: str | None
+    server_name: str | None
+    alpn: str | None
+    role: str | None
+
+
+class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
+    """A live session. Read it only: the table changes it.
+
+    Attributes
+    ----------
+    id, place, remote, path, tls
+        As its first event has them (there is no query and no token). Long texts are cut, a long id is a digest.
+    token, subject, tier, grant
+        What the policy has decided, see :class:`Admission`. A very long grant is left out.
+    first, last
+        When its first and its latest event came (Unix seconds).
+    lease
+        From when on it counts as lost without a further event (Unix seconds); None is never.
+    due
+        Its place in the calendar of the table.
+    kicked
+        Why its next re-check is refused.
+
+    """
+
+    id: str
+    place: Place
+    remote: str | None
+    path: str
+    tls: Peer | None
+    token: bytes | None
+    subject: str | None
+    tier: str | None
+    grant: bytes
+    first: float
+    last: float
+    lease: int | None
+    due: int = 0
+    kicked: Refusal | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """The address of the client without its port (see :attr:`Request.address`)."""
+        return address_of(self.remote)
+
+
+class Kicked(msgspec.Struct, frozen=True):
+    """A session is to end, to make room for a newer one: nudge its relay, or wait for the next re-check."""
+
+    session: Session
+    reason: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A session has ended, as its relay says. ``session`` is None if the table did not know it."""
+
+    session: Session | None
+    reason: str | None
+    duration: float | None
+    usage: Usage | None
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The lease of a session has ended without an ``end``. What it has used since ``session.last`` is not known."""
+
+    session: Session
+
+
+class Untracked(msgspec.Struct, frozen=True):
+    """A session was admitted while the table was full: it is neither listed nor counted."""
+
+    id: str
+
+
+Effect: TypeAlias = Kicked | Ended | Lost | Untracked
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What follows from an event: the verdict (``refused`` is None for yes), and what to do and to report."""
+
+    refused: Refusal | None = None
+    effects: tuple[Effect, ...] = ()

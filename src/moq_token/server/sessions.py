@@ -1,0 +1,244 @@
+"""The sessions that relays have reported: a state machine that takes an event and the time, and gives a verdict.
+
+No I/O and no clock: the caller passes the time, and acts on the effects that it gets back. Losing the table loses no
+session, as relays report their sessions again with the next re-check: a counter refuses a newcomer, and never ends a
+session that is there, unless the operator has asked for that (``kick-oldest``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Final, overload
+
+from moq_token.contract import Event, Peer
+from moq_token.server.caps import CapKind, Counter
+from moq_token.server.groups import Groups
+from moq_token.server.session import Admission, Effect, Ended, Kicked, Lost, Outcome, Place, Session, Untracked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from moq_token.contract import Request
+    from moq_token.server.caps import Caps
+
+LEASE_CADENCES: Final = 2
+"""A session that has not been seen for so many of its cadences is lost."""
+LATE_SECONDS: Final = 30
+"""For so long after the end of a session, events of it can come late."""
+MAX_ENDED: Final = 100_000
+"""Ended sessions that are remembered for late events; beyond that the oldest is forgotten early."""
+MAX_SESSIONS: Final = 250_000
+"""Sessions in the table. One beyond them is admitted, but neither listed nor counted."""
+
+_MAX_NAME_CHARACTERS = 64
+_MAX_TEXT_CHARACTERS = 512
+_MAX_PLACES = 4096
+_MAX_GRANT_BYTES = 4096
+# A session stands in the calendar within this time, so that the calendar has few seconds.
+_HORIZON_SECONDS = 3600
+
+
+class Sessions:
+    """The table of live sessions.
+
+    Parameters
+    ----------
+    caps
+        The caps, by what they count. A session without a token, address or subject is not counted for that cap.
+
+    The cost of an event does not depend on the number of sessions: each has one place in a calendar of leases, which is
+    visited when it is due.
+
+    """
+
+    def __init__(self, caps: Caps | None = None) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._caps = [Counter(kind, caps[kind]) for kind in CapKind if caps and kind in caps]
+        self._ended: set[str] = set()
+        self._ended_order: deque[tuple[float, str]] = deque()
+        self._calendar: Groups[int] = Groups()
+        self._visited: int | None = None  # the last second of the calendar that has been visited
+        self._places: dict[Place, Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def get(self, session_id: str) -> Session | None:
+        """Return the live session of that id, if there is one."""
+        return self._sessions.get(_name(session_id))
+
+    def advance(self, now: float) -> tuple[Effect, ...]:
+        """Remove the sessions whose lease has ended at ``now`` (Unix seconds), and forget ended ones in time."""
+        while self._ended_order and self._ended_order[0][0] <= now - LATE_SECONDS:
+            self._ended.discard(self._ended_order.popleft()[1])
+        second = math.floor(now)
+        lost: list[Effect] = []
+        for due in self._due(second):
+            for session in self._calendar.pop(due):
+                if session.lease is None or session.lease > second:
+                    self._enter(session, second)
+                else:
+                    self._remove(session)
+                    lost.append(Lost(session))
+        self._visited = second
+        return tuple(lost)
+
+    def handle(self, request: Request, now: float, admission: Admission | None = None) -> Outcome:
+        """Take one event at ``now`` (Unix seconds), and say what follows.
+
+        A ``connect`` or ``revalidate`` is to be passed when the policy has admitted it, with what it has decided; an
+        ``end`` always. Events may be late, repeated, out of order or missing.
+        """
+        effects = self.advance(now)
+        key = _name(request.id)
+        if request.event is Event.END:
+            return Outcome(None, effects + self._end(key, request, now))
+        if admission is None:
+            raise TypeError("a connect or revalidate needs its admission")
+        if key in self._ended:
+            return Outcome(None, effects)  # it came late: the session is over, and takes no place
+        session = self._sessions.get(key)
+        if session is not None:
+            if session.kicked is None:
+                self._refresh(session, admission, now)
+            return Outcome(session.kicked, effects)
+        session = self._session(key, request, admission, now)
+        if request.event is Event.CONNECT:
+            for cap in self._caps:
+                if cap.rejects(session):
+                    return Outcome(cap.refusal, effects)
+        if len(self._sessions) >= MAX_SESSIONS:
+            return Outcome(None, (*effects, Untracked(key)))
+        if request.event is Event.CONNECT:
+            effects += self._make_room(session)
+        self._register(session, now)
+        return Outcome(None, effects)
+
+    def _session(self, key: str, request: Request, admission: Admission, now: float) -> Session:
+        place = Place(
+            node=_cut(request.node),
+            transport=_cut(request.transport),
+            local=request.local,
+            server_name=_cut(request.server_name),
+            alpn=_cut(request.alpn),
+            role=_cut(request.role),
+        )
+        if len(self._places) >= _MAX_PLACES:
+            self._places.clear()
+        return Session(
+            id=key,
+            place=self._places.setdefault(place, place),
+            remote=request.remote,
+            path=_cut(request.path),
+            tls=None if request.tls is None else _cut_peer(request.tls),
+            token=admission.token,
+            subject=None if admission.subject is None else _name(admission.subject),
+            tier=_cut(admission.tier),
+            grant=_kept(admission.grant),
+            first=now,
+            last=now,
+            lease=_lease(admission, now),
+        )
+
+    def _make_room(self, newcomer: Session) -> tuple[Effect, ...]:
+        """Kick the oldest sessions where one more would exceed a cap. No cap rejects the newcomer."""
+        kicked: list[Effect] = []
+        for cap in self._caps:
+            while cap.is_full(newcomer):
+                session = cap.oldest(newcomer)
+                session.kicked = cap.refusal
+                self._release(session)
+                kicked.append(Kicked(session, cap.refusal.reason))
+        return tuple(kicked)
+
+    def _register(self, session: Session, now: float) -> None:
+        self._sessions[session.id] = session
+        for cap in self._caps:
+            cap.add(session)
+        self._enter(session, math.floor(now))
+
+    def _refresh(self, session: Session, admission: Admission, now: float) -> None:
+        """Note that a session is alive. Its token, address and subject stay those that it began with."""
+        session.last = now
+        session.grant, session.tier = _kept(admission.grant), _cut(admission.tier)
+        session.lease = _lease(admission, now)
+        # A lease that has become longer is noticed when the old one is due.
+        if session.lease is not None and session.lease < session.due:
+            self._calendar.remove(session.due, session)
+            self._enter(session, math.floor(now))
+
+    def _end(self, key: str, request: Request, now: float) -> tuple[Effect, ...]:
+        if key in self._ended:
+            return ()
+        self._ended.add(key)
+        self._ended_order.append((now, key))
+        if len(self._ended) > MAX_ENDED:
+            self._ended.discard(self._ended_order.popleft()[1])
+        session = self._sessions.get(key)
+        if session is not None:
+            self._calendar.remove(session.due, session)
+            self._remove(session)
+        return (Ended(session, request.reason, request.duration, request.usage),)
+
+    def _remove(self, session: Session) -> None:
+        del self._sessions[session.id]
+        if session.kicked is None:
+            self._release(session)
+
+    def _release(self, session: Session) -> None:
+        """Count the session no longer."""
+        for cap in self._caps:
+            cap.remove(session)
+
+    def _due(self, second: int) -> Iterable[int]:
+        """Return the seconds of the calendar up to the given one that have not been visited."""
+        visited = second if self._visited is None else self._visited
+        if second - visited <= _HORIZON_SECONDS:
+            return range(visited + 1, second + 1)
+        return sorted(due for due in self._calendar if due <= second)
+
+    def _enter(self, session: Session, second: int) -> None:
+        """Enter the session in the calendar, at the end of its lease or at the horizon before."""
+        horizon = second + _HORIZON_SECONDS
+        session.due = horizon if session.lease is None else min(session.lease, horizon)
+        self._calendar.add(session.due, session)
+
+
+def _lease(admission: Admission, now: float) -> int | None:
+    """Return the second at which the session counts as lost if it is not seen again, None for never."""
+    if admission.revalidate is not None:
+        return math.ceil(now + LEASE_CADENCES * admission.revalidate)
+    if admission.expires is not None:
+        return max(admission.expires, math.floor(now) + 1)
+    return None
+
+
+def _name(text: str) -> str:
+    """Return a name of bounded length: the text itself, or a digest of a long one."""
+    if len(text) <= _MAX_NAME_CHARACTERS:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
+@overload
+def _cut(text: str) -> str: ...
+@overload
+def _cut(text: str | None) -> str | None: ...
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= _MAX_TEXT_CHARACTERS:
+        return text
+    return f"{text[:_MAX_TEXT_CHARACTERS]}…"
+
+
+def _cut_peer(tls: Peer) -> Peer:
+    return Peer(name=_cut(tls.name), fingerprint=_cut(tls.fingerprint), expires=tls.expires, issuer=_cut(tls.issuer))
+
+
+def _kept(grant: bytes) -> bytes:
+    # A copy: what msgspec has written keeps the memory of the larger buffer that it was written in.
+    return bytes(memoryview(grant)) if len(grant) <= _MAX_GRANT_BYTES else b""
