@@ -85,7 +85,7 @@ def test_a_key_behind_a_url(path: str, plain: str, cli: Cli) -> None:
         ("/login", "/login answered with something other than a key or JSON: text/html."),
         ("/away", "/login). Check the URL, and whether it requires a login"),
         ("/locked", "answered 401. Check the user name and password in the URL"),
-        ("/none", "answered 404"),
+        ("/none", "answered 404 (not found). Check the URL"),
     ],
 )
 def test_an_answer_that_is_no_key(path: str, words: str, plain: str, cli: Cli) -> None:

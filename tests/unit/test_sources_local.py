@@ -118,7 +118,7 @@ async def test_a_directory(tmp_path: Path) -> None:
     ],
 )
 @on_loop
-async def test_a_broken_file_is_unavailable_until_it_is_mended(tmp_path: Path, content: str, message: str) -> None:
+async def test_an_invalid_file_is_unavailable_until_it_is_fixed(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "one.jwk"
     source = DirectorySource(tmp_path)
     for _ in range(2):

@@ -250,7 +250,7 @@ class Http(Closing):
     def _refuse(self, url: str, status: int) -> NoReturn:
         if status in _GONE:
             self._cache.forget(url)
-            raise NotFound(f"{shown_url(url)} answered {status}")
+            raise NotFound(f"{shown_url(url)} answered {status} (not found). Check the URL")
         raise (_FailedError if status in _FAILURES else UnavailableError)(f"{shown_url(url)} {describe_status(status)}")
 
     async def _send(
