@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import re
 import shutil
@@ -119,23 +118,28 @@ def is_backup(name: str) -> bool:
 
 
 def _back_up(path: str) -> str:
-    for number in itertools.count(1):
+    number = 1
+    while True:
         backup = f"{path}.{number}.bak"
         try:
-            try:
-                os.link(path, backup)
-            except OSError as error:
-                if error.errno not in _NO_HARD_LINKS:
-                    raise
-                _copy(path, backup)
+            _link_or_copy(path, backup)
         except FileExistsError:
-            continue
+            number += 1
         except OSError as error:
             # The caller named the file, not its backup.
             error.filename, error.filename2 = path, None
             raise
-        break
-    return backup
+        else:
+            return backup
+
+
+def _link_or_copy(path: str, backup: str) -> None:
+    try:
+        os.link(path, backup)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _copy(path, backup)
 
 
 def _copy(path: str, copy: str) -> None:
