@@ -15,6 +15,7 @@ import pytest
 
 import moq_token
 import moq_token.auth
+import moq_token.contract
 import moq_token.issuing
 import moq_token.sources
 from moq_token.cli.program import program
@@ -123,6 +124,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     wanted = {f"moq_token.{name}" for name in moq_token.__all__ if name != "__version__"}
     wanted |= {f"moq_token.auth.{name}" for name in moq_token.auth.__all__}
     wanted |= {f"moq_token.sources.{name}" for name in moq_token.sources.__all__}
+    wanted |= {f"moq_token.contract.{name}" for name in moq_token.contract.__all__}
     wanted |= {f"moq_token.issuing.{name}" for name in moq_token.issuing.__all__}
     assert set(found) == wanted | {"moq_token.integrations.moq"}
 
