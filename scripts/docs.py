@@ -9,7 +9,7 @@ A generated part stands between ``<!-- begin NAME -->`` and ``<!-- end -->`` of 
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moq_token import Claims, UnauthorizedError
@@ -66,11 +66,11 @@ def grants_table(_: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _code(paths: tuple[str, ...] | list[str]) -> str:
+def _code(paths: Iterable[object]) -> str:
     return ", ".join(f"`{path}`" if path else '`""`' for path in paths) or "none"
 
 
-def _allowed(prefixes: tuple[str, ...]) -> str:
+def _allowed(prefixes: tuple[object, ...]) -> str:
     return "nothing" if not prefixes else ", ".join(f"`{prefix}`" if prefix else "everything" for prefix in prefixes)
 
 

@@ -51,7 +51,7 @@ def words(answer: Permissions | str) -> str:
         return f"refused: {answer}"
     roles = (("publish", answer.publish), ("subscribe", answer.subscribe))
     return "; ".join(
-        f"{role} {', '.join(prefix or '“” (all)' for prefix in prefixes)}" for role, prefixes in roles if prefixes
+        f"{role} {', '.join(str(prefix or '“” (all)') for prefix in prefixes)}" for role, prefixes in roles if prefixes
     )
 
 

@@ -14,7 +14,8 @@ import msgspec
 from moq_token import files, jws, material, pem
 from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, Scope
-from moq_token.claims.wire import decode, decode_scope, encode
+from moq_token.claims.scope import exceeded
+from moq_token.claims.wire import decode, decode_scope, encode, scope_members
 from moq_token.encoding import b64encode
 from moq_token.errors import (
     ExpiredTokenError,
@@ -23,6 +24,7 @@ from moq_token.errors import (
     InvalidSignatureError,
     InvalidTokenError,
     KeyOperationError,
+    NotYetValidTokenError,
     ScopeExceededError,
     bare,
     sealed,
@@ -284,7 +286,7 @@ class Key:
         jwk |= public
         jwk |= self._material.private
         if self.scope is not None:
-            jwk["scope"] = msgspec.to_builtins(self.scope)
+            jwk["scope"] = scope_members(self.scope)
         return jwk
 
     @sealed
@@ -355,13 +357,26 @@ class Key:
         signed = self._header + b64encode(payload)
         return (signed + b"." + b64encode(self._sign(signed))).decode()
 
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
+    def verify(
+        self,
+        token: str,
+        *,
+        now: float | None = None,
+        leeway: float = 0,
+        strict: bool = False,
+        trace: Trace | None = None,
+    ) -> Claims:
         """Verify a token that was signed with this key and return its claims.
 
         The checks are those of a relay, in this order: form, algorithm (that of the key, never of the header),
-        signature, types of the claims, expiry, whether anything is granted, scope. ``now`` is in Unix seconds, None
-        means the clock; ``leeway`` is the number of seconds by which clocks may differ. ``trace`` records the checks as
-        they are made.
+        signature, types of the claims, ``exp``, ``nbf``, whether anything is granted, scope. ``now`` is in Unix
+        seconds, None means the clock; ``leeway`` is the number of seconds by which clocks may differ. ``trace`` records
+        the checks as they are made.
+
+        ``strict`` also refuses what relays from 0.15 refuse: unknown claims (``aud`` and ``cluster`` among them), ``*``
+        and more than 32 segments in ``put`` and ``get``, these two beside ``publish`` or ``subscribe``, and times
+        written as floats. Otherwise tokens are read as relays before 0.15 do: unknown claims are ignored, ``*`` in
+        ``put`` and ``get`` is an ordinary character, and ``publish`` and ``subscribe`` are ignored beside them.
 
         Raises :class:`InvalidTokenError` and its subclasses :class:`InvalidSignatureError`,
         :class:`ExpiredTokenError`, :class:`NotYetValidTokenError` and :class:`ScopeExceededError`;
@@ -369,13 +384,18 @@ class Key:
         :class:`KeySet`), and what the claims allow at a path (see :meth:`Claims.authorize`).
         """
         try:
-            return self._checked(token, time.time() if now is None else now, leeway, trace)
+            return self._checked(token, time.time() if now is None else now, leeway, strict, trace)
         except BaseException as error:  # noqa: BLE001 - strip every traceback: this frame holds the token
             del token
             raise bare(error)  # noqa: B904 - the one being handled
 
     def _checked(  # noqa: C901, PLR0912 - a call for each check would cost more than all the branches
-        self, token: str, now: float, leeway: float, trace: Trace | None
+        self,
+        token: str,
+        now: float,
+        leeway: float,
+        strict: bool,  # noqa: FBT001
+        trace: Trace | None,
     ) -> Claims:
         if trace is not None:
             trace.begin("key")
@@ -398,12 +418,14 @@ class Key:
 
         if trace is not None:
             trace.begin("claims")
-        claims = decode(payload, now + leeway, trace)
+        claims = decode(payload, strict=strict)
         if trace is not None:
             trace.begin("time")
         # Written so that a clock that is NaN refuses every token.
         if claims.expires is not None and not now < claims.expires + leeway:
             raise ExpiredTokenError(expires=claims.expires)
+        if claims.not_before is not None and not now + leeway >= claims.not_before:
+            raise NotYetValidTokenError(not_before=claims.not_before)
         if trace is not None:
             trace.begin("grants")
         if not claims.publish and not claims.subscribe:
@@ -411,7 +433,7 @@ class Key:
         if trace is not None:
             trace.begin("scope")
         if self.scope is not None:
-            path = self.scope.exceeded_by(claims)
+            path = exceeded(self.scope, claims, as_patterns=strict)
             if path is not None:
                 raise ScopeExceededError(f"the token grants {shown(path)}, beyond the scope of its key", path=path)
         return claims

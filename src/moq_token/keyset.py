@@ -107,13 +107,21 @@ class KeySet:
         return key.sign(claims)
 
     @sealed
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
+    def verify(
+        self,
+        token: str,
+        *,
+        now: float | None = None,
+        leeway: float = 0,
+        strict: bool = False,
+        trace: Trace | None = None,
+    ) -> Claims:
         """Verify a token with the key that its ``kid`` names, as :meth:`Key.verify` does.
 
         A token without ``kid`` is accepted only where the set holds exactly one key. Raises :class:`KeyNotFoundError`
         for an unknown ``kid``, or none where there are several keys, and what :meth:`Key.verify` raises.
         """
-        return self._key_of(token, trace).verify(token, now=now, leeway=leeway, trace=trace)
+        return self._key_of(token, trace).verify(token, now=now, leeway=leeway, strict=strict, trace=trace)
 
     def _key_of(self, token: str, trace: Trace | None) -> Key:
         if trace is not None:

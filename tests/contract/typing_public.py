@@ -61,9 +61,15 @@ def claims() -> None:
     Claims("a", (name for name in "ab"), expires=datetime.now(UTC))
     Claims("a", expires=None, issued=None)
     Claims("a", expires="1h").with_expires("7d")
+    Claims("a", Pattern("b"), [Pattern("c/*"), "d"], subject="e", id="f", not_before=5)
+    assert_type(made.subject, str | None)
+    assert_type(made.id, str | None)
+    assert_type(made.not_before, int | None)
+    assert_type(made.not_before_at, datetime | None)
+    assert_type(made.with_subject("a").with_id(None).with_not_before(datetime.now(UTC)), Claims)
     assert_type(made.root, str)
-    assert_type(made.publish, tuple[str, ...])
-    assert_type(made.subscribe, tuple[str, ...])
+    assert_type(made.publish, tuple[str | Pattern, ...])
+    assert_type(made.subscribe, tuple[str | Pattern, ...])
     assert_type(made.cluster, bool)
     assert_type(made.expires, int | None)
     assert_type(made.issued, int | None)
@@ -91,11 +97,12 @@ def claims() -> None:
 def permissions(made: Claims) -> None:
     allowed = made.authorize("/rooms/123")
     assert_type(allowed, Permissions)
-    assert_type(allowed.publish, tuple[str, ...])
-    assert_type(allowed.subscribe, tuple[str, ...])
+    assert_type(allowed.publish, tuple[str | Pattern, ...])
+    assert_type(allowed.subscribe, tuple[str | Pattern, ...])
     assert_type(allowed.can_publish("a"), bool)
     assert_type(allowed.can_subscribe("a"), bool)
     Permissions(publish=("a",), subscribe=("b",))
+    Permissions("a", Pattern("b"))
     allowed.publish = ()  # type: ignore[misc] # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -103,7 +110,7 @@ def scopes(made: Claims) -> None:
     scope = Scope("project", publish="live", subscribe=["watch"])
     assert_type(scope, Scope)
     assert_type(scope.root, str)
-    assert_type(scope.publish, tuple[str, ...])
+    assert_type(scope.publish, tuple[str | Pattern, ...])
     assert_type(scope.allows(made), bool)
     assert_type(scope.validate(), None)
 
@@ -164,7 +171,7 @@ def keys(path: Path) -> None:
     assert_type(key.sign(Claims("", "a")), str)
     assert_type(key.verify("a.b.c"), Claims)
     assert_type(key.verify("a.b.c", now=5, leeway=0.5), Claims)
-    assert_type(key.verify("a.b.c", now=None), Claims)
+    assert_type(key.verify("a.b.c", now=None, strict=True), Claims)
     key.verify(b"a.b.c")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     key.sign({"root": ""})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     name: str = KeyId("a")
@@ -186,7 +193,7 @@ def sets(path: Path, key: Key) -> None:
     assert_type(made.find_supported_key(KeyOperation.SIGN), Key | None)
     assert_type(made.find_supported_key("verify"), Key | None)
     assert_type(made.sign(Claims("", "a")), str)
-    assert_type(made.verify("a.b.c", now=1.5, leeway=5), Claims)
+    assert_type(made.verify("a.b.c", now=1.5, leeway=5, strict=True), Claims)
     for one in made:
         assert_type(one, Key)
 

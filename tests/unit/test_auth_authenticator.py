@@ -57,9 +57,17 @@ class Counting(Key):
 
     verified = 0
 
-    def verify(self, token: str, *, now: float | None = None, leeway: float = 0, trace: Trace | None = None) -> Claims:
+    def verify(
+        self,
+        token: str,
+        *,
+        now: float | None = None,
+        leeway: float = 0,
+        strict: bool = False,
+        trace: Trace | None = None,
+    ) -> Claims:
         Counting.verified += 1
-        return super().verify(token, now=now, leeway=leeway, trace=trace)
+        return super().verify(token, now=now, leeway=leeway, strict=strict, trace=trace)
 
 
 def counting(key: Key) -> Key:

@@ -139,7 +139,7 @@ def test_a_decision_never_grants_more_than_the_claims_nor_less(
     assert set(grant.publish) <= set(permissions.publish)
     assert set(grant.subscribe) <= set(permissions.subscribe)
     # What was dropped lies beneath what was kept, so that each broadcast is granted exactly as by the claims.
-    for asked in (broadcast, *permissions.publish, *permissions.subscribe):
+    for asked in (broadcast, *map(str, (*permissions.publish, *permissions.subscribe))):
         assert grant.can_publish(asked) == permissions.can_publish(asked)
         assert grant.can_subscribe(asked) == permissions.can_subscribe(asked)
 

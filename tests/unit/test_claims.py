@@ -161,14 +161,16 @@ def test_too_many_arguments() -> None:
 
 
 def test_signatures_show_what_callers_pass() -> None:
-    assert str(inspect.signature(Claims)).startswith(
-        "(root: 'str' = '', publish: 'str | Iterable[str]' = (), subscribe: 'str | Iterable[str]' = (), *, "
-    )
+    grants = "'str | Pattern | Iterable[str | Pattern]' = ()"
+    roles = f"publish: {grants}, subscribe: {grants}"
+    assert str(inspect.signature(Claims)).startswith(f"(root: 'str' = '', {roles}, *, cluster: 'bool' = False, ")
+    assert str(inspect.signature(Scope)) == f"(root: 'str' = '', {roles}) -> 'Scope'"
+    assert str(inspect.signature(Permissions)) == f"({roles}) -> 'Permissions'"
     assert "expires: 'int | datetime | timedelta | str | None' = None" in str(inspect.signature(Claims))
-    for shown_class in (Claims, Scope):
+    for shown_class in (Claims, Scope, Permissions):
         page = pydoc.plain(pydoc.render_doc(shown_class))
         first = page.index("Method resolution order")
-        assert f"{shown_class.__name__}(root: 'str' = ''" in page[:first]
+        assert f"{shown_class.__name__}{inspect.signature(shown_class)}" in page[:first]
         for inside in ("msgspec.Meta", ":class:", ":meth:", "**unknown"):
             assert inside not in page
 

@@ -233,13 +233,13 @@ def test_sign_refuses_a_time_of_issue_before_1970(cli: Cli) -> None:
 
 
 def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
-    argv = ("sign", "--key", "hs.jwk", "--root", "rooms/{id}", "--publish", "alice/**", "--publish", "bob")
+    argv = ("sign", "--key", "hs.jwk", "--root", "rooms/{id}", "--publish", "alice?", "--publish", "bob")
     status, token, err = cli.run(*argv, "--subscribe", "../x", "--expires", "1h")
     assert status == 0
-    assert payload(token)["put"] == ["alice/**", "bob"]
+    assert payload(token)["put"] == ["alice?", "bob"]
     assert err.splitlines() == [
         "note: --root 'rooms/{id}': `{id}` stands for itself, and nothing replaces it: fill in the value",
-        "note: --publish 'alice/**': `**` stands for itself, and is no wildcard: a prefix covers everything beneath it",
+        "note: --publish 'alice?': `?` stands for itself, and does not end the path as in a URL",
         "note: --subscribe '../x': `..` stands for itself, and leads to no other directory",
     ]
 
@@ -253,11 +253,25 @@ def test_a_key_in_place_of_a_path_is_not_repeated(cli: Cli, word: str) -> None:
 
 
 def test_a_scope_has_the_same_notes(cli: Cli) -> None:
-    _, key, err = cli.run("generate", "--publish", "*")
-    assert Key.from_str(key).scope == Scope("", ("*",))
-    assert (
-        err == "note: --publish '*': `*` stands for itself, and is no wildcard: a prefix covers everything beneath it\n"
-    )
+    _, key, err = cli.run("generate", "--publish", "..")
+    assert Key.from_str(key).scope == Scope("", ("..",))
+    assert err == "note: --publish '..': `..` stands for itself, and leads to no other directory\n"
+
+
+def test_sign_takes_patterns(cli: Cli) -> None:
+    status, token, err = cli.run(*SIGN, "--publish", "alice/**", "--expires", "1h")
+    assert (status, err) == (0, "")
+    assert payload(token)["put"] == ["", "alice"]
+    status, token, err = cli.run(*SIGN, "--publish", "cam*/hd", "--expires", "1h")
+    assert (status, err) == (0, "")
+    assert payload(token)["put"] == [""]  # which contains the other
+    status, token, err = cli.run("sign", "--key", "hs.jwk", "--subscribe", "cam*/hd", "--expires", "1h")
+    assert payload(token)["subscribe"] == ["cam*/hd"]
+    assert err == ("note: relays before 0.15 refuse this token: it has patterns, which relays read from 0.15 on\n")
+    status, key, err = cli.run("generate", "--publish", "cam*")
+    assert Key.from_str(key).scope == Scope("", "cam*")
+    assert err == "note: relays before 0.15 cannot load this key: it has patterns, which relays read from 0.15 on\n"
+    assert "invalid pattern 'a*b*c'" in cli.refused(2, *SIGN, "--publish", "a*b*c")
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -9,13 +9,14 @@ from urllib.parse import quote, unquote_to_bytes, urlencode, urlsplit, urlunspli
 
 from moq_token import path as paths
 from moq_token.auth.connection import PATH_CHARACTERS
-from moq_token.claims import Claims
+from moq_token.claims.wire import claims_of_prefixes
 from moq_token.encoding import parse_json
 from moq_token.errors import InvalidKeyError, UnavailableError, sealed
 from moq_token.key import Key
 
 if TYPE_CHECKING:
     from moq_token.auth.connection import Connection
+    from moq_token.claims import Claims
 
 # Many servers read a backslash as a slash.
 _SAFE = PATH_CHARACTERS.replace("\\", "")
@@ -118,7 +119,7 @@ def _members(body: bytes) -> dict[str, object]:
 
 def _public(members: dict[str, object], path: str) -> Claims | None:
     publish, subscribe = _prefixes(members, "publish"), _prefixes(members, "subscribe")
-    return Claims(path, publish, subscribe) if publish or subscribe else None
+    return claims_of_prefixes(path, publish, subscribe) if publish or subscribe else None
 
 
 def _prefixes(members: dict[str, object], name: str) -> tuple[str, ...]:

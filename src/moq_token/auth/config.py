@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 from moq_token import files
 from moq_token.auth import advice, arguments
 from moq_token.auth.connection import canonical_domain
-from moq_token.claims import Claims
+from moq_token.claims.wire import claims_of_prefixes
 from moq_token.errors import ConfigError, InvalidClaimsError, InvalidKeyError, UnauthorizedError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+    from moq_token.claims import Claims
 
     Table = dict[str, Any]
 
@@ -88,7 +90,7 @@ class PublicAccess:
 
     def at(self, path: str) -> Claims | None:
         """Return the prefixes as claims where one of them overlaps ``path``, in either direction, else None."""
-        claims = Claims("", self.publish, self.subscribe)
+        claims = claims_of_prefixes("", self.publish, self.subscribe)
         try:
             claims.authorize(path)
         except UnauthorizedError:
@@ -348,7 +350,7 @@ def _public(value: object, environ: Mapping[str, str]) -> tuple[PublicAccess, li
     subscribe += (added["subscribe"],) if "subscribe" in added else ()
     publish += (added["publish"],) if "publish" in added else ()
     try:
-        Claims("", publish, subscribe)
+        claims_of_prefixes("", publish, subscribe)
     except InvalidClaimsError:
         raise ConfigError("a prefix of `auth.public` is not valid Unicode") from None
     return PublicAccess(subscribe, publish, added.get("api", api)), warnings

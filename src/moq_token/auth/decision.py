@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from moq_token import jws
 from moq_token import path as paths
 from moq_token.auth.config import PublicAccess
-from moq_token.claims import Claims, Permissions
+from moq_token.claims import Claims
+from moq_token.claims.grants import all_subtrees, covers
+from moq_token.claims.wire import grants_prefixes
 from moq_token.errors import (
     Error,
+    InvalidTokenError,
     KeyNotFoundError,
     KeyOperationError,
     NotAdmittedError,
@@ -23,6 +26,7 @@ from moq_token.errors import (
 
 if TYPE_CHECKING:
     from moq_token.auth.connection import Connection
+    from moq_token.claims.grants import Held
     from moq_token.trace import Trace
 
 
@@ -62,11 +66,11 @@ class Grant:
 
     def can_publish(self, broadcast: str) -> bool:
         """Whether ``broadcast``, a path relative to the root, lies at or beneath a prefix for publishing."""
-        return Permissions(self.publish).can_publish(broadcast)
+        return covers(self.publish, broadcast)
 
     def can_subscribe(self, broadcast: str) -> bool:
         """Whether ``broadcast``, a path relative to the root, lies at or beneath a prefix for subscribing."""
-        return Permissions((), self.subscribe).can_subscribe(broadcast)
+        return covers(self.subscribe, broadcast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,9 @@ def decide(
         trace.begin("path")
     permissions = claims.authorize(connection.path)
     publish, subscribe = _reduced(permissions.publish), _reduced(permissions.subscribe)
+    if not publish and not subscribe:
+        message = f"only patterns are public at {shown(connection.path)}, which relays before 0.15 cannot express"
+        raise UnauthorizedError(message, path=connection.path)
     return Grant(paths.normalize(root), publish, subscribe, claims.expires, kid, tier)
 
 
@@ -176,28 +183,41 @@ def _verified(
         raise NotAdmittedError(
             "the connection has a token, and no key is configured to verify it with", reason="no-key-source"
         )
-    kid = kid_of(connection.token, trace)
+    kid, payload = _parts(connection.token, trace)
     try:
-        return kid, key.verify(connection.token, now=now, trace=trace)
+        claims = key.verify(connection.token, now=now, trace=trace)
     except KeyOperationError as error:
         raise KeyNotFoundError(str(error), kid=kid) from None
+    if not grants_prefixes(payload):
+        if trace is not None:
+            trace.begin("grants")
+        message = "the token grants nothing: relays before 0.15 read `put` and `get`, not `publish` and `subscribe`"
+        raise InvalidTokenError(message, reason="useless")
+    return kid, claims
 
 
 @sealed
 def kid_of(token: str, trace: Trace | None = None) -> str | None:
     """Return the ``kid`` of a token that is not verified yet. Raises :class:`InvalidTokenError`."""
+    return _parts(token, trace)[0]
+
+
+@sealed
+def _parts(token: str, trace: Trace | None) -> tuple[str | None, bytes]:
+    """Return the ``kid`` and the payload of a token that is not verified yet."""
     if trace is not None:
         trace.begin("form")
-    _, header, _, _ = jws.split(token)
-    return jws.kid_of(jws.parse_header(header))
+    _, header, payload, _ = jws.split(token)
+    return jws.kid_of(jws.parse_header(header)), payload
 
 
 def _depth(path: str) -> int:
     return sum(map(bool, path.split("/")))
 
 
-def _reduced(prefixes: tuple[str, ...]) -> tuple[str, ...]:
-    """Drop prefixes that lie beneath others, and sort the rest as the relay shows them."""
+def _reduced(grants: Held) -> tuple[str, ...]:
+    """Drop prefixes that lie beneath others, and sort the rest as the relay shows them. Patterns do not count."""
+    prefixes = grants if all_subtrees(grants) else tuple(grant for grant in grants if isinstance(grant, str))
     if len(prefixes) < 2:  # noqa: PLR2004 - there is nothing to compare
         return prefixes
     kept: list[str] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from moq_token.errors import InvalidClaimsError, shown
+from moq_token.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 # What the claims on the wire, and those of other token libraries, are called here.
 _NAMES_ON_THE_WIRE = {"put": "publish", "get": "subscribe", "exp": "expires", "iat": "issued"}
+_NAMES_ON_THE_WIRE |= {"nbf": "not_before", "sub": "subject", "jti": "id"}
 
 
 class Checked(msgspec.StructMeta):
@@ -52,33 +53,6 @@ def changed(instance: _Struct, changes: Mapping[str, object]) -> _Struct:
     """
     checked = type(instance)(**changes)
     return replace(instance, **{name: getattr(checked, name) for name in changes})
-
-
-def tuple_of_paths(value: object, name: str) -> tuple[str, ...]:
-    """Return the paths of one role as a tuple. That its items are text is checked by :func:`check_unicode`."""
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, bytes):
-        raise TypeError(f"{name} must be a str or an iterable of str, not bytes")
-    try:
-        return tuple(value)  # type: ignore[arg-type]  # that its items are str is checked with the others
-    except TypeError:
-        raise TypeError(f"{name} must be a str or an iterable of str, not {type(value).__name__}") from None
-
-
-def check_unicode(*texts: str) -> None:
-    """Raise ``TypeError`` for anything but text, ``InvalidClaimsError`` for text that UTF-8 cannot encode."""
-    try:
-        "".join(texts).encode()
-    except TypeError:
-        raise not_paths() from None
-    except UnicodeEncodeError:
-        raise InvalidClaimsError("a path has a lone surrogate, which UTF-8 cannot encode") from None
-
-
-def not_paths() -> TypeError:
-    """Return the error for paths of the wrong type."""
-    return TypeError("root must be a str, publish and subscribe must contain str only")
 
 
 def plain_text(text: object) -> str:

@@ -2,59 +2,67 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from typing import TYPE_CHECKING, Any, Self, final
 
 import msgspec
 
 from moq_token import path as paths
-from moq_token.claims.arguments import Checked, changed, check_unicode, plain_text, tuple_of_paths, unexpected
-from moq_token.errors import InvalidKeyError
+from moq_token.claims.arguments import Checked, changed, plain_text, unexpected
+from moq_token.claims.grants import Held, all_subtrees, as_pattern, check_unicode, given
+from moq_token.errors import InvalidClaimsError, InvalidKeyError, InvalidPatternError
+from moq_token.patterns import MAX_PATTERNS, Patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.claims.claims import Claims
+    from moq_token.pattern import Pattern
+
+MAX_GRANTS = MAX_PATTERNS
+"""Grants in one role of a scope. Each token is compared with all of them."""
 
 
 class _CheckedScope(Checked):
     def __call__(
         cls,  # noqa: N805 - an instance of a metaclass is a class
         root: str = "",
-        publish: str | Iterable[str] = (),
-        subscribe: str | Iterable[str] = (),
+        publish: str | Pattern | Iterable[str | Pattern] = (),
+        subscribe: str | Pattern | Iterable[str | Pattern] = (),
         **unknown: object,
     ) -> Scope:
         if unknown:
             raise unexpected(cls, unknown)
-        publish, subscribe = tuple_of_paths(publish, "publish"), tuple_of_paths(subscribe, "subscribe")
-        check_unicode(root, *publish, *subscribe)
-        made: Scope = super().__call__(
-            plain_text(root), tuple(map(plain_text, publish)), tuple(map(plain_text, subscribe))
-        )
-        return made
+        root = plain_text(root)
+        check_unicode(root)
+        publish, subscribe = given(publish, "publish"), given(subscribe, "subscribe")
+        if max(len(publish), len(subscribe)) > MAX_GRANTS:
+            raise InvalidClaimsError(f"a scope must not have more than {MAX_GRANTS} grants in one role")
+        return scope_of(root, publish, subscribe)
 
     __call__.__qualname__ = "Scope"  # what Python calls it when there are too many arguments
 
 
 @final
-class Scope(msgspec.Struct, metaclass=_CheckedScope, frozen=True, omit_defaults=True, gc=False):
-    """The limit on what a key may sign: the paths that its tokens may grant, in each role, below a root path.
+class Scope(msgspec.Struct, metaclass=_CheckedScope, frozen=True, gc=False):
+    """The limit on what a key may sign: what its tokens may grant, in each role, below a root path.
 
-    The parameters, attributes and exceptions are those of ``Claims``. A scope without ``publish`` and ``subscribe`` is
+    The parameters, attributes and exceptions are those of ``Claims``, with at most 4096 grants in each role. A key
+    whose scope has patterns can only be loaded by relays from 0.15 on. A scope without ``publish`` and ``subscribe`` is
     useless, and no key accepts it (see ``validate``).
     """
 
     root: str = ""
-    publish: tuple[str, ...] = msgspec.field(default=(), name="put")
-    subscribe: tuple[str, ...] = msgspec.field(default=(), name="get")
+    publish: tuple[str | Pattern, ...] = ()
+    subscribe: tuple[str | Pattern, ...] = ()
 
     if TYPE_CHECKING:
 
         def __init__(
             self,
             root: str = "",
-            publish: str | Iterable[str] = (),
-            subscribe: str | Iterable[str] = (),
+            publish: str | Pattern | Iterable[str | Pattern] = (),
+            subscribe: str | Pattern | Iterable[str | Pattern] = (),
         ) -> None: ...
 
     def validate(self) -> None:
@@ -63,25 +71,70 @@ class Scope(msgspec.Struct, metaclass=_CheckedScope, frozen=True, omit_defaults=
             raise InvalidKeyError("the scope allows nothing: add at least one path to publish or subscribe")
 
     def allows(self, claims: Claims) -> bool:
-        """Whether every path that ``claims`` grant is, or is below, a path that the scope has in the same role."""
+        """Whether each grant of ``claims`` lies in a single grant that the scope has in the same role."""
         return self.exceeded_by(claims) is None
 
     def exceeded_by(self, claims: Claims) -> str | None:
-        """Return the first path that ``claims`` grant and the scope does not, relative to the top, or None."""
-        path = _uncovered(self, self.publish, claims, claims.publish)
-        return _uncovered(self, self.subscribe, claims, claims.subscribe) if path is None else path
+        """Return the first path or pattern that ``claims`` grant and the scope does not, from the top, or None."""
+        return exceeded(self, claims)
 
     def __replace__(self, **changes: Any) -> Self:  # noqa: ANN401 - checked by the constructor
         return changed(self, changes)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return scope_of, (self.root, self.publish, self.subscribe)
 
-def _uncovered(scope: Scope, allowed: tuple[str, ...], claims: Claims, requested: tuple[str, ...]) -> str | None:
-    ceilings = [_from_top(scope.root, prefix) for prefix in allowed]
+
+def scope_of(root: str, publish: Held, subscribe: Held) -> Scope:
+    """Return a scope with these attributes, which are known to be valid."""
+    made: Scope = msgspec.StructMeta.__call__(Scope, root, publish, subscribe)
+    return made
+
+
+def exceeded(scope: Scope, claims: Claims, *, as_patterns: bool = False) -> str | None:
+    """Return the first grant that is beyond the scope. ``as_patterns`` compares prefixes as patterns, as relays do.
+
+    Relays from 0.15 on do: prefixes that no pattern can express, with a ``*`` or too long, are then beyond any scope.
+    """
+    for allowed, requested in ((scope.publish, claims.publish), (scope.subscribe, claims.subscribe)):
+        if not as_patterns and all_subtrees(allowed) and all_subtrees(requested):
+            beyond = _beyond_prefixes(scope.root, allowed, claims.root, requested)
+        else:
+            beyond = _beyond_patterns(scope.root, allowed, claims.root, requested)
+        if beyond is not None:
+            return beyond
+    return None
+
+
+def _beyond_prefixes(scope_root: str, allowed: tuple[str, ...], root: str, requested: tuple[str, ...]) -> str | None:
+    ceilings: list[str] = []
+    # With a slash at the end, what lies below a path begins with it, and in this order follows it at once.
+    for ceiling in sorted(f"{path}/" if (path := _from_top(scope_root, prefix)) else "" for prefix in allowed):
+        if not ceilings or not ceiling.startswith(ceilings[-1]):
+            ceilings.append(ceiling)
     for prefix in requested:
-        path = _from_top(claims.root, prefix)
-        if all(paths.strip_prefix(path, ceiling) is None for ceiling in ceilings):
+        path = _from_top(root, prefix)
+        at = bisect(ceilings, f"{path}/")
+        if not at or not f"{path}/".startswith(ceilings[at - 1]):
             return path
     return None
+
+
+def _beyond_patterns(scope_root: str, allowed: Held, root: str, requested: Held) -> str | None:
+    ceiling = Patterns(pattern for grant in allowed if (pattern := _rooted(grant, scope_root)) is not None)
+    for grant in requested:
+        pattern = _rooted(grant, root)
+        if pattern is None or not ceiling.contains(pattern):
+            return str(pattern or _from_top(root, str(grant)))
+    return None
+
+
+def _rooted(grant: str | Pattern, root: str) -> Pattern | None:
+    """Return a grant from the top as a pattern, None if no pattern can express it."""
+    try:
+        return as_pattern(grant, root)
+    except InvalidPatternError:
+        return None
 
 
 def _from_top(root: str, prefix: str) -> str:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from moq_token.claims.grants import all_subtrees
+from moq_token.claims.wire import scope_members
 from moq_token.cli import options, output, times
 from moq_token.cli.grammar import Group, command
 from moq_token.errors import shown
+from moq_token.pattern import Pattern
 from moq_token.rotation import Rotation, Use
 
 if TYPE_CHECKING:
@@ -69,15 +72,19 @@ def _row(listed: Listed, now: float) -> dict[str, object]:
         "algorithm": None if key is None else str(key.algorithm),
         "half": None if key is None else _half(key),
         "operations": None if key is None else sorted(key.operations),
-        "scope": None
-        if key is None or key.scope is None
-        else {"root": key.scope.root, "put": key.scope.publish, "get": key.scope.subscribe},
+        "scope": None if key is None or key.scope is None else _scope(key.scope),
         "use": str(listed.use),
         "age": None if listed.created is None else int(max(now - listed.created, 0)),
         "created": listed.created,
         "until": listed.until,
         "problems": listed.problems,
     }
+
+
+def _scope(scope: Scope) -> dict[str, object]:
+    members = scope_members(scope)
+    roles = ("put", "get") if all_subtrees((*scope.publish, *scope.subscribe)) else ("publish", "subscribe")
+    return {"root": scope.root, **{role: members.get(role, []) for role in roles}}
 
 
 def _half(key: Key) -> str:
@@ -122,8 +129,10 @@ def _details(listed: Listed) -> list[str]:
 
 def _options(scope: Scope) -> str:
     words = ["--root", scope.root] if scope.root else []
-    words += [word for path in scope.publish for word in ("--publish", path)]
-    words += [word for path in scope.subscribe for word in ("--subscribe", path)]
+    for option, grants in (("--publish", scope.publish), ("--subscribe", scope.subscribe)):
+        for grant in grants:
+            literal = isinstance(grant, Pattern) and grant.is_literal
+            words += [f"{option}-pattern" if literal else option, str(grant)]
     return shlex.join(words)
 
 

@@ -90,7 +90,10 @@ def generate_command(
         output.make_directory(directory)
     for half, path in targets:
         write_keys(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
-    output.note_oddities({"--root": (root or "",), "--publish": publish, "--subscribe": subscribe})
+    prefixes = {"--publish": output.without_patterns(publish), "--subscribe": output.without_patterns(subscribe)}
+    output.note_oddities({"--root": (root or "",), **prefixes})
+    if key.scope is not None:
+        output.note_patterns(key.scope.publish, key.scope.subscribe, refused="relays before 0.15 cannot load this key")
 
 
 @command(

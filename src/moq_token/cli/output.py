@@ -12,6 +12,7 @@ import click
 from moq_token import files
 from moq_token import path as paths
 from moq_token.errors import shown
+from moq_token.pattern import Pattern
 from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ def hint(text: str) -> None:
     """Print a note where a person reads it: only when standard error is a terminal."""
     if to_terminal(sys.stderr):
         note(text)
+
+
+def note_patterns(*roles: Iterable[str | Pattern], refused: str) -> None:
+    """Print a note where grants have patterns, which relays before 0.15 do not know."""
+    if any(isinstance(grant, Pattern) for grants in roles for grant in grants):
+        note(f"{refused}: it has patterns, which relays read from 0.15 on")
+
+
+def without_patterns(grants: Iterable[str]) -> list[str]:
+    """Return the grants that are paths. With a ``*`` they are patterns, which may look like odd paths."""
+    return [grant for grant in grants if "*" not in grant]
 
 
 def note_oddities(given: Mapping[str, Iterable[str]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from moq_token import Error, __version__
+from moq_token import Error, InvalidPatternError, __version__
 from moq_token.cli import output
 from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group, no_such
 from moq_token.errors import shown
@@ -139,7 +139,8 @@ def execute(args: list[str]) -> int:
     except click.UsageError as error:
         return _report(_sentence(error), _WRONG_USAGE)
     except (Error, output.Failed) as error:
-        return _report(str(error), _FAILED)
+        # A pattern is invalid in an option only: in a token or a key, the error is about that.
+        return _report(str(error), _WRONG_USAGE if isinstance(error, InvalidPatternError) else _FAILED)
     except BrokenPipeError:
         output.give_up_stdout()
         return _FAILED

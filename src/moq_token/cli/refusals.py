@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.claims import Scope
+    from moq_token.pattern import Pattern
 
 # What to do about a refusal whose details do not matter.
 _FIXES = {
@@ -77,10 +78,13 @@ def fix(error: RefusedError, claims: dict[str, object], scope: Scope | None, now
     return advice
 
 
-def roles(root: str, publish: Iterable[str], subscribe: Iterable[str]) -> str:
+def roles(root: str, publish: Iterable[str | Pattern], subscribe: Iterable[str | Pattern]) -> str:
     """Write what is granted in both roles, as full paths."""
     base = paths.normalize(root)
-    whole = [[paths.join(base, paths.normalize(prefix)) for prefix in prefixes] for prefixes in (publish, subscribe)]
+    whole = [
+        [paths.join(base, paths.normalize(grant) if isinstance(grant, str) else _pattern(grant)) for grant in grants]
+        for grants in (publish, subscribe)
+    ]
     return f"publishing {listed(whole[0], full=True)}, subscribing to {listed(whole[1], full=True)}"
 
 
@@ -106,7 +110,13 @@ def _strings(value: object) -> list[str]:
     return [each for each in values if isinstance(each, str)]
 
 
-def listed(prefixes: Iterable[str], *, full: bool = False) -> str:
-    """Write prefixes as people read them, as ``full`` paths or relative to a path."""
+def listed(grants: Iterable[str | Pattern], *, full: bool = False) -> str:
+    """Write grants as people read them, as ``full`` paths or relative to a path."""
     everything = "everything" if full else "everything there"
-    return ", ".join(prefix or everything for prefix in prefixes) or "nothing"
+    words = (grant or everything if isinstance(grant, str) else _pattern(grant) for grant in grants)
+    return ", ".join(words) or "nothing"
+
+
+def _pattern(pattern: Pattern) -> str:
+    """Write a pattern so that nobody takes one path for all that lies beneath it."""
+    return f"{pattern} (that path only)".lstrip() if pattern.is_literal else str(pattern)

@@ -80,7 +80,9 @@ def sign_command(
     )
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
-    output.note_oddities({"--root": (root,), "--publish": publish, "--subscribe": subscribe})
+    prefixes = {"--publish": output.without_patterns(publish), "--subscribe": output.without_patterns(subscribe)}
+    output.note_oddities({"--root": (root,), **prefixes})
+    output.note_patterns(claims.publish, claims.subscribe, refused="relays before 0.15 refuse this token")
     if expires is None:
         output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
     elif claims.expires is not None and claims.expires <= now:
@@ -168,7 +170,8 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     if as_json:
         result = {"header": read_unverified(token).header, "claims": result}
         if permissions is not None:
-            result["permissions"] = {"publish": permissions.publish, "subscribe": permissions.subscribe}
+            roles = {"publish": permissions.publish, "subscribe": permissions.subscribe}
+            result["permissions"] = {role: list(map(str, grants)) for role, grants in roles.items()}
     output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     if permissions is not None and not as_json:
         for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
