@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from moq_token.contract import Request
     from moq_token.server.caps import Caps
+    from moq_token.server.session import Refusal
 
 LEASE_CADENCES: Final = 2
 """A session that has not been seen for so many of its cadences is lost."""
@@ -108,16 +109,18 @@ class Sessions:
                 self._refresh(session, admission, now)
             return Outcome(session.kicked, effects)
         session = self._session(key, request, admission, now)
-        if request.event is Event.CONNECT:
-            for cap in self._caps:
-                if cap.rejects(session):
-                    return Outcome(cap.refusal, effects)
+        refusal = self._refusal(session) if request.event is Event.CONNECT else None
+        if refusal is not None:
+            return Outcome(refusal, effects)
         if len(self._sessions) >= MAX_SESSIONS:
             return Outcome(None, (*effects, Untracked(key)))
         if request.event is Event.CONNECT:
             effects += self._make_room(session)
         self._register(session, now)
         return Outcome(None, effects)
+
+    def _refusal(self, newcomer: Session) -> Refusal | None:
+        return next((cap.refusal for cap in self._caps if cap.rejects(newcomer)), None)
 
     def _session(self, key: str, request: Request, admission: Admission, now: float) -> Session:
         place = Place(
