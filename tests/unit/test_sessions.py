@@ -153,6 +153,15 @@ def test_a_clock_that_jumps_loses_nobody() -> None:
     assert table.handle(event("connect", "b"), START + 10_120, admission()).refused is None
 
 
+def test_a_lease_ends_at_its_second_after_any_jump() -> None:
+    table = Sessions()
+    table.handle(event("connect"), START, admission())
+    table.advance(START - 10_000)
+    assert table.advance(START + 119.9) == ()
+    table.advance(START - 10_000)
+    assert len(table.advance(START + 120)) == 1
+
+
 def test_kick_oldest_admits_the_newcomer() -> None:
     table = Sessions({CapKind.SUBJECT: Cap(2, kick_oldest=True)})
     for name in ("a", "b"):
