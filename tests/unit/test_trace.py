@@ -142,6 +142,7 @@ class Source:
 
 def traced(config: AuthConfig, connection: Connection, answer: Key | Error, times: int = 1) -> Trace:
     async def run() -> Trace:
+        trace = Trace()
         async with Authenticator(config, keys=Source(answer), clock=lambda: forge.NOW) as authenticator:
             for _ in range(times):
                 trace = Trace()

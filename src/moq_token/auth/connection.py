@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 # Room for the longest token and for a path as long again.
 MAX_URL_CHARACTERS = 2 * jws.MAX_TOKEN_BYTES
 
-# A domain name has at most 253 characters, and three times as many when each is percent-encoded. Unicode work on a host
-# is quadratic, so its length is checked first.
+# A domain name has no more characters. Unicode work on a host is quadratic, so its length is checked first.
 MAX_HOST_CHARACTERS = 253
 
 # Schemes whose transport carries the whole URL to the relay. The others carry only path and query, in the SETUP
@@ -181,8 +180,6 @@ def _is_unicode(text: str) -> bool:
 
 def _host(authority: str) -> str:
     host = authority.rpartition("@")[2]
-    if len(host) > 3 * MAX_HOST_CHARACTERS:
-        raise _bad_url(f"the host of the dialed URL is longer than {MAX_HOST_CHARACTERS} characters")
     if not host.startswith("["):
         host, _, port = host.partition(":")
     else:
