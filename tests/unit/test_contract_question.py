@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import Any
 
 import pytest
@@ -106,4 +107,6 @@ def test_answers_are_read_as_the_relay_does(members: dict[str, Any], expected: A
 def test_answers_that_are_an_outage(document: str) -> None:
     with pytest.raises(InvalidGrantError, match=r"^invalid answer: [^\n]{,150}$") as caught:
         Answer.from_json(document)
-    assert "secret" not in str(caught.value)
+    beneath = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+    trace = traceback.TracebackException(InvalidGrantError, caught.value, beneath, capture_locals=True)
+    assert "secret" not in "".join(trace.format())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from moq_token import InvalidRequestError
 from moq_token.contract import Event, Peer, Request, Token, Usage
 from moq_token.contract.wire import MAX_BYTES
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "requests.json").read_text(encoding="utf-8"))["requests"]
+DIRECTORY = Path(__file__).parents[1] / "vectors"
+VECTORS = json.loads((DIRECTORY / "requests.json").read_text(encoding="utf-8"))["requests"]
 
 # The contract grows: a member that a later relay writes must not become an outage.
 LENIENT = {
@@ -97,6 +99,13 @@ def test_a_request_is_written_as_relays_do() -> None:
     assert Request.from_json(FULL.to_json()) == FULL
 
 
+@pytest.mark.parametrize(
+    "sent", json.loads((DIRECTORY / "relay_requests.json").read_text(encoding="utf-8"))["requests"]
+)
+def test_what_a_relay_has_sent_is_read_and_written_to_the_byte(sent: str) -> None:
+    assert Request.from_json(sent).to_json().decode() == sent
+
+
 def test_an_end_is_written_with_its_members() -> None:
     members: dict[str, Any] = {"id": "a", "event": Event.END, "node": "n", "transport": "http", "path": "/"}
     end = Request(**members, reason="done", duration=0.000171979, usage=Usage(1, 2))
@@ -163,6 +172,20 @@ def test_errors_say_which_kind(document: str | bytes, reason: str, status: int) 
         Request.from_json(document)
     assert (caught.value.reason, caught.value.status) == (reason, status)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"path": 5}, {"event": "x"}, {"token": {"kind": 0, "value": "secret!"}}, {"tls": []}]
+)
+def test_no_frame_of_an_error_shows_a_secret(broken: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        Request.from_json(text(**{"query": "jwt=secret", **broken}))
+    beneath = (
+        caught.value.__traceback__.tb_next if caught.value.__traceback__ else None
+    )  # without the frame of this test
+    trace = traceback.TracebackException(InvalidRequestError, caught.value, beneath, capture_locals=True)
+    assert "secret" not in "".join(trace.format())
+    assert caught.value.__context__ is None
 
 
 def test_errors_name_the_member() -> None:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from moq_token.contract.wire import MAX_BYTES, Reader, encode
-from moq_token.errors import InvalidGrantError, InvalidKeyError, InvalidRequestError
+from moq_token.errors import InvalidGrantError, InvalidKeyError, InvalidRequestError, sealed
 from moq_token.key import Key
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidGrantError(message, reason="bad-key")
 
     @classmethod
+    @sealed
     def from_json(cls, document: bytes | str) -> Self:
         """Read an answer as relay 0.14 does. Raises :class:`InvalidGrantError`, for that relay an outage."""
         wire = _read_answer(document)
@@ -148,6 +149,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             public = PublicPaths(tuple(wire.public.subscribe), tuple(wire.public.publish))
         return cls(alias=wire.alias, public=public, key=key, tier=wire.tier)
 
+    @sealed
     def to_json(self) -> bytes:
         """Return the answer. Members that are None are left out."""
         public = None if self.public is None else _Public(list(self.public.subscribe), list(self.public.publish))

@@ -11,7 +11,7 @@ import msgspec
 
 from moq_token.contract.wire import MAX_UNSIGNED, Reader, Signed, Unsigned, encode
 from moq_token.encoding import b64decode, b64encode
-from moq_token.errors import InvalidRequestError, shown
+from moq_token.errors import InvalidRequestError, sealed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +128,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return address_of(self.remote)
 
     @classmethod
+    @sealed
     def from_json(cls, document: bytes | str) -> Self:
         """Read what a relay has sent.
 
@@ -166,6 +167,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             tls=wire.tls,
         )
 
+    @sealed
     def to_json(self) -> bytes:
         """Return the request as relays write it. An ``end`` needs its three members (:class:`InvalidRequestError`)."""
         is_end = self.event == Event.END
