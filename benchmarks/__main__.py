@@ -1,4 +1,4 @@
-"""The benchmark: ``python -m benchmarks``, from the top of the checkout; ``make bench`` sets up what it needs."""
+"""Run the benchmark: ``python -m benchmarks``, at the top of the checkout. ``make bench`` installs what it needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     arguments = parser.parse_args()
-    logging.captureWarnings(capture=True)  # the other libraries announce successors and deprecations, to no avail here
+    logging.captureWarnings(capture=True)  # other libraries warn about deprecations, which does not matter here
 
     with without_fast():
         results = _run(quick=arguments.quick)

@@ -1,4 +1,4 @@
-"""The operations whose instructions are counted: ``python -m benchmarks.counted``, which callgrind watches.
+"""Run the operations whose instructions are counted: ``python -m benchmarks.counted``, under callgrind.
 
 Each is done N and 2 N times, between calls of ``getpriority``, which nobody else makes, so that the counts can be told
 apart. Keys and claims are the same in every run. The names are printed in their order.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 N = 40
 MARKER = "getpriority"
 BARE = "bare "
-"""Begins the name of a primitive, which is taken off the operation of the same name without it."""
+"""Prefix of the name of a primitive. Its count is subtracted from that of the operation without the prefix."""
 
 _VECTORS = Path(__file__).parents[1] / "tests" / "vectors" / "rust.json"
 
@@ -35,15 +35,15 @@ class Operation(NamedTuple):
     name: str
     function: Callable[..., object]
     arguments: Sequence[tuple[Any, ...]]
-    """Those of each call, of 2 N calls."""
+    """The arguments of each call, for 2 N calls."""
 
 
 def main() -> None:
     with without_fast():
         operations = list(_operations())
-    gc.disable()  # a collection would fall into one count and not into the next
+    gc.disable()  # a garbage collection would be in one count and not in the next
     for operation in operations:
-        _repeat(operation.function, operation.arguments[:N])  # caches fill, once
+        _repeat(operation.function, operation.arguments[:N])  # fill the caches
         for amount in (N, 2 * N):
             _mark()
             _repeat(operation.function, operation.arguments[:amount])
@@ -62,7 +62,7 @@ def _repeat(function: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -
 
 def _operations() -> Iterator[Operation]:
     rows = json.loads(_VECTORS.read_text())["keys"]
-    texts = {row["algorithm"]: row["key"] for row in reversed(rows)}  # a second one of an algorithm has a scope
+    texts = {row["algorithm"]: row["key"] for row in reversed(rows)}  # the second key of an algorithm has a scope
     keys = {algorithm: Key.from_str(texts[algorithm]) for algorithm in ("HS256", "RS256", "ES256", "EdDSA")}
     given = grants(2 * N)
 
@@ -88,7 +88,7 @@ def _over_the_primitive(private: Key, given: Sequence[Grant]) -> Iterator[Operat
     tokens = [signed(private, grant) for grant in given]
     sign, sign_arguments = bare_signing(forms_of_key)
     verify, verify_arguments = bare_verifying(forms_of_key)
-    if private.algorithm is not Algorithm.RS256:  # whose signing alone varies by more than what is added to it
+    if private.algorithm is not Algorithm.RS256:  # its signing varies by more than the overhead that is measured
         yield Operation(f"{private.algorithm} sign", _sign, [(private, grant) for grant in given])
         yield Operation(f"{BARE}{private.algorithm} sign", sign, [sign_arguments(grant) for grant in given])
     yield Operation(f"{private.algorithm} verify", forms_of_key.public.verify, _each(tokens))

@@ -20,12 +20,12 @@ _optional = primitives.optional
 
 
 def without_fast() -> AbstractContextManager[object]:
-    """Make keys as where the extra is not installed, for as long as this lasts."""
+    """Make keys in the block as if the extra were not installed."""
     return patch.object(primitives, "optional", lambda _: None)
 
 
 def with_fast(keys: Keys) -> tuple[Key, Key] | None:
-    """Return both halves with the faster primitives, or None where there are none for the algorithm."""
+    """Return the private and public key with the faster primitives, or None if the algorithm has none."""
     if keys.algorithm not in ALGORITHMS or not all(map(installed, PACKAGES)):
         return None
     with patch.object(primitives, "optional", _optional):

@@ -1,4 +1,4 @@
-"""What is signed and verified: realistic claims, never the same twice, and keys in every form that libraries take."""
+"""Make the data of the benchmark: realistic claims, always different, and keys in the forms that libraries take."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROOT = "rooms/123"
-# In the past and in the future of every clock, and below 2**31.
+# Long ago and far in the future, below 2**31.
 _ISSUED, _EXPIRES = 1_700_000_000, 2_000_000_000
 
 Grant: TypeAlias = tuple[str, str, str, int, int]
-"""The values that claims are made of: ``root``, one ``put``, one ``get``, ``exp`` and ``iat``."""
+"""The values of claims: ``root``, one ``put``, one ``get``, ``exp`` and ``iat``."""
 
 _number = count()
 
 
 def grants(amount: int) -> list[Grant]:
-    """Return values for claims that nobody has signed before."""
+    """Return new values for claims."""
     numbers = [next(_number) for _ in range(amount)]
     return [(ROOT, f"viewer-{n:07}", "", _EXPIRES + n, _ISSUED + n) for n in numbers]
 
 
 def tokens(key: Key) -> Callable[[int], Sequence[str]]:
-    """Return what makes tokens that nobody has verified before."""
+    """Return a function that makes new tokens."""
     return lambda amount: [signed(key, grant) for grant in grants(amount)]
 
 
@@ -42,23 +42,23 @@ def signed(key: Key, grant: Grant) -> str:
 
 
 def forged(token: str) -> str:
-    """Change the signature of a token, and not its encoding."""
+    """Change the signature of a token, but not its encoding."""
     data, _, signature = token.rpartition(".")
     return f"{data}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 def expired(key: Key, token: str) -> str:
-    """Make a token of the same claims, except that they have expired."""
+    """Make a token with the same claims that has expired."""
     return key.sign(key.verify(token).with_expires(_ISSUED))
 
 
 def garbage(token: str) -> str:
-    """Make something of the same form as a token out of random characters."""
+    """Make a text in the form of a token from random characters."""
     return ".".join(token_urlsafe(len(segment))[: len(segment)] for segment in token.split("."))
 
 
 class Keys(NamedTuple):
-    """One key in all its forms."""
+    """A key in all its forms."""
 
     algorithm: Algorithm
     private: Key
@@ -68,7 +68,7 @@ class Keys(NamedTuple):
     native_public: Any
     jwk: dict[str, str]
     public_jwk: dict[str, str]
-    """The members of the material alone, which every library knows."""
+    """Return only the members with key material, which every library reads."""
     pem: str
     public_pem: str
 
@@ -79,7 +79,7 @@ class Keys(NamedTuple):
 
 def make_keys(algorithm: Algorithm) -> Keys:
     if algorithm.symmetric:
-        secret = token_hex(int(algorithm[2:]) // 16).encode()  # characters, as rsjwt takes no others
+        secret = token_hex(int(algorithm[2:]) // 16).encode()  # text, because rsjwt accepts nothing else
         jwk = {"kty": "oct", "k": urlsafe_b64encode(secret).rstrip(b"=").decode()}
         key = Key.from_str(json.dumps(jwk | {"alg": algorithm, "kid": KeyId.random()}))
         return Keys(algorithm, key, key, secret, None, None, jwk, jwk, "", "")

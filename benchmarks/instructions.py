@@ -1,4 +1,4 @@
-"""Instructions that operations take, counted by callgrind and held against ``baseline.json``: ``make bench-check``.
+"""Count the instructions of operations with callgrind, and compare them with ``baseline.json``: ``make bench-check``.
 
 Counts hardly vary from run to run, as times do; they depend on the interpreter, how it was built, and on the libraries.
 """
@@ -25,11 +25,11 @@ from benchmarks.interpreter import build
 from moq_token import Key
 
 AT_MOST = 1.1
-"""How many times the baseline's instructions an operation may take."""
+"""The highest ratio of the instructions of an operation to those of the baseline."""
 
 _BASELINE = Path(__file__).with_name("baseline.json")
 _INCOMPARABLE = ("interpreter", "build", "processor")
-"""Where these differ, counts say nothing about this package."""
+"""If one of these differs, the counts cannot be compared."""
 
 
 def main() -> None:
@@ -59,12 +59,12 @@ def main() -> None:
 
 
 def differing(now: dict[str, str], before: dict[str, str]) -> dict[str, str]:
-    """Say in what two environments differ."""
+    """Return the differences between two environments."""
     return {name: f"{name} is {now[name]}, was {before.get(name)}" for name in now if now[name] != before.get(name)}
 
 
 def _environment() -> dict[str, str]:
-    """Return what counts depend on. The first few change them altogether, the libraries a little."""
+    """Return what the counts depend on. The first few items change them completely, the libraries slightly."""
     return {
         "interpreter": f"{platform.python_implementation()} {sysconfig.get_python_version()}",
         "build": build(),
@@ -76,7 +76,7 @@ def _environment() -> dict[str, str]:
 
 
 def compare(counts: dict[str, int], before: dict[str, int]) -> list[str]:
-    """Print all counts, and return the names of those that are too high or have nothing to be compared with."""
+    """Print all counts, and return the names of those that are too high or not in the baseline."""
     width = max(map(len, counts))
     print(f"{'instructions':{width}} {'baseline':>11} {'now':>11}  times")
     for name, count in counts.items():
@@ -88,7 +88,7 @@ def compare(counts: dict[str, int], before: dict[str, int]) -> list[str]:
 
 
 def _operations() -> dict[str, int]:
-    """Count the operations of one process, each as the difference of N and 2 N of them."""
+    """Count the operations of one process, each as the difference between N and 2 N calls."""
     with TemporaryDirectory() as directory:
         out = Path(directory) / "out"
         names = json.loads(_callgrind(["-m", "benchmarks.counted"], out, MARKER))
@@ -98,7 +98,7 @@ def _operations() -> dict[str, int]:
 
 
 def less_bare(counted: dict[str, int]) -> dict[str, int]:
-    """Take the primitives off the operations that contain them."""
+    """Subtract the primitives from the operations that contain them."""
     counts = {}
     for name, count in counted.items():
         bare = counted.get(BARE + name)
@@ -110,7 +110,7 @@ def less_bare(counted: dict[str, int]) -> dict[str, int]:
 
 
 def _processes() -> dict[str, int]:
-    """Count whole processes, less what the interpreter takes to start and end."""
+    """Count whole processes, without the start and the end of the interpreter."""
     with TemporaryDirectory() as directory:
         out, key = Path(directory) / "out", Path(directory) / "key.jwk"
         Key.generate("HS256").to_file(key)
@@ -128,7 +128,7 @@ def _processes() -> dict[str, int]:
 
 
 def _callgrind(arguments: list[str], out: Path, marker: str | None = None) -> str:
-    """Run Python under callgrind and return what it prints; given a marker, it counts part by part."""
+    """Run Python under callgrind and return its output. With a marker, count each part separately."""
     command = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}"]
     if marker:
         command.append(f"--dump-before={marker}")

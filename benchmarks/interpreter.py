@@ -1,4 +1,4 @@
-"""How the interpreter was built, which alone can make a quarter of a small operation's time."""
+"""Describe how the interpreter was built, which can change the time of a small operation by a quarter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sysconfig
 
 
 def build() -> str:
-    """Return the compiler and what it was told."""
+    """Return the compiler and its options."""
     flags = {
         "--enable-optimizations": "profile-guided",
         "--with-lto": "link-time optimization",

@@ -1,4 +1,4 @@
-"""Races: what several contenders take for the same work, in rounds, each round all of them in another order."""
+"""Run races: measure how long several contenders take for the same work, in rounds, each in a different order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Contender: TypeAlias = "Callable[[Sequence[Any]], float]"
-"""Does its work once for each item and returns the seconds that one took."""
+"""Does its work once for each item, and returns the seconds for one item."""
 
 _UNIT_CALLS = 500
 _UNIT_SECRET = bytes(range(32))
@@ -19,16 +19,16 @@ _UNIT_DATA = [f"{n:0150}".encode() for n in range(_UNIT_CALLS)]
 
 
 class Pace(NamedTuple):
-    """How long to race."""
+    """The length of a race."""
 
     rounds: int
     warm_up_rounds: int
     slice_seconds: float = 0.003
-    """What a contender gets of each round: short, so that all meet the same noise."""
+    """The time of a contender in each round: short, so that all contenders see the same noise."""
 
 
 class Times:
-    """The seconds that each contender took for one item, and the unit in the same rounds."""
+    """The seconds of each contender for one item, and the unit in the same rounds."""
 
     def __init__(self, rounds: Sequence[Mapping[str, float]], units: Sequence[float]) -> None:
         self._rounds, self._units = rounds, units
@@ -45,13 +45,13 @@ class Times:
         return median(times[name] / unit for times, unit in zip(self._rounds, self._units, strict=True))
 
     def excess(self, name: str, other: str) -> float:
-        """How much longer ``name`` takes than ``other``, in units."""
+        """Return how much longer ``name`` takes than ``other``, in units."""
         rounds = zip(self._rounds, self._units, strict=True)
         return median((times[name] - times[other]) / unit for times, unit in rounds)
 
 
 def race(contenders: Mapping[str, Contender], fresh: Callable[[int], Sequence[Any]], pace: Pace) -> Times:
-    """Let all contenders work on the same items, which ``fresh`` makes anew for each round."""
+    """Let all contenders work on the same items. ``fresh`` makes new items for each round."""
     calls = dict.fromkeys(contenders, 1)
     rounds, units = [], []
     for number in range(-pace.warm_up_rounds, pace.rounds):
@@ -78,7 +78,7 @@ def _unit() -> float:
 
 
 def calling(function: Callable[[Any], object]) -> Contender:
-    """Make a contender of a function of one item."""
+    """Make a contender from a function of one item."""
 
     def run(items: Sequence[Any]) -> float:
         start = perf_counter()
@@ -90,7 +90,7 @@ def calling(function: Callable[[Any], object]) -> Contender:
 
 
 def applying(function: Callable[..., object], arguments: Callable[[Any], tuple[Any, ...]]) -> Contender:
-    """Make a contender of a function of several arguments, which are made of an item before the clock starts."""
+    """Make a contender from a function of several arguments. They are made from an item before the clock starts."""
 
     def run(items: Sequence[Any]) -> float:
         prepared = [arguments(item) for item in items]
@@ -103,7 +103,7 @@ def applying(function: Callable[..., object], arguments: Callable[[Any], tuple[A
 
 
 def refusing(function: Callable[[Any], object], refusal: type[Exception], spoil: Callable[[Any], object]) -> Contender:
-    """Make a contender of a function that refuses every item, once it is spoilt."""
+    """Make a contender from a function that refuses every item after it was made invalid."""
 
     def run(items: Sequence[Any]) -> float:
         spoilt = [spoil(item) for item in items]

@@ -1,4 +1,4 @@
-"""The libraries for node, in one process beside this one that works while this one waits."""
+"""Run the libraries for Node.js in a second process, which works while this one waits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COMMAND_LINE = _MODULES / "@moq" / "token" / "cli.js"
 
 
 class NodeLibrary(NamedTuple):
-    """A library of the node process, with the key that was prepared last."""
+    """A library of the Node.js process, with the key that was prepared last."""
 
     name: str
     node: Node
@@ -41,7 +41,7 @@ class NodeLibrary(NamedTuple):
 
 
 class Node:
-    """The process, as a context manager; without node or its packages there are no libraries."""
+    """The process, as a context manager. Without Node.js or its packages there are no libraries."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -63,7 +63,7 @@ class Node:
             self._process.communicate()
 
     def prepare(self, keys: Keys) -> list[NodeLibrary]:
-        """Give all libraries another key, and return those that know its algorithm."""
+        """Give all libraries a new key, and return those that support its algorithm."""
         if self._process is None:
             return []
         names = self._ask({"algorithm": keys.algorithm, "key": keys.private.to_json()})
@@ -86,4 +86,4 @@ class Node:
 
 
 class RefusedByNodeError(Exception):
-    """A library for node says no."""
+    """A library for Node.js has refused a token."""

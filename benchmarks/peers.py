@@ -1,4 +1,4 @@
-"""The libraries for Python to compare with, each as it is used well: the key prepared once, the algorithm fixed.
+"""The Python libraries for comparison, each used as efficiently as possible: key prepared once, algorithm fixed.
 
 They are imported by name, as only the environment of the benchmark has them, and some interpreters not all.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Peer(NamedTuple):
-    """What a library does with one key; ``verify`` checks signature and expiry."""
+    """The operations of a library with one key. ``verify`` checks signature and expiry."""
 
     sign: Callable[[dict[str, Any]], object]
     verify: Callable[[str], object]
@@ -28,13 +28,13 @@ class Peer(NamedTuple):
 
 
 def peers(keys: Keys) -> dict[str, Peer]:
-    """Return the libraries that know the algorithm, by the name of their package."""
+    """Return the libraries that support the algorithm, by package name."""
     made = {name: make(keys) for name, make in PEERS.items() if installed(name)}
     return {name: peer for name, peer in made.items() if peer is not None}
 
 
 def installed(name: str) -> str | None:
-    """Return the version of a package, None where there is none."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -108,7 +108,7 @@ def _jwcrypto(keys: Keys) -> Peer:
 
 
 def _rsjwt(keys: Keys) -> Peer | None:
-    # It sets no kid, and returns a view that makes Python objects of the claims when they are read.
+    # It sets no kid, and returns a view that creates the Python objects of the claims when they are read.
     if not keys.algorithm.symmetric:
         return None
     jwt = import_module("rsjwt").JWT(keys.secret.decode(), algorithm=str(keys.algorithm))

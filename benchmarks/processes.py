@@ -1,4 +1,4 @@
-"""Whole processes, from the first instruction to the last: imports and command lines."""
+"""Measure whole processes, from start to end: imports and command lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIGN, SIGN_TYPESCRIPT = "moq-token sign", "moq-token sign (TypeScript)"
 
 
 def race_processes(pace: Pace) -> Times:
-    """Start every process once a round; what fails when it is tried first is left out, and says why itself."""
+    """Start every process once in each round. A process that fails at the first try is left out."""
     with TemporaryDirectory() as directory:
         key = Path(directory) / "key.jwk"
         Key.generate("HS256").to_file(key)
@@ -47,7 +47,7 @@ def race_processes(pace: Pace) -> Times:
 
 
 def _our_command_line() -> list[str]:
-    """Return the installed command, or the module where the package is only on the path."""
+    """Return the installed command, or ``python -m`` if the package is only on the path."""
     script = Path(sysconfig.get_path("scripts")) / "moq-token"
     return [str(script)] if script.exists() else [sys.executable, "-m", "moq_token"]
 

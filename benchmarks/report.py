@@ -27,7 +27,7 @@ OPERATIONS = ("sign", "verify")
 
 
 def describe(results: Results) -> dict[str, Any]:
-    """Return what was measured on what, as it goes into JSON."""
+    """Return the results and the environment as a value for JSON."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
@@ -100,7 +100,7 @@ def as_text(results: Results) -> str:
 
 
 def as_markdown(results: Results) -> str:
-    """Return the same for the documentation, a summary of each kind of algorithm first."""
+    """Return the same tables for the documentation, with a summary first."""
     found = describe(results)
     lines = [
         "Microseconds for one token, sign / verify:",

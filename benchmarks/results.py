@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Results(NamedTuple):
-    """All that a run has measured."""
+    """Everything that a run has measured."""
 
     pace: Pace
     node_versions: Mapping[str, str]

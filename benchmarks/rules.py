@@ -1,4 +1,4 @@
-"""What this package does besides: refusing tokens, deciding about paths, loading keys, working in threads."""
+"""Measure the rest of this package: refusing tokens, deciding about paths, loading keys, working in threads."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def race_permissions(pace: Pace) -> Times:
 
 
 def race_loading(pace: Pace) -> Times:
-    """Load a key from its JSON, by kind and half."""
+    """Load private and public keys from their JSON."""
     contenders = {}
     for algorithm in (*ONE_OF_EACH_KIND, Algorithm.ES384):
         private = Key.generate(algorithm)
@@ -77,7 +77,7 @@ def _loading(key: Key) -> Contender:
 
 
 def race_threads(pace: Pace) -> dict[str, dict[str, float]]:
-    """Return how many times as much two threads get done as one, with one key, signing and verifying."""
+    """Return the work of two threads divided by the work of one, with one key, signing and verifying."""
     speed_ups: dict[str, dict[str, float]] = {}
     for algorithm in Algorithm:
         keys = make_keys(algorithm)
@@ -104,7 +104,7 @@ def _halves(items: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 def _elapsed(function: Callable[[Any], object], batches: Sequence[Sequence[Any]]) -> float:
-    """Give each batch a thread, and return the seconds from the first start to the last end, divided by the items."""
+    """Run each batch in a thread. Return the seconds from the first start to the last end, for one item."""
     barrier = Barrier(len(batches))
 
     def work(batch: Sequence[Any]) -> tuple[float, float]:

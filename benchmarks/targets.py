@@ -1,4 +1,4 @@
-"""What this package promises of its speed, and whether a run bears it out."""
+"""The targets for the speed of this package, and whether a run meets them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _NODE_LIMITS = {"@moq/token": 1 / 2.5, "jose": 1.0, "jsonwebtoken": 1.0, "fast-jwt": 1.03}
 _HS256_LIMITS = {"PyJWT": 1 / 5, "fast-jwt": 1 / 2}
 _FAST_LIMITS = {Algorithm.ES256: 1.3, Algorithm.ES384: 1.3, Algorithm.EDDSA: 2.5}
-_ALL_PRIMITIVE = 1.05  # signing with RSA is level among those who have it from the same library
+_ALL_PRIMITIVE = 1.05  # libraries that use the same RSA implementation sign equally fast
 
 
 class Target(NamedTuple):
-    """A measured number and the most that it may be; None is what could not be measured."""
+    """A measured value, None if it could not be measured, and its limit."""
 
     what: str
     case: str
@@ -78,7 +78,7 @@ def _processes(processes: Times) -> Iterator[Target]:
 
 
 def _others(tokens: TokenTimes) -> Iterator[Target]:
-    """Compare with the other libraries: the time of ours over theirs."""
+    """Compare with the other libraries: our time divided by theirs."""
     for algorithm, operations in tokens.items():
         for operation, times in operations.items():
             for name in times.names:
@@ -88,7 +88,7 @@ def _others(tokens: TokenTimes) -> Iterator[Target]:
 
 
 def _fast(tokens: TokenTimes) -> Iterator[Target]:
-    """Compare the extra ``fast`` with the fastest of the others, which is compiled as a whole."""
+    """Compare the extra ``fast`` with the fastest other library, which is fully compiled."""
     for algorithm, at_most in _FAST_LIMITS.items():
         for operation, times in tokens[algorithm].items():
             value = times.ratio(FAST, "ryjwt") if {FAST, "ryjwt"} <= set(times.names) else None

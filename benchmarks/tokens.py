@@ -1,4 +1,4 @@
-"""Signing and verifying tokens: this package, the bare primitives and the other libraries, for every algorithm."""
+"""Measure signing and verifying: this package, the primitives alone and other libraries, for every algorithm."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from moq_token import Key
 
 OURS, FAST, PRIMITIVE = "moq-token", "moq-token[fast]", "primitive"
-_TOKEN_BYTES = 203  # what is signed of our tokens
+_TOKEN_BYTES = 203  # the signed part of our tokens
 
 TokenTimes: TypeAlias = "dict[Algorithm, dict[str, Times]]"
 Halves: TypeAlias = "tuple[Key, Key]"
-"""The private and the public half of a key, which are the same where it is a secret."""
+"""The private and the public key, or twice the same secret."""
 
 
 def race_tokens(pace: Pace, node: Node, progress: Callable[[str], None]) -> TokenTimes:
@@ -105,7 +105,7 @@ def _peer_signing(peer: Peer) -> Contender:
 
 
 def bare_signing(keys: Keys) -> tuple[Callable[..., object], Callable[[Grant], tuple[object, ...]]]:
-    """Return what signs bytes, as many as a token has, and knows nothing of tokens; and what makes its arguments."""
+    """Return a function that signs as many bytes as a token has, and a function that makes its arguments."""
     filling = b"-" * _TOKEN_BYTES
 
     def data(grant: Grant) -> bytes:
@@ -118,7 +118,7 @@ def bare_signing(keys: Keys) -> tuple[Callable[..., object], Callable[[Grant], t
 
 
 def bare_verifying(keys: Keys) -> tuple[Callable[..., object], Callable[[str], tuple[object, ...]]]:
-    """Return what checks signatures alone, with an asymmetric key; and what makes its arguments of a token."""
+    """Return a function that only verifies signatures, and a function that makes its arguments from a token."""
     parameters, der = _parameters(keys), keys.algorithm.kty == "EC"
 
     def arguments(token: str) -> tuple[object, ...]:
@@ -132,7 +132,7 @@ def bare_verifying(keys: Keys) -> tuple[Callable[..., object], Callable[[str], t
 
 
 def _primitive_verifying(keys: Keys) -> Contender:
-    """Make the contender that checks the signatures of tokens, each decoded before the clock starts."""
+    """Make the contender that verifies the signatures of tokens, which are decoded before the clock starts."""
     if keys.algorithm.symmetric:
 
         def run(items: Sequence[str]) -> float:
@@ -168,7 +168,7 @@ def _parameters(keys: Keys) -> tuple[object, ...]:
 
 
 def _examine(name: str, keys: Keys, sign: Callable[[Grant], object], verify: Callable[[str], object]) -> None:
-    """Make sure that a library does the work it is timed for."""
+    """Check that a library does the work that is measured."""
     (grant,) = grants(1)
     token = sign(grant)
     keys.public.verify(token.decode() if isinstance(token, bytes) else str(token))

@@ -1,4 +1,4 @@
-"""Check every link of a built site: that the page, the file and the place on the page are there.
+"""Check that the target of every link of a built site exists: page, file and anchor.
 
     python scripts/check_links.py build/docs
 
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 LINKS = {"a": "href"}
 LOADS = {"link": "href", "script": "src", "img": "src", "source": "src", "iframe": "src"}
-# Of <link>, these are fetched; a canonical address, say, is only mentioned.
+# Browsers fetch these kinds of <link>. Others, such as the canonical address, are only informative.
 FETCHED = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
 
 
@@ -39,13 +39,13 @@ class Page(HTMLParser):
         self._verbatim -= tag in {"pre", "code", "script", "style"}
 
     def handle_data(self, data: str) -> None:
-        # What a reference that leads nowhere looks like once it is on a page.
+        # A reference that was not resolved looks like this on a page.
         if not self._verbatim and ("][" in data or "--8<--" in data or ":class:" in data or ":meth:" in data):
             self.unresolved.append(data.strip())
 
 
 def problems(site: Path) -> list[str]:
-    """Return a line for each link that leads nowhere."""
+    """Return one line for each broken link."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     found = [] if pages else [f"{site}: no pages"]
     for path, page in pages.items():
@@ -57,7 +57,7 @@ def problems(site: Path) -> list[str]:
                 found += [f"{where}: loads {link}"] if loaded and parts.scheme != "data" else []
                 continue
             if path.name == "404.html":
-                continue  # it is shown in place of any page, and knows no place of its own
+                continue  # the 404 page is shown at any address
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
             if target.is_dir():
                 target /= "index.html"

@@ -1,7 +1,7 @@
-"""The documentation site: put what the program itself says into the pages, build them, and check what came of it.
+"""Generate parts of the documentation from the program, build the site, and check it.
 
-    python -m scripts.docs write   # renew the generated parts of docs/
-    python -m scripts.docs build   # build the site into build/docs, with every warning an error
+    python -m scripts.docs write   # update the generated parts of docs/
+    python -m scripts.docs build   # build the site into build/docs, warnings are errors
 
 A generated part stands between ``<!-- begin NAME -->`` and ``<!-- end -->`` of a page; a test compares it.
 """
@@ -20,9 +20,9 @@ DOCS = ROOT / "docs"
 SITE = ROOT / "build" / "docs"
 FIGURE = DOCS / "assets" / "paths.svg"
 PART = re.compile(r"(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-# The generator has pages that are opened from a disk load this from somebody else; ours is in docs/assets/offline.js.
+# Pages that are opened from a disk load this script from a third party. Ours is in docs/assets/offline.js.
 SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
-# What the generator and its plugins say when all is well; anything else is a warning.
+# What the generator and its plugins print without a problem. Anything else is a warning.
 QUIET = re.compile(r"(Build started|No issues found|Build finished.*|\s*)")
 
 GRANTS: list[tuple[Claims, str]] = [
@@ -39,7 +39,7 @@ GRANTS: list[tuple[Claims, str]] = [
 
 
 def help_text(command: str) -> str:
-    """Return what a command says with ``--help``, as the program says it on a terminal 80 columns wide."""
+    """Return the ``--help`` of a command, on a terminal 80 columns wide."""
     from click.testing import CliRunner
 
     from moq_token.cli.program import program
@@ -50,7 +50,7 @@ def help_text(command: str) -> str:
 
 
 def grants_table(_: str) -> str:
-    """Return the table of what tokens allow where, each row of it asked of :meth:`Claims.authorize`."""
+    """Return the table of permissions, each row computed by :meth:`Claims.authorize`."""
     rows = [
         "| root | publish | subscribe | dialed path | may publish | may subscribe to |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -105,10 +105,10 @@ def build() -> None:
     ]
     if stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
-        sys.exit(f"not as the program has it, renew with `python -m scripts.docs write`: {names}")
+        sys.exit(f"not up to date, run `python -m scripts.docs write`: {names}")
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    # The plugins only log what they dislike, strict or not.
+    # The plugins only log their warnings, in strict mode too.
     disliked = [line for line in done.stdout.splitlines() if not QUIET.fullmatch(line)]
     if done.returncode or disliked:
         sys.exit("\n".join(disliked) or f"zensical failed with {done.returncode}")
@@ -121,7 +121,7 @@ def build() -> None:
 
 
 def _up_from(page: Path) -> str:
-    """Return the way from a page to the top of the site; the one in place of any page has to name it in full."""
+    """Return the relative address of the top of the site. The 404 page needs the absolute one."""
     return "/" if page.name == "404.html" else "../" * (len(page.relative_to(SITE).parts) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Show griffe the docstrings as Markdown: references of Sphinx's kind become links, prose comes before parameters."""
+"""Convert docstrings to Markdown for griffe: Sphinx references become links, and text comes before parameters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROLE = re.compile(r":(?:class|meth|func|data|exc):`([^`]+)`")
 
 
 def prose_first(text: str) -> str:
-    """Put the paragraphs behind a section of parameters in front of it, as the section would swallow them."""
+    """Move paragraphs that follow a section of parameters before it. Otherwise they become part of the section."""
     found = re.search(r"^Parameters\n-+\n", text, re.MULTILINE)
     if found is None:
         return text
     paragraphs = text[found.end() :].split("\n\n")
-    # A parameter is a name and, indented beneath it, what it means.
+    # A parameter is a name, with an indented description below it.
     prose = next(
         (i for i, paragraph in enumerate(paragraphs) if not paragraph.partition("\n")[2].startswith(" ")), None
     )
@@ -54,7 +54,7 @@ def linked(text: str, members: set[str], path: str) -> str:
 
 
 class Docstrings(griffe.Extension):
-    """What mkdocstrings loads by the name of this file."""
+    """The extension that mkdocstrings loads from this file."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:  # noqa: ANN401 - griffe's own signature
         if obj.docstring is None:

@@ -1,4 +1,4 @@
-"""Draw the figure of how tokens work: one token, and what is left of it at each path that a client may dial."""
+"""Draw the figure of how tokens work: one token, and what it grants at each path that a client can dial."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ask(path: str) -> Permissions | str:
 
 
 def covers(path: str) -> tuple[bool, bool]:
-    """Return whether the broadcast of this path may be published, and whether it may be watched."""
+    """Return whether the broadcast at this path may be published, and whether it may be subscribed to."""
     at_top = CLAIMS.authorize("")
     return at_top.can_publish(path), at_top.can_subscribe(path)
 
@@ -56,7 +56,7 @@ def words(answer: Permissions | str) -> str:
 
 
 def figure() -> str:
-    """Return the figure as SVG, whose colours follow the page that it stands on."""
+    """Return the figure as SVG, in the colors of the page."""
     height = TOP + ROW * len(NODES) + 26
     parts = [
         f'<svg class="moq" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {LABEL}>',

@@ -1,6 +1,6 @@
-"""The manual page and the shell completions, as the program itself says them: ``share/``, which the wheel installs.
+"""Generate the manual page and the shell completions in ``share/`` from the program. The wheel installs them.
 
-python -m scripts.man   # renew share/; a test compares it with the program
+python -m scripts.man   # update share/; a test compares it with the program
 """
 
 import re
@@ -96,7 +96,7 @@ def _description(command: click.Command) -> list[str]:
 
 def _options(command: click.Command, parameters: Sequence[click.Parameter]) -> list[str]:
     records = (parameter.get_help_record(_context(command)) for parameter in parameters)
-    # Arguments have no text of their own: the usage line names them, and the description says what they are.
+    # Arguments have no help text. The usage line names them, and the description explains them.
     return _terms(dict(record for record in records if record is not None and record[1]))
 
 
@@ -123,13 +123,13 @@ def _examples(command: click.Command) -> list[str]:
 
 
 def line(text: str) -> str:
-    """Return a line of text for roff, whatever it begins with."""
-    # A dot or an apostrophe at the beginning would be a request to roff.
+    """Return a line of text for roff, with its first character escaped if needed."""
+    # A line that starts with a dot or an apostrophe is a request to roff.
     return re.sub(r"^(?=[.'])", r"\\&", escaped(text))
 
 
 def escaped(text: str) -> str:
-    """Return text in which nothing means anything to roff, and a dash is one that can be copied."""
+    """Escape text for roff. Dashes become ASCII hyphens, so that commands can be copied."""
     return (
         text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
     )

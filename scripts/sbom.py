@@ -1,4 +1,4 @@
-"""Write the bill of materials of the wheel with what it needs, in CycloneDX, from an environment that holds just these.
+"""Write the bill of materials of the wheel and its dependencies, in CycloneDX, from an environment with only these.
 
 python -m scripts.sbom ENVIRONMENT FILE
 """
@@ -17,7 +17,7 @@ def main(environment: str, out: str) -> None:
     options = ["--pyproject", str(ROOT / "pyproject.toml"), "--mc-type", "application"]
     done = subprocess.run([*TOOL, *options, environment], capture_output=True, text=True, check=True)
     bill = json.loads(done.stdout)
-    # The version is no static member of pyproject.toml, where the tool would find it.
+    # The tool does not find the version, because it is dynamic in pyproject.toml.
     released = version(ROOT)
     bill["metadata"]["component"] |= {"version": released, "purl": f"pkg:pypi/moq-token@{released}"}
     assert bill["components"]

@@ -1,4 +1,4 @@
-"""Tries the installed wheel: library, both console scripts and `python -m`, with the standard library only.
+"""Try the installed wheel: library, both console scripts and `python -m`, with the standard library only.
 
 `make smoke` runs it in a fresh environment that holds the wheel and its base dependencies and nothing else.
 """
