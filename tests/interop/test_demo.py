@@ -63,8 +63,8 @@ def test_a_relay_that_is_wrong_is_noticed(tmp_path: Path, correct: str, wrong: s
     ("text", "said"),
     [
         ("[auth]\n", "error: nothing is configured"),
-        ("[auth]\nkey = 'none.jwk'\n", "error: `key` names no file"),
-        ("[auth", "is no TOML"),
+        ("[auth]\nkey = 'none.jwk'\n", "error: `key`: file not found: none.jwk"),
+        ("[auth", "is not valid TOML"),
         ("[auth]\npublic = ''\n[server]\nbind = 'nonsense'\n", "error: "),
         (None, "error: "),
     ],
