@@ -9,7 +9,7 @@ import json
 import pickle
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 from moq_token import Error, InvalidPatternError, Pattern
 from moq_token.pattern import MAX_CHARACTERS, MAX_SEGMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "patterns.json").read_text(encoding="utf-8"))
 
@@ -97,9 +100,8 @@ def test_matches(row: dict[str, Any]) -> None:
         ("overlaps_matrix", "patterns", lambda one, other: one.overlaps(Pattern(other))),
     ],
 )
-def test_the_matrices(matrix: str, columns: str, ask: object) -> None:
+def test_the_matrices(matrix: str, columns: str, ask: Callable[[Pattern, str], bool]) -> None:
     table = VECTORS[matrix]
-    assert callable(ask)
     for text, row in zip(table["patterns"], table["rows"], strict=True):
         pattern = Pattern(text)
         answers = "".join(str(int(ask(pattern, column))) for column in table[columns])
