@@ -15,6 +15,7 @@ import pickle
 import pprint
 import reprlib
 import string
+import sys
 import traceback
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from tests.forge import ASYMMETRIC, PRIVATE_MEMBERS, b64, claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
 PACKAGE = Path(moq_token.__file__).parent
 PASSWORD = "hunter2-horse-battery"
@@ -297,6 +299,57 @@ def test_damaged_keys(algorithm: Algorithm, tmp_path: Path) -> None:
         fails(lambda: Key.from_str(wrong))  # type: ignore[arg-type] # noqa: B023
         fails(lambda: KeySet.from_str(wrong))  # type: ignore[arg-type] # noqa: B023
         fails(lambda: Key.from_pem(wrong, Algorithm.ES256))  # type: ignore[arg-type] # noqa: B023
+
+
+def interrupted(call: Callable[[], object], at: int) -> KeyboardInterrupt | None:
+    """Make a call and press Ctrl-C at the given line of the package that it comes to, counted from 0."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal count
+        if PACKAGE not in Path(frame.f_code.co_filename).parents:
+            return None
+        # The interpreter looks for signals before the first line of a function too; nothing can be done there.
+        if event == "line" and frame.f_code.co_name not in {"wrapper", "bare", "verify"}:
+            if count == at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.settrace(before)
+    return None
+
+
+def test_an_interrupt_at_any_line_shows_nothing() -> None:
+    loaded = key(Algorithm.HS256)
+    text, pem = loaded.to_json(), key(Algorithm.EDDSA).to_pem(PASSWORD)
+    token_text = token(Algorithm.HS256)
+    calls: dict[str, Callable[[], object]] = {
+        "from_str": lambda: Key.from_str(text),
+        "from_pem": lambda: Key.from_pem(pem, password=PASSWORD),
+        "from_secret": lambda: Key.from_secret(PASSWORD * 2),
+        "set": lambda: KeySet.from_str(f'{{"keys":[{text}]}}'),
+        "to_json": loaded.to_json,
+        "to_str": loaded.to_str,
+        "thumbprint": loaded.thumbprint,
+        "verify": lambda: loaded.verify(token_text, now=0),
+    }
+    for name, call in calls.items():
+        call()  # imports what it imports late
+        at = 0
+        while (error := interrupted(call, at)) is not None:
+            for shown in texts(error):
+                check(shown)
+            at += 1
+        assert at > 3, name
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -567,3 +568,133 @@ def test_concurrent_writers_keep_every_key(tmp_path: Path) -> None:
 def test_the_names_of_backups_are_known() -> None:
     assert all(map(files.is_backup, ("root.jwk.1.bak", "a.2.bak", "one.jwk.10.bak")))
     assert not any(map(files.is_backup, ("root.jwk", "root.jwk.bak", ".1.bak", "a.0.bak", "a.1.bak.jwk", "a.x.bak")))
+
+
+# -- file systems without hard links, and names that are taken
+
+
+def without_links(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_a_file_system_without_hard_links(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_links(monkeypatch, number)
+    path = tmp_path / "key"
+    KEY.to_file(path, overwrite=False)
+    assert Key.from_file(path) == KEY
+    assert mode(path) == 0o600
+    with pytest.raises(FileExistsError):
+        OTHER.to_file(path, overwrite=False)
+    assert Key.from_file(path) == KEY
+    assert names(tmp_path) == {"key"}
+
+
+def test_without_hard_links_a_file_that_comes_to_exist_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+
+    def link(*_: object, **__: object) -> None:
+        path.write_text("somebody else's", encoding="utf-8")
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(FileExistsError) as caught:
+        KEY.to_file(path, overwrite=False)
+    assert caught.value.filename == str(path)
+    assert path.read_text(encoding="utf-8") == "somebody else's"
+    assert names(tmp_path) == {"key"}
+
+
+def test_without_hard_links_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_links(monkeypatch, errno.EPERM)
+
+    def replace(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="broken"):
+        KEY.to_file(tmp_path / "key", overwrite=False)
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_a_temporary_name_that_is_taken_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, overwrite: bool
+) -> None:
+    """Whoever guessed the name in a directory open to all would otherwise own the file, or choose where it goes."""
+    monkeypatch.setattr(os, "urandom", bytes)
+    taken = tmp_path / f".{bytes(8).hex()}.tmp"
+    victim = tmp_path / "victim"
+    if kind != "dangling link":
+        victim.write_text("precious", encoding="utf-8")
+    if kind == "file":
+        victim.rename(taken)
+        victim = taken
+    else:
+        taken.symlink_to(victim)
+    with pytest.raises(FileExistsError) as caught:
+        KEY.to_file(tmp_path / "key", overwrite=overwrite)
+    assert caught.value.filename == str(tmp_path / "key")
+    assert not (tmp_path / "key").exists()
+    assert taken.is_symlink() is (kind != "file")
+    if kind == "dangling link":
+        assert not victim.exists()
+    else:
+        assert victim.read_text(encoding="utf-8") == "precious"
+
+
+# -- what is read
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_or_a_socket_is_not_read(tmp_path: Path, *, linked: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        before = Path.cwd()
+        os.chdir(tmp_path)  # a socket's name is short
+        listening.bind("socket")
+        os.chdir(before)
+        for name in ("pipe", "socket", "/dev/null", "/dev/zero", "/dev/tty"):
+            path = tmp_path / name
+            if linked:
+                path = tmp_path / f"link-{name.replace('/', '-')}"
+                path.symlink_to(tmp_path / name)
+            if path.exists():
+                for read in (Key.from_file, KeySet.from_file):
+                    with pytest.raises(InvalidKeyError, match="not a regular file"):
+                        read(path)
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_does_not_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key"
+    KEY.to_file(path)
+    real = os.stat
+
+    def stat_then_replace(name: str | Path, *arguments: object, **named: object) -> os.stat_result:
+        result = real(name, *arguments, **named)  # type: ignore[arg-type]
+        if str(name) == str(path) and stat.S_ISREG(result.st_mode):
+            path.unlink()
+            os.mkfifo(path)
+        return result
+
+    monkeypatch.setattr(os, "stat", stat_then_replace)
+    with pytest.raises(InvalidKeyError, match="not a regular file"):
+        Key.from_file(path)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd here")
+def test_a_descriptor_that_is_open_is_read() -> None:
+    """What a shell hands over for `<(command)`."""
+    reading, writing = os.pipe()
+    os.write(writing, KEY.to_json().encode())
+    os.close(writing)
+    try:
+        assert Key.from_file(f"/dev/fd/{reading}") == KEY
+    finally:
+        os.close(reading)

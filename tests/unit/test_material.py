@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -582,6 +583,47 @@ def test_numbers_that_fit_though_the_factors_are_no_primes() -> None:
         d = next((d for d in range(d_p, (p - 1) * 400, p - 1) if d % (q - 1) == d_q), None)
         members = rsa_jwk(n=p * q, p=p, q=q, dp=d_p, dq=d_q, qi=pow(q, -1, p), d=d or d_p)
         no_key(members)
+
+
+def prime(bits: int, seed: int) -> int:
+    """Find a prime for tests: the first one above a fixed number."""
+    candidate = (1 << bits - 1) | (seed << bits - 10) | 1
+    while not all(pow(base, candidate - 1, candidate) == 1 for base in (2, 3, 5, 7)) or candidate % 65537 == 1:
+        candidate += 2
+    return candidate
+
+
+def crafted(p: int, q: int, e: int = 65537) -> dict[str, Any]:
+    """Return the members of a key whose numbers fit each other, whether or not its factors are primes."""
+    d_p, d_q, shared = pow(e, -1, p - 1), pow(e, -1, q - 1), math.gcd(p - 1, q - 1)
+    assert (d_q - d_p) % shared == 0
+    steps = (d_q - d_p) // shared * pow((p - 1) // shared, -1, (q - 1) // shared) % ((q - 1) // shared)
+    d = d_p + (p - 1) * steps
+    return rsa_jwk(n=p * q, e=e, p=p, q=q, dp=d_p, dq=d_q, qi=pow(q, -1, p), d=d)
+
+
+def test_a_crafted_key_would_be_read() -> None:
+    numbers = forge.rsa_native().private_numbers()
+    assert load(crafted(numbers.p, numbers.q)).is_private
+
+
+def test_a_trial_signature_finds_factors_that_are_no_primes() -> None:
+    """All numbers fit, and both factors are of the right length: only what the key signs shows that it is damaged."""
+    q = forge.rsa_native().private_numbers().q
+    for seed in range(1, 200, 2):
+        p = prime(513, seed) * prime(513, 300 + seed)
+        if math.gcd(p - 1, q - 1) == 2 and math.gcd(65537, p - 1) == 1:
+            break
+    assert "private half" in no_key(crafted(p, q))
+
+
+def test_factors_that_make_a_modulus_easy_to_factor() -> None:
+    large = 2**2203 - 1  # a prime of Mersenne
+    for small in (3, 5, 7, 257, 2**521 - 1):
+        assert "private half" in no_key(crafted(large, small))
+        assert "private half" in no_key(crafted(small, large))
+    p = forge.rsa_native().private_numbers().p
+    assert "private half" in no_key(crafted(p, p + 1698))  # the next prime
 
 
 # -- the text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -379,3 +379,70 @@ def test_certificates_that_are_odd() -> None:
             assert Key.from_pem(odd, EDDSA, kid=KID) == forge.key(EDDSA).to_public()
         except InvalidKeyError:
             continue
+
+
+# -- the work that a password may cost
+
+
+def protected(kdf: bytes) -> bytes:
+    """Write an encrypted key whose header asks for a key derivation."""
+    pbes2, aes = bytes.fromhex("06092a864886f70d01050d"), bytes.fromhex("060960864801650304012a")
+    scheme = sequence(pbes2, sequence(kdf, sequence(aes, der(4, bytes(16)))))
+    return block("ENCRYPTED PRIVATE KEY", sequence(scheme, der(4, bytes(48))))
+
+
+def pbkdf2(iterations: int) -> bytes:
+    hmac = sequence(bytes.fromhex("06082a864886f70d0209"), bytes.fromhex("0500"))
+    return sequence(bytes.fromhex("06092a864886f70d01050c"), sequence(der(4, bytes(8)), integer(iterations), hmac))
+
+
+def scrypt(n: int, r: int, p: int) -> bytes:
+    return sequence(bytes.fromhex("06092b06010401da47040b"), sequence(der(4, bytes(8)), *map(integer, (n, r, p))))
+
+
+def pbes1(iterations: int) -> bytes:
+    scheme = sequence(bytes.fromhex("060a2a864886f70d010c0103"), sequence(der(4, bytes(8)), integer(iterations)))
+    return block("ENCRYPTED PRIVATE KEY", sequence(scheme, der(4, bytes(48))))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        protected(pbkdf2(2**31 - 1)),
+        protected(pbkdf2(2**64)),
+        protected(pbkdf2(10**7)),
+        protected(scrypt(2**30, 8, 1)),
+        protected(scrypt(2**20, 8, 16)),
+        protected(scrypt(2, 2**30, 1)),
+        protected(scrypt(2, 1, 2**30)),
+        pbes1(2**31 - 1),
+    ],
+)
+def test_the_work_for_a_password_is_bounded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("the work is paid")
+
+    monkeypatch.setattr(serialization, "load_pem_private_key", load)
+    assert "work" in no_pem(data, EDDSA, PASSWORD)
+    assert "work" in no_pem(data.replace(b"\n", b"\\n"), EDDSA, PASSWORD)
+
+
+def test_headers_of_encrypted_keys_that_are_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "load_pem_private_key", lambda *_, **__: pytest.fail("not checked"))
+    for content in (
+        b"",
+        b"\x30",
+        sequence(),
+        sequence(sequence(integer(1) * 2000)),
+        b"\x30\x84\xff",
+    ):
+        no_pem(block("ENCRYPTED PRIVATE KEY", content), EDDSA, PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [protected(pbkdf2(1)), protected(pbkdf2(2048)), protected(pbkdf2(1_300_000)), protected(scrypt(2**17, 8, 1))],
+)
+def test_usual_work_is_done(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "load_pem_private_key", lambda *_, **__: forge.ed25519_native())
+    assert Key.from_pem(data, kid=KID, password=PASSWORD) == forge.key(EDDSA)
