@@ -74,9 +74,9 @@ def parse_members(text: str | bytes) -> dict[str, object]:
         try:
             data = b64decode(data.rstrip(b"=")).strip()
         except ValueError:
-            raise InvalidKeyError(recognizer.name_of(data)) from None
+            raise InvalidKeyError(recognizer.name_of(decoded(text))) from None
         if not data.startswith(b"{"):
-            raise InvalidKeyError(recognizer.name_of(plain(text)))
+            raise InvalidKeyError(recognizer.name_of(decoded(text)))
     try:
         members = parse_json(data)
     except ValueError as error:

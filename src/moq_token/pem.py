@@ -60,7 +60,12 @@ def parse(text: str | bytes, password: bytes | None) -> PrivateKeyTypes | Public
         blocks.setdefault(label, block)
     label = next((label for label in (*_PRIVATE, *_PUBLIC, _CERTIFICATE) if label in blocks), b"")
     if not label:
-        raise InvalidKeyError(next((_OTHER_LABELS[label] for label in _OTHER_LABELS if label in blocks), _fault(data)))
+        raise InvalidKeyError(
+            next(
+                (_OTHER_LABELS[label] for label in _OTHER_LABELS if label in blocks),
+                _fault(data, keytext.decoded(text)),
+            )
+        )
     block = blocks[label]
     if label == _ENCRYPTED and password is not None:
         _check_work(block)
@@ -144,14 +149,14 @@ def _normal(label: bytes, body: bytes) -> bytes:
     return _BEGIN + label + _DASHES + body + _END + label + _DASHES + b"\n"
 
 
-def _fault(data: bytes) -> str:
+def _fault(data: bytes, raw: bytes) -> str:
     """Say why there is no key in a text that should be PEM."""
     import re
 
     if not is_pem(data) or b"BEGIN SSH2" in data:
         if data.startswith(b"{"):
             return "this is JSON, not PEM: Key.from_str reads a JWK"
-        return recognizer.name_of(data, "PEM, which begins with -----BEGIN")
+        return recognizer.name_of(raw, "PEM, which begins with -----BEGIN")
     begin = re.search(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     end = re.search(rb"-----END ([A-Z0-9 ]{1,40})-----", data)
     fault = _fault_of_a_line(data)

@@ -24,10 +24,10 @@ def name_of(
     data: bytes, expected: str = "a JWK, which is a JSON object or base64url of one; the command `import` takes PEM too"
 ) -> str:
     """Say what a text is that is no JSON object, and what to do. The message repeats nothing of it."""
-    if not data:
+    if not data.strip():
         return "it is empty: was it written completely?"
     try:
-        text = data.decode()
+        text = data.decode().strip()
     except UnicodeDecodeError:
         return _name_of_binary(data, expected)
     if "\0" in text:

@@ -31,7 +31,7 @@ from tests import forge
 from tests.command_line import PASSWORD, SECRETS, Cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HS, RS, PS, ES, ES384, ED = (
     Algorithm.HS256,
@@ -1549,3 +1549,138 @@ def test_help_lists_the_commands(cli: Cli) -> None:
         COMMANDS
     )
     assert cli.done() == cli.done("--help") == cli.done("-h") == out
+
+
+# -- import: what other tools, editors and shells make of keys
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("x", lambda data: data[1:]),
+        ("y", lambda data: data[1:]),
+        ("d", lambda data: data[1:]),
+        ("x", lambda data: b"\0" + data),
+        ("y", lambda data: b"\0\0" + data),
+        ("d", lambda data: b"\0" + data),
+    ],
+)
+@pytest.mark.parametrize("algorithm", [ES, ES384])
+def test_import_mends_the_length_of_numbers(
+    cli: Cli, algorithm: Algorithm, name: str, change: Callable[[bytes], bytes]
+) -> None:
+    size = {ES: 32, ES384: 48}[algorithm]
+    for private in range(1, 5000):
+        native = forge.ec_native(algorithm, private)
+        numbers = native.public_key().public_numbers()
+        if {"x": numbers.x, "y": numbers.y, "d": private}[name] < 1 << 8 * (size - 1):
+            break
+    values = {"x": numbers.x, "y": numbers.y, "d": private}
+    members: dict[str, object] = {"kty": "EC", "crv": {ES: "P-256", ES384: "P-384"}[algorithm]}
+    members |= {key: forge.b64int(value, size) for key, value in values.items()}
+    expected = cli.done("import", "-", stdin=json.dumps(members))
+    members[name] = forge.b64(change(forge.unb64(str(members[name]))))
+    assert cli.done("import", "-", stdin=json.dumps(members)) == expected
+    members[name] = forge.b64(b"\1" + forge.unb64(str(members[name])))
+    cli.refused(1, "import", "-", stdin=json.dumps(members))
+
+
+TEXT = "a shared secret of more than 32 bytes, as it is"
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "secret"),
+    [
+        ("text", TEXT.encode(), TEXT.encode()),
+        ("text", f"{TEXT}\n".encode(), TEXT.encode()),
+        ("text", f"{TEXT}\r\n".encode(), TEXT.encode()),
+        ("text", f"\ufeff{TEXT}\r\n".encode("utf-16-le"), TEXT.encode()),
+        ("hex", b"AB" * 32 + b"\n", b"\xab" * 32),
+        ("hex", b"0x" + b"0f" * 48, b"\x0f" * 48),
+        ("base64", b"+/+/" * 12 + b"\n", b"\xfb\xff\xbf" * 12),
+        ("base64", b"QUFB" * 10 + b"\n" + b"QUE=\n", b"A" * 32),
+        ("base64url", b"-_-_" * 12, b"\xfb\xff\xbf" * 12),
+        ("base64url", b"QUFB" * 10 + b"QUE", b"A" * 32),
+        ("binary", bytes(range(64)) + b"\n", bytes(range(64)) + b"\n"),
+    ],
+)
+def test_import_makes_a_key_of_a_secret(cli: Cli, form: str, data: bytes, secret: bytes) -> None:
+    out = cli.done("import", "-", "--secret", form, "--algorithm", "hs512", "--kid", "one", stdin=data)
+    assert Key.from_str(out) == Key.from_secret(secret, "HS512", kid="one")
+    assert Key.from_str(cli.done("import", "-", "--secret", form, stdin=data)) == Key.from_secret(secret)
+
+
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [(b"ab" * 32, "--secret hex"), (b"QUFB" * 10 + b"QUE=", "--secret base64"), (b'"' + b"s" * 32 + b'"', "quotes"),
+     (b"  " + b"s" * 32, "white space")],
+)  # fmt: skip
+def test_import_notes_what_a_secret_may_not_be(cli: Cli, data: bytes, note: str) -> None:
+    status, out, err = cli.run("import", "-", "--secret", "text", stdin=data)
+    assert status == 0
+    assert Key.from_str(out) == Key.from_secret(data)
+    assert note in err
+    assert err.startswith("note: ")
+    assert data.decode().strip() not in err
+
+
+@pytest.mark.parametrize(
+    ("status", "options", "data", "why"),
+    [
+        (1, ["--secret", "text"], b"short\n", "at least 32 bytes, got 5"),
+        (1, ["--secret", "hex"], b"ab" * 31, "at least 32 bytes, got 31"),
+        (1, ["--secret", "hex"], b"xy" * 32, "not valid hex"),
+        (1, ["--secret", "base64"], b"?" * 44, "not valid base64"),
+        (1, ["--secret", "text"], b"", "got 0"),
+        (1, ["--secret", "text"], json.dumps(forge.jwk(ED)).encode(), "leave out --secret"),
+        (1, ["--secret", "text"], pem(ED).encode(), "leave out --secret"),
+        (2, ["--secret", "text", "--algorithm", "EdDSA"], b"s" * 32, "not for EdDSA"),
+        (2, ["--secret", "rot13"], b"s" * 32, "--secret"),
+        (1, [], b"s" * 32, "import --secret text"),
+        (1, [], bytes(range(200, 250)), "import --secret binary"),
+    ],
+)
+def test_secrets_that_import_refuses(cli: Cli, status: int, options: list[str], data: bytes, why: str) -> None:
+    assert why in cli.refused(status, "import", "-", *options, stdin=data)
+
+
+@pytest.mark.parametrize("kid", ["https://id.example/1", "a b", "arn:aws:kms:x", "Qm9n+/abc="])
+def test_import_names_the_option_for_another_id(cli: Cli, kid: str) -> None:
+    text = json.dumps(bare_jwk(ED, kid=kid))
+    assert "--kid" in cli.refused(1, "import", "-", stdin=text)
+    assert Key.from_str(cli.done("import", "-", "--kid", "thumbprint", stdin=text)).kid
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("'{}'", "quotes around it"),
+        ("{kty:OKP}", "double quotes of its JSON are missing"),
+        ("priv.jwk", "which is for MOQ_TOKEN_KEY"),
+        ("/etc/moq/key", "which is for MOQ_TOKEN_KEY"),
+        (" \n", "empty"),
+        ("relay-1", "plain text"),
+    ],
+)
+def test_the_variable_for_a_key_names_what_it_has(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, data: str, why: str
+) -> None:
+    monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", data)
+    for argv in (["sign", "--publish", "a"], ["public"], ["import"]):
+        assert why in cli.refused(1, *argv)
+
+
+def test_keys_of_a_set_that_tokens_cannot_use_are_named(cli: Cli) -> None:
+    unusable = {"kty": "AKP", "alg": "ML-DSA-65", "kid": "pq"}
+    put("set.json", {"keys": [unusable, forge.public_jwk(ED), 5]})
+    put("good.json", {"keys": [forge.public_jwk(ED)]})
+    for command in ("import", "jwks", "public", "thumbprint"):
+        status, out, err = cli.run(command, "set.json")
+        assert (status, out) == (0, cli.done(command, "good.json"))
+        assert err.count("\n") == 1
+        assert "passed over 2 keys" in err
+        assert "keys[0] (pq)" in err
+        assert "keys[2]" in err
+    put("none.json", {"keys": [unusable]})
+    for command in ("import", "jwks", "public", "thumbprint"):
+        assert "no usable key in the set" in cli.refused(1, command, "none.json")

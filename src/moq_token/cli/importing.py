@@ -105,13 +105,15 @@ def _secret(text: bytes, form: str, algorithm: Algorithm | None) -> Key:
         raise InvalidKeyError("this is a JWK or PEM, not a secret: leave out --secret")
     if form == "text":
         data = data.removesuffix(b"\n").removesuffix(b"\r")
-        _note_on_text(data)
     elif form != "binary":
         decoded = _bytes_of_hex(data) if form == "hex" else keytext.base64_of_any_kind(data)
         if decoded is None:
             raise InvalidKeyError(f"the secret is not valid {form}: is it plain text (--secret text)?")
         data = decoded
-    return Key.from_secret(data, algorithm)
+    key = Key.from_secret(data, algorithm)
+    if form == "text":
+        _note_on_text(data)
+    return key
 
 
 def _note_on_text(secret: bytes) -> None:

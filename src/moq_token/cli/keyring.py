@@ -47,7 +47,10 @@ class Source(NamedTuple):
     def read(self) -> bytes:
         """Read the text of the key. Raises :class:`Failed`."""
         if self.path is None:
-            return os.environ["MOQ_TOKEN_KEY_DATA"].encode("utf-8", "surrogateescape")
+            text = os.environ["MOQ_TOKEN_KEY_DATA"].encode("utf-8", "surrogateescape")
+            if _names_a_file(text):
+                raise Failed(f"{self}: this looks like the name of a file, which is for MOQ_TOKEN_KEY")
+            return text
         return read(self.path, "key")
 
 
@@ -144,10 +147,7 @@ def _parse(where: Source, text: bytes) -> Key | KeySet:
         members = parse_members(text)
         return noted(where, read_set(members)) if "keys" in members else Key.from_members(members)
     except InvalidKeyError as error:
-        what = str(error)
-        if where.path is None and _names_a_file(text):
-            what = "this looks like the name of a file, which is for MOQ_TOKEN_KEY"
-        raise type(error)(f"{where}: {what}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def _names_a_file(text: bytes) -> bool:
