@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeGuard
 
 from moq_token import path as paths
 from moq_token.claims.arguments import plain_text
-from moq_token.errors import InvalidClaimsError
+from moq_token.errors import InvalidClaimsError, InvalidPatternError
 from moq_token.pattern import Pattern
-from moq_token.patterns import Patterns
+from moq_token.patterns import MAX_PATTERNS, Patterns
+
+MAX_WILDCARDS = 1024
+"""Patterns in one role that are neither a subtree nor a single path: what a hostile token costs most."""
 
 Held: TypeAlias = "tuple[str | Pattern, ...]"
 
@@ -55,26 +59,25 @@ def given(value: object, name: str) -> Held:
 def held(grants: Iterable[str | Pattern]) -> Held:
     """Return grants as they are held: subtrees as ``str``, in their order; with patterns, reduced and sorted.
 
-    Raises ``InvalidPatternError``.
+    Raises ``InvalidPatternError``, also for more than 1024 patterns that are neither a subtree nor a single path.
     """
     grants = tuple(map(_compact, grants))
-    return grants if all_subtrees(grants) else tuple(map(_compact, union(grants)))
-
-
-def union(grants: Iterable[str | Pattern], root: str = "") -> Patterns:
-    """Return grants below a root as a union of patterns.
-
-    Raises ``InvalidPatternError`` for what no pattern can express: ``*`` as an ordinary character, more than 32
-    segments, and more than 4096 patterns.
-    """
-    return Patterns(as_pattern(grant, root) for grant in grants)
+    if all_subtrees(grants):
+        return grants
+    if sum(isinstance(grant, Pattern) and not grant.is_literal for grant in grants) > MAX_WILDCARDS:
+        message = f"too many patterns with wildcards: the limit is {MAX_WILDCARDS}"
+        raise InvalidPatternError(message, reason="too-many-patterns")
+    return tuple(map(_compact, Patterns(map(as_pattern, grants))))
 
 
 def as_pattern(grant: str | Pattern, root: str = "") -> Pattern:
-    """Return a grant below a root as a pattern. Raises ``InvalidPatternError`` if no pattern can express it."""
-    if isinstance(grant, str):
-        return Pattern.subtree(paths.join(paths.normalize(root), paths.normalize(grant)))
-    return grant.rooted(root) if root else grant
+    """Return a grant below a root as a pattern.
+
+    Raises ``InvalidPatternError`` for what no pattern can express: ``*`` as an ordinary character, and more than 32
+    segments.
+    """
+    pattern = Pattern.subtree(grant) if isinstance(grant, str) else grant
+    return pattern.rooted(root) if root else pattern
 
 
 def all_subtrees(grants: Held) -> TypeGuard[tuple[str, ...]]:
@@ -120,7 +123,14 @@ def rebased(grants: Held, below: str, above: str) -> Held:
 def _rebased_slowly(grants: Held, below: str, above: str) -> Held:
     if all_subtrees(grants):
         return tuple(literal(str(rest)) for rest in rebased(tuple(map(plain_text, grants)), below, above))
-    return held(union(grants).rebase(below) if below else union(grants, above))
+    if not below:
+        return held(as_pattern(grant, above) for grant in grants)
+    left = itertools.chain.from_iterable(as_pattern(grant).rebase(below) for grant in grants)
+    bounded = list(itertools.islice(left, MAX_PATTERNS + 1))
+    if len(bounded) > MAX_PATTERNS:
+        message = f"too many patterns are left below the path: the limit is {MAX_PATTERNS}"
+        raise InvalidPatternError(message, reason="too-many-patterns")
+    return held(bounded)
 
 
 def check_unicode(*texts: str) -> None:

@@ -10,17 +10,14 @@ import msgspec
 from moq_token import path as paths
 from moq_token.claims.arguments import Checked, changed, plain_text, unexpected
 from moq_token.claims.grants import Held, all_subtrees, as_pattern, check_unicode, given
-from moq_token.errors import InvalidClaimsError, InvalidKeyError, InvalidPatternError
-from moq_token.patterns import MAX_PATTERNS, Patterns
+from moq_token.errors import InvalidKeyError, InvalidPatternError
+from moq_token.patterns import Patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.claims.claims import Claims
     from moq_token.pattern import Pattern
-
-MAX_GRANTS = MAX_PATTERNS
-"""Grants in one role of a scope. Each token is compared with all of them."""
 
 
 class _CheckedScope(Checked):
@@ -36,8 +33,6 @@ class _CheckedScope(Checked):
         root = plain_text(root)
         check_unicode(root)
         publish, subscribe = given(publish, "publish"), given(subscribe, "subscribe")
-        if max(len(publish), len(subscribe)) > MAX_GRANTS:
-            raise InvalidClaimsError(f"a scope must not have more than {MAX_GRANTS} grants in one role")
         return scope_of(root, publish, subscribe)
 
     __call__.__qualname__ = "Scope"  # what Python calls it when there are too many arguments
@@ -47,9 +42,9 @@ class _CheckedScope(Checked):
 class Scope(msgspec.Struct, metaclass=_CheckedScope, frozen=True, gc=False):
     """The limit on what a key may sign: what its tokens may grant, in each role, below a root path.
 
-    The parameters, attributes and exceptions are those of ``Claims``, with at most 4096 grants in each role. A key
-    whose scope has patterns can only be loaded by relays from 0.15 on. A scope without ``publish`` and ``subscribe`` is
-    useless, and no key accepts it (see ``validate``).
+    The parameters, attributes and exceptions are those of ``Claims``. A key whose scope has patterns can only be loaded
+    by relays from 0.15 on. A scope without ``publish`` and ``subscribe`` is useless, and no key accepts it (see
+    ``validate``).
     """
 
     root: str = ""
