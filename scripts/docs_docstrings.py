@@ -16,7 +16,8 @@ HOMES = {
     **dict.fromkeys(AUTH_NAMES, "moq_token.auth"),
     **dict.fromkeys(SOURCES_NAMES, "moq_token.sources"),
 }
-ROLE = re.compile(r":(?:class|meth|func|data|exc):`([^`]+)`")
+# A reference, or code that is the name of something public, such as `Key.verify`.
+REFERENCE = re.compile(r"(:(?:class|meth|func|data|exc):)?`([^`\n]+)`")
 
 
 def prose_first(text: str) -> str:
@@ -36,21 +37,22 @@ def prose_first(text: str) -> str:
 
 
 def linked(text: str, members: set[str], path: str) -> str:
-    """Turn ``:meth:`Key.verify``` and the like into links to the pages of the reference, or into plain code."""
+    """Turn ``:meth:`Key.verify``` and ```Key.verify``` into links to the pages of the reference, or into plain code."""
 
     def link(match: re.Match[str]) -> str:
-        name = match[1].removeprefix("~")
-        label = name.rpartition(".")[2] if match[1].startswith("~") else name
+        role, target = match.groups()
+        name = target.removeprefix("~")
+        label = name.rpartition(".")[2] if target.startswith("~") else name
         if name.startswith("moq_token."):
             name = name.rpartition(".")[2]
         first = name.partition(".")[0]
         if first in HOMES:
             return f"[`{label}`][{HOMES[first]}.{name}]"
-        if name in members:
+        if role and name in members:
             return f"[`{label}`][{path}.{name}]"
         return f"`{label}`"
 
-    return ROLE.sub(link, text)
+    return REFERENCE.sub(link, text)
 
 
 class Docstrings(griffe.Extension):

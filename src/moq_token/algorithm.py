@@ -28,7 +28,7 @@ class Algorithm(StrEnum):
     def parse(cls, name: str) -> Algorithm:
         """Read an algorithm as a person writes it: in any case, ``EC256``/``EC384`` and ``Ed25519`` included.
 
-        Raises :class:`ValueError` for any other name. Keys and tokens are read case-sensitively, not by this.
+        Raises ``ValueError`` for any other name. Keys and tokens are read case-sensitively, not by this.
         """
         try:
             return _SPELLINGS[str.lower(name)]

@@ -1,7 +1,7 @@
 """The exceptions, named by what the caller should do about them.
 
-Three branches under :class:`Error`: the input is invalid (:class:`InvalidKeyError`, :class:`InvalidClaimsError`,
-:class:`ConfigError`), the answer is no (:class:`RefusedError`), or another service is down (:class:`UnavailableError`).
+Three branches under ``Error``: the input is invalid (``InvalidKeyError``, ``InvalidClaimsError``,
+``ConfigError``), the answer is no (``RefusedError``), or another service is down (``UnavailableError``).
 Catch a branch; new subclasses may be added to it. Messages contain names, numbers and key ids, never a token or the
 value of a member of a key.
 """
@@ -98,7 +98,7 @@ class InvalidGrantError(Error):
 
     ``reason`` is a stable code: ``useless`` (it grants nothing, which relays take for a refusal),
     ``unbounded-revalidate``, ``zero-revalidate``, ``expired``, ``bad-root``, ``bad-mounts``, ``bad-key``; for a
-    document that is not readable ``bad-pattern`` and those of :class:`InvalidRequestError`.
+    document that is not readable ``bad-pattern`` and those of ``InvalidRequestError``.
     """
 
     def __init__(self, message: str, *, reason: str = "bad-member") -> None:
@@ -244,9 +244,9 @@ def bare(error: _E) -> _E:
 
 
 def sealed(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Wrap a function that is handed secrets, so that every error leaves it :func:`bare`.
+    """Wrap a function that is handed secrets, so that every error leaves it ``bare``.
 
-    That includes :class:`KeyboardInterrupt`, which can come at any moment.
+    That includes ``KeyboardInterrupt``, which can come at any moment.
     """
 
     @functools.wraps(function)

@@ -74,10 +74,10 @@ _SIGN_AND_VERIFY = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 class Key:
     """A key of one algorithm that signs and verifies tokens: a secret, a private half or a public half.
 
-    Make one with :meth:`generate`, :meth:`from_str`, :meth:`from_file`, :meth:`from_pem` or :meth:`from_secret`. Keys
+    Make one with ``generate``, ``from_str``, ``from_file``, ``from_pem`` or ``from_secret``. Keys
     are immutable and safe to use from many threads. Two keys are equal when all their members are equal. A key cannot
-    be printed or pickled: it leaves the process only by :meth:`to_json`, :meth:`to_members`, :meth:`to_str`,
-    :meth:`to_file` and :meth:`to_pem`.
+    be printed or pickled: it leaves the process only by ``to_json``, ``to_members``, ``to_str``,
+    ``to_file`` and ``to_pem``.
 
     Attributes
     ----------
@@ -135,8 +135,8 @@ class Key:
     def generate(cls, algorithm: Algorithm | str, kid: str | None = None) -> Key:
         """Generate a key: a secret of 32, 48 or 64 bytes, RSA of 2048 bits, or a key of the curve of the algorithm.
 
-        ``algorithm`` may be spelled as :meth:`Algorithm.parse` takes it; ``kid`` None generates a random id. Raises
-        :class:`ValueError` for an unknown algorithm and :class:`InvalidKeyIdError`.
+        ``algorithm`` may be spelled as ``Algorithm.parse`` takes it; ``kid`` None generates a random id. Raises
+        ``ValueError`` for an unknown algorithm and ``InvalidKeyIdError``.
         """
         algorithm = Algorithm.parse(algorithm)
         kid = KeyId.random() if kid is None else KeyId(kid)
@@ -148,7 +148,7 @@ class Key:
         """Read a key from JSON (RFC 7517) or from base64url of that JSON.
 
         Outer white space and a byte order mark are ignored; bytes may be UTF-8, UTF-16 or UTF-32. Unknown members are
-        ignored, and a missing ``alg`` is derived from the curve where it has one. Raises :class:`InvalidKeyError`,
+        ignored, and a missing ``alg`` is derived from the curve where it has one. Raises ``InvalidKeyError``,
         which names the invalid member, or what the text is instead of a JWK.
         """
         return cls.from_members(parse_members(text))
@@ -156,10 +156,10 @@ class Key:
     @classmethod
     @sealed
     def from_file(cls, path: str | Path) -> Key:
-        """Read a key from a regular file of at most 1 MiB, as :meth:`from_str` does.
+        """Read a key from a regular file of at most 1 MiB, as ``from_str`` does.
 
-        Raises :class:`InvalidKeyError` for invalid content, for a directory, a pipe or a device, for a file name with a
-        NUL, and for a key given in place of the file name; other :class:`OSError` passes.
+        Raises ``InvalidKeyError`` for invalid content, for a directory, a pipe or a device, for a file name with a
+        NUL, and for a key given in place of the file name; other ``OSError`` passes.
         """
         return cls.from_members(parse_members(read_file(path)))
 
@@ -180,7 +180,7 @@ class Key:
         public one. PEM whose line breaks are written as ``\n`` or are missing, as in environment variables, is taken
         too. Whether a certificate is valid is not checked.
 
-        Raises :class:`InvalidKeyError`, also for a wrong or missing password, and :class:`ValueError` for an unknown
+        Raises ``InvalidKeyError``, also for a wrong or missing password, and ``ValueError`` for an unknown
         algorithm, and for RSA without one.
         """
         named = None if algorithm is None else Algorithm.parse(algorithm)
@@ -201,8 +201,8 @@ class Key:
         ``secret`` counts byte for byte; a str is encoded as UTF-8. Decode a secret that is kept in hexadecimal or
         base64 first, if the other program does so. ``kid`` None makes a key without an id.
 
-        Raises :class:`InvalidKeyError` for a secret of less than 32 bytes (RFC 7518, section 3.2) or more than 1 MiB,
-        and :class:`ValueError` for an algorithm other than HS256, HS384 and HS512.
+        Raises ``InvalidKeyError`` for a secret of less than 32 bytes (RFC 7518, section 3.2) or more than 1 MiB,
+        and ``ValueError`` for an algorithm other than HS256, HS384 and HS512.
         """
         algorithm = Algorithm.parse(algorithm)
         if not algorithm.symmetric:
@@ -213,7 +213,7 @@ class Key:
     @classmethod
     @sealed
     def from_members(cls, jwk: Mapping[str, object]) -> Key:
-        """Read a key from the members of a JWK, as a JSON reader returns them. Raises :class:`InvalidKeyError`."""
+        """Read a key from the members of a JWK, as a JSON reader returns them. Raises ``InvalidKeyError``."""
         what = name_of_members(jwk)
         if what is not None:
             raise InvalidKeyError(what)
@@ -234,7 +234,7 @@ class Key:
     def to_public(self) -> Key:
         """Return the public half, which only verifies, with the same ``kid`` and scope.
 
-        Raises :class:`KeyOperationError` for a secret (``oct``): whoever holds one can sign.
+        Raises ``KeyOperationError`` for a secret (``oct``): whoever holds one can sign.
         """
         if self.algorithm.symmetric:
             raise KeyOperationError(f"a key for {self.algorithm} is a secret and has no public half")
@@ -242,14 +242,14 @@ class Key:
         return Key._of(self.algorithm, public, self.kid, _VERIFY, self.scope)
 
     def with_kid(self, kid: str | None) -> Key:
-        """Return the same key with another id, or with none. Raises :class:`InvalidKeyIdError`."""
+        """Return the same key with another id, or with none. Raises ``InvalidKeyIdError``."""
         kid = None if kid is None else KeyId(kid)
         return Key._of(self.algorithm, self._material, kid, self.operations, self.scope)
 
     def with_scope(self, scope: Scope | None) -> Key:
         """Return the same key with another scope, or with none.
 
-        Raises :class:`InvalidKeyError` for a scope that permits nothing or has more than 1,000 prefixes.
+        Raises ``InvalidKeyError`` for a scope that permits nothing or has more than 1,000 prefixes.
         """
         if scope is not None:
             if not isinstance(scope, Scope):
@@ -259,7 +259,7 @@ class Key:
 
     @sealed
     def with_operations(self, operations: Iterable[KeyOperation | str]) -> Key:
-        """Return the same key, limited to these operations. Raises :class:`ValueError` for an unknown one."""
+        """Return the same key, limited to these operations. Raises ``ValueError`` for an unknown one."""
         allowed = frozenset(KeyOperation(operation) for operation in operations)
         return Key._of(self.algorithm, self._material, self.kid, allowed, self.scope)
 
@@ -272,7 +272,7 @@ class Key:
 
     @sealed
     def to_json(self) -> str:
-        """Write the key as a JWK, private members included where it has them (see :meth:`to_public`)."""
+        """Write the key as a JWK, private members included where it has them (see ``to_public``)."""
         return msgspec.json.encode(self.to_members()).decode()
 
     @sealed
@@ -298,9 +298,9 @@ class Key:
     def to_file(self, path: str | Path, base64: bool = False, *, overwrite: bool = True) -> None:  # noqa: FBT001, FBT002
         """Write the key to a file, as JSON or in the older form; mode 0600 where it is private.
 
-        The file is replaced as a whole or not at all. Raises :class:`FileExistsError` where it exists and ``overwrite``
-        is off, and for a symbolic link in its place; :class:`InvalidKeyError` a key given in place of the name;
-        other :class:`OSError` passes.
+        The file is replaced as a whole or not at all. Raises ``FileExistsError`` where it exists and ``overwrite``
+        is off, and for a symbolic link in its place; ``InvalidKeyError`` a key given in place of the name;
+        other ``OSError`` passes.
         """
         text = self.to_str() if base64 else self.to_json()
         files.write(path, f"{text}\n".encode(), private=self.is_private, overwrite=overwrite)
@@ -309,7 +309,7 @@ class Key:
     def to_pem(self, password: str | bytes | None = None) -> str:
         """Write PKCS#8 PEM, encrypted where a password is given, or SPKI PEM for a public half.
 
-        PEM does not hold the algorithm, the ``kid``, the operations and the scope. Raises :class:`KeyOperationError`
+        PEM does not hold the algorithm, the ``kid``, the operations and the scope. Raises ``KeyOperationError``
         for a secret, for an empty password, and for a password with a public half.
         """
         secret = None if password is None else encoded(password)
@@ -338,8 +338,8 @@ class Key:
     def sign(self, claims: Claims) -> str:
         """Sign claims and return the token.
 
-        Raises :class:`InvalidClaimsError` where the claims grant nothing, exceed the scope of the key or make a token
-        of more than 64 KiB, and :class:`KeyOperationError` where the key may not sign or has no private half. Whether
+        Raises ``InvalidClaimsError`` where the claims grant nothing, exceed the scope of the key or make a token
+        of more than 64 KiB, and ``KeyOperationError`` where the key may not sign or has no private half. Whether
         ``expires`` is in the future is not checked.
         """
         if self._sign is None:
@@ -378,10 +378,10 @@ class Key:
         written as floats. Otherwise tokens are read as relays before 0.15 do: unknown claims are ignored, ``*`` in
         ``put`` and ``get`` is an ordinary character, and ``publish`` and ``subscribe`` are ignored beside them.
 
-        Raises :class:`InvalidTokenError` and its subclasses :class:`InvalidSignatureError`,
-        :class:`ExpiredTokenError`, :class:`NotYetValidTokenError` and :class:`ScopeExceededError`;
-        :class:`KeyOperationError` where the key may not verify. Not checked: the ``kid`` of the token (see
-        :class:`KeySet`), and what the claims allow at a path (see :meth:`Claims.authorize`).
+        Raises ``InvalidTokenError`` and its subclasses ``InvalidSignatureError``,
+        ``ExpiredTokenError``, ``NotYetValidTokenError`` and ``ScopeExceededError``;
+        ``KeyOperationError`` where the key may not verify. Not checked: the ``kid`` of the token (see
+        ``KeySet``), and what the claims allow at a path (see ``Claims.authorize``).
         """
         try:
             return self._checked(token, time.time() if now is None else now, leeway, strict, trace)
@@ -469,7 +469,7 @@ class Key:
 
 
 def read_file(path: str | Path) -> bytes:
-    """Read a file of keys, as :func:`moq_token.files.read`; for a directory, the error names what reads it."""
+    """Read a file of keys, as ``moq_token.files.read``; for a directory, the error names what reads it."""
     if os.path.isdir(path):  # noqa: PTH112 - a Path would only wrap this
         raise InvalidKeyError(
             f"{shown(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "

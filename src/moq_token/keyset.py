@@ -26,7 +26,7 @@ MAX_KEYS = 1000
 class KeySet:
     """An immutable set of keys: the first that can sign signs, and the ``kid`` of a token picks the one that verifies.
 
-    ``keys`` is a tuple of at most 1,000 keys (:class:`InvalidKeyError`). Iterating gives the keys.
+    ``keys`` is a tuple of at most 1,000 keys (``InvalidKeyError``). Iterating gives the keys.
     """
 
     __slots__ = ("keys",)
@@ -48,7 +48,7 @@ class KeySet:
     def from_str(cls, text: str | bytes) -> KeySet:
         """Read a JWK Set from JSON.
 
-        Keys of a kind that tokens cannot use are passed over (RFC 7517, section 5). Raises :class:`InvalidKeyError`
+        Keys of a kind that tokens cannot use are passed over (RFC 7517, section 5). Raises ``InvalidKeyError``
         where a set has more than 1,000 keys or none that is usable; the message names the first fault.
         """
         return read_set(parse_members(text)).keys
@@ -56,26 +56,26 @@ class KeySet:
     @classmethod
     @sealed
     def from_file(cls, path: str | Path) -> KeySet:
-        """Read a JWK Set from a file of at most 1 MiB, as :meth:`from_str` does.
+        """Read a JWK Set from a file of at most 1 MiB, as ``from_str`` does.
 
-        Raises :class:`InvalidKeyError` for invalid content, a directory and a file name with a NUL; other
-        :class:`OSError` passes.
+        Raises ``InvalidKeyError`` for invalid content, a directory and a file name with a NUL; other
+        ``OSError`` passes.
         """
         return read_set(parse_members(read_file(path))).keys
 
     @sealed
     def to_str(self) -> str:
-        """Write the set as JSON, private members included where its keys have them (see :meth:`to_public_set`)."""
+        """Write the set as JSON, private members included where its keys have them (see ``to_public_set``)."""
         return msgspec.json.encode({"keys": [key.to_members() for key in self.keys]}).decode()
 
     @sealed
     def to_file(self, path: str | Path, *, overwrite: bool = True) -> None:
-        """Write the set to a file as :meth:`Key.to_file` does, mode 0600 where any key is private."""
+        """Write the set to a file as ``Key.to_file`` does, mode 0600 where any key is private."""
         private = any(key.is_private for key in self.keys)
         files.write(path, f"{self.to_str()}\n".encode(), private=private, overwrite=overwrite)
 
     def to_public_set(self) -> KeySet:
-        """Return the set of the public halves. Raises :class:`KeyOperationError` where one is a secret (``oct``)."""
+        """Return the set of the public halves. Raises ``KeyOperationError`` where one is a secret (``oct``)."""
         return KeySet(key.to_public() for key in self.keys)
 
     def find_key(self, kid: str) -> Key | None:
@@ -86,7 +86,7 @@ class KeySet:
     def find_supported_key(self, operation: KeyOperation | str) -> Key | None:
         """Return the first key that may do this operation and has the material for it, or None.
 
-        Raises :class:`ValueError` for an unknown operation.
+        Raises ``ValueError`` for an unknown operation.
         """
         return self._first(KeyOperation(operation))
 
@@ -97,9 +97,9 @@ class KeySet:
         )
 
     def sign(self, claims: Claims) -> str:
-        """Sign claims with the first key that may and can sign, as :meth:`Key.sign` does.
+        """Sign claims with the first key that may and can sign, as ``Key.sign`` does.
 
-        Raises :class:`KeyOperationError` where none can, and what :meth:`Key.sign` raises.
+        Raises ``KeyOperationError`` where none can, and what ``Key.sign`` raises.
         """
         key = self._first(KeyOperation.SIGN)
         if key is None:
@@ -116,10 +116,10 @@ class KeySet:
         strict: bool = False,
         trace: Trace | None = None,
     ) -> Claims:
-        """Verify a token with the key that its ``kid`` names, as :meth:`Key.verify` does.
+        """Verify a token with the key that its ``kid`` names, as ``Key.verify`` does.
 
-        A token without ``kid`` is accepted only where the set holds exactly one key. Raises :class:`KeyNotFoundError`
-        for an unknown ``kid``, or none where there are several keys, and what :meth:`Key.verify` raises.
+        A token without ``kid`` is accepted only where the set holds exactly one key. Raises ``KeyNotFoundError``
+        for an unknown ``kid``, or none where there are several keys, and what ``Key.verify`` raises.
         """
         return self._key_of(token, trace).verify(token, now=now, leeway=leeway, strict=strict, trace=trace)
 
@@ -182,7 +182,7 @@ class ReadSet(NamedTuple):
 def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], Key] = Key.from_members) -> ReadSet:
     """Read the members of a JWK Set, each with ``read``; everything that reads a set does it with this function.
 
-    Members that ``read`` refuses, and keys for encryption, are passed over. Raises :class:`InvalidKeyError` where
+    Members that ``read`` refuses, and keys for encryption, are passed over. Raises ``InvalidKeyError`` where
     ``keys`` is no list, has more than 1,000 members, or has members of which none is usable. An empty list is an empty
     set.
     """

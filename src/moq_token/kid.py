@@ -15,7 +15,7 @@ _RANDOM_BYTES = 8
 class KeyId(str):
     """A ``kid``: 1 to 128 characters of ``A-Z a-z 0-9 - _``, so it can never leave a directory or change a URL.
 
-    Raises :class:`InvalidKeyIdError` for anything else, and :class:`TypeError` for what is no string.
+    Raises ``InvalidKeyIdError`` for anything else, and ``TypeError`` for what is no string.
     """
 
     __slots__ = ()

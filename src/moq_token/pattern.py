@@ -45,7 +45,7 @@ class Pattern:
     exactly when they match the same paths.
 
     ``head`` and ``tail`` are the segments before and after ``**``; without ``**`` the head has all of them and the tail
-    is None. Raises :class:`InvalidPatternError`, and :class:`TypeError` if the text is
+    is None. Raises ``InvalidPatternError``, and ``TypeError`` if the text is
     not a ``str``.
 
     """
@@ -110,7 +110,7 @@ class Pattern:
         return all(map(segment_covers, head, theirs)) and all(map(segment_covers, reversed(tail), theirs_reversed))
 
     def overlaps(self, other: Pattern) -> bool:
-        """Whether some path matches both. Looser than :meth:`contains`, and never a test of authority."""
+        """Whether some path matches both. Looser than ``contains``, and never a test of authority."""
         if other.tail is None:
             return _fits(self.head, self.tail, other.head, segments_overlap)
         if self.tail is None:
@@ -124,7 +124,7 @@ class Pattern:
         """Return the patterns that together match the paths that both match: sorted, none covering another.
 
         Paths of more than 32 segments can be missing when the result would need a longer pattern. Raises
-        :class:`InvalidPatternError` (``too-many-patterns``) above 1024 patterns.
+        ``InvalidPatternError`` (``too-many-patterns``) above 1024 patterns.
         """
         if self.contains(other):
             return (other,)
@@ -162,7 +162,7 @@ class Pattern:
     def rooted(self, root: str) -> Pattern:
         """Return the pattern with the path ``root`` in front.
 
-        The root is normalized. Raises :class:`InvalidPatternError` for a ``*`` in it and for too long a result.
+        The root is normalized. Raises ``InvalidPatternError`` for a ``*`` in it and for too long a result.
         """
         return _build(_plain(root) + self.head, self.tail)
 

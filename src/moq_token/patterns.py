@@ -30,12 +30,12 @@ class Patterns:
     Parameters
     ----------
     patterns
-        Any number of :class:`Pattern` objects, or of texts of patterns.
+        Any number of ``Pattern`` objects, or of texts of patterns.
 
     The union is reduced and sorted: iterating gives its members in the order of their canonical texts, without those
     that another single member contains. Unions are hashable, and equal when their members are. Raises
-    :class:`InvalidPatternError` for a text that is not a valid pattern and (``too-many-patterns``) for more than 4096
-    patterns, :class:`TypeError` for other types, a bare string among them.
+    ``InvalidPatternError`` for a text that is not a valid pattern and (``too-many-patterns``) for more than 4096
+    patterns, ``TypeError`` for other types, a bare string among them.
 
     """
 
@@ -69,13 +69,13 @@ class Patterns:
         return all(map(self._cover.contains, _members(other)))
 
     def overlaps(self, other: Pattern | Patterns) -> bool:
-        """Whether some path is matched by both. Looser than :meth:`contains`, and never a test of authority."""
+        """Whether some path is matched by both. Looser than ``contains``, and never a test of authority."""
         return any(ours.overlaps(theirs) for ours in self._members for theirs in _members(other))
 
     def intersect(self, other: Pattern | Patterns) -> Patterns:
         """Return the union of the patterns that match what both match.
 
-        Raises :class:`InvalidPatternError` (``too-many-patterns``) if it needs more than 1024 patterns.
+        Raises ``InvalidPatternError`` (``too-many-patterns``) if it needs more than 1024 patterns.
         """
         found: set[Pattern] = set()
         for ours, theirs in itertools.product(self._members, _members(other)):
@@ -86,13 +86,13 @@ class Patterns:
         return Patterns(found)
 
     def rebase(self, root: str) -> Patterns:
-        """Return what is left of the members for paths relative to ``root`` (see :meth:`Pattern.rebase`)."""
+        """Return what is left of the members for paths relative to ``root`` (see ``Pattern.rebase``)."""
         return Patterns(itertools.chain.from_iterable(member.rebase(root) for member in self._members))
 
     def rooted(self, root: str) -> Patterns:
         """Return the members with the path ``root`` in front.
 
-        Raises :class:`InvalidPatternError` for a ``*`` in the root and for a member that gets too long. The empty
+        Raises ``InvalidPatternError`` for a ``*`` in the root and for a member that gets too long. The empty
         union stays empty, whatever the root is.
         """
         return Patterns(member.rooted(root) for member in self._members)

@@ -33,8 +33,8 @@ Check: TypeAlias = Literal[
 class Trace:
     """Record the checks of one decision while they are made.
 
-    Pass one to :meth:`Key.verify <moq_token.Key.verify>`, :func:`decide <moq_token.auth.decide>` or
-    :meth:`Authenticator.authenticate <moq_token.auth.Authenticator.authenticate>`, inside its ``with`` block::
+    Pass one to ``Key.verify``, ``decide`` or
+    ``Authenticator.authenticate``, inside its ``with`` block::
 
         with contextlib.suppress(RefusedError), Trace() as trace:
             key.verify(token, trace=trace)
@@ -45,7 +45,7 @@ class Trace:
     Attributes
     ----------
     allowed : bool | None
-        True where the block was left without an error, False where a :class:`RefusedError` left it, and None before
+        True where the block was left without an error, False where a ``RefusedError`` left it, and None before
         that and after any other error: then nobody could tell.
     reason : Reason | None
         The reason code of the refusal.

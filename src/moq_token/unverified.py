@@ -20,7 +20,7 @@ class UnverifiedToken(msgspec.Struct, frozen=True):
 def read_unverified(token: str) -> UnverifiedToken:
     """Read the header and the claims of a token without any check of who made it, what it says or until when.
 
-    Raises :class:`InvalidTokenError` where it cannot be read: more than 64 KiB, not three segments of canonical
+    Raises ``InvalidTokenError`` where it cannot be read: more than 64 KiB, not three segments of canonical
     base64url, or header or claims no JSON object.
     """
     _, header, payload, _ = jws.split(token)

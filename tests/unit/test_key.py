@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import pickle
+import pydoc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -318,3 +319,11 @@ def test_the_constructor_is_not_for_callers() -> None:
     with pytest.raises(TypeError, match=r"use Key\.generate"):
         make(kid="a")
     assert "material" not in str(inspect.signature(Key))
+
+
+@pytest.mark.parametrize("shown", [Key, KeySet])
+def test_help_shows_no_markup_of_sphinx(shown: type) -> None:
+    page = pydoc.plain(pydoc.render_doc(shown))
+    assert "Key.verify" in page or "from_str" in page
+    for markup in (":class:", ":meth:", ":func:"):
+        assert markup not in page
