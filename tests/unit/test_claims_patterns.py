@@ -32,6 +32,7 @@ from moq_token import (
     Permissions,
     RefusedError,
     Scope,
+    ScopeExceededError,
     UnauthorizedError,
 )
 from moq_token.auth import Connection, PublicAccess, decide
@@ -406,6 +407,15 @@ def test_a_root_with_an_asterisk_grants_nothing_from_above() -> None:
         with pytest.raises(UnauthorizedError) as raised:
             claims.authorize("/demo")
         assert raised.value.reason == "no-access"
+
+
+def test_a_strict_scope_compares_patterns() -> None:
+    for root, granted_path in (("demo/*", "a"), ("/".join("a" * 32), "a")):
+        key = KEY.with_scope(Scope(root, granted_path))
+        signed = key.sign(Claims(root, granted_path))
+        assert key.verify(signed).root == root
+        with pytest.raises(ScopeExceededError):
+            key.verify(signed, strict=True)
 
 
 def test_a_path_beside_a_pattern_must_be_valid_as_one() -> None:
