@@ -31,34 +31,40 @@ def strip_prefix(path: str, prefix: str) -> str | None:
     return None
 
 
-def oddity(path: str) -> str | None:
-    """Return why a path is probably not what its author meant, as one sentence, or None for an ordinary path.
+def oddity(path: str, *, pattern: bool = False) -> str | None:
+    """Return why a path or a pattern is probably not what its author meant, as one sentence, or None.
 
-    A path has no special characters but the slash. What has a meaning elsewhere, such as ``*``, ``..`` or ``{id}``, is
-    ordinary text in it, and no relay replaces or resolves it.
+    A path has no special characters but the slash, and a pattern has ``*`` besides. What has a meaning elsewhere, such
+    as ``..``, ``{id}`` or ``[a-z]``, is ordinary text in both, and no relay replaces or resolves it.
     """
-    for pattern, sentence in _ODDITIES:
-        if match := re.search(pattern, path):
+    for expression, sentence in _ODDITIES_OF_PATTERNS if pattern else _ODDITIES_OF_PATHS:
+        if match := re.search(expression, path):
             return sentence.replace("@", match[0].strip("/")[:_SHOWN_CHARACTERS])
     return None
 
 
 _SHOWN_CHARACTERS = 24
 _PLACEHOLDER = "`@` stands for itself, and nothing replaces it: fill in the value"
-_WILDCARD = "`@` stands for itself, and is no wildcard: a prefix covers everything beneath it"
+_ORDINARY = "`@` stands for itself, and is no wildcard"
 # One whole segment is written between these two.
 _START, _END = r"(?:^|/)", r"(?=/|$)"
-# `@` stands for what the pattern found. The first pattern that finds something counts.
+# `@` stands for what the expression found. The first expression that finds something counts.
 _ODDITIES = (
     (r"^[A-Za-z][A-Za-z0-9+.-]*://", "this is a URL: give only its path"),
     (r"^[A-Za-z]:[/\\]", "this is a Windows path: a shell such as Git Bash turns a leading slash into one"),
     (r"^'.*'$|^\".*\"$|^`.*`$", "the quotes are part of the path: give it without them"),
     (r"\$?\{[^/{}]*\}", _PLACEHOLDER),
     (rf"{_START}(?:<[^/<>]+>|:[A-Za-z_]\w*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%){_END}", _PLACEHOLDER),
-    (r"\*+", _WILDCARD),
-    (rf"{_START}\+{_END}", _WILDCARD),
+    (rf"{_START}\+{_END}", f"{_ORDINARY}: a pattern has `*` for one segment"),
     (rf"{_START}(?:\.\.?|~){_END}", "`@` stands for itself, and leads to no other directory"),
     (r"[?#]", "`@` stands for itself, and does not end the path as in a URL"),
     (r"\\", "`@` stands for itself: only a slash separates segments"),
     (rf"{_START}\s|\s{_END}|[\0-\x1f\x7f]", "it has a space at the start or end of a segment, or a control character"),
+)
+_ODDITIES_OF_PATHS = (*_ODDITIES, (r"\*+", f"{_ORDINARY} here"))
+# What is a wildcard in the patterns of a shell or in a regular expression.
+_ODDITIES_OF_PATTERNS = (
+    (r"\?|\[[^/\[\]]*\]", f"{_ORDINARY}: a pattern has only `*` and `**`"),
+    (rf"{_START}\.\*{_END}", "`@` is a segment that starts with a dot, as a pattern is no regular expression"),
+    *_ODDITIES,
 )

@@ -140,14 +140,13 @@ def test_every_algorithm_of_the_page_signs_and_verifies(own: Cli, algorithm: str
         (["--root=rooms", "--subscribe=a=b"], {"root": "rooms", "get": ["a=b"]}),
         (["--publish", "b", "--subscribe", "c", "--publish", "a"], {"root": "", "put": ["b", "a"], "get": ["c"]}),
         (["--publish=-dash", "--root", "ünï/😀"], {"root": "ünï/😀", "put": ["-dash"]}),
-        (["--cluster", "--publish", ""], {"root": "", "put": [""], "cluster": True}),
         (["--publish", "", "--issued", "now"], {"root": "", "put": [""], "iat": NOW}),
         (["--publish", "", "--issued", "NOW"], {"root": "", "put": [""], "iat": NOW}),
         (["--publish", "", "--issued", "0"], {"root": "", "put": [""], "iat": 0}),
         (["--publish", "", "--issued", "2027-01-01"], {"root": "", "put": [""], "iat": unix("2027-01-01")}),
         (
-            ["--issued", "now", "--expires", "1h", "--cluster", "--subscribe", "s", "--publish", "p", "--root", "r"],
-            {"root": "r", "put": ["p"], "get": ["s"], "cluster": True, "exp": NOW + 3600, "iat": NOW},
+            ["--issued", "now", "--expires", "1h", "--subscribe", "s", "--publish", "p", "--root", "r"],
+            {"root": "r", "put": ["p"], "get": ["s"], "exp": NOW + 3600, "iat": NOW},
         ),
     ],
 )
@@ -256,22 +255,6 @@ def test_a_scope_has_the_same_notes(cli: Cli) -> None:
     _, key, err = cli.run("generate", "--publish", "..")
     assert Key.from_str(key).scope == Scope("", ("..",))
     assert err == "note: --publish '..': `..` stands for itself, and leads to no other directory\n"
-
-
-def test_sign_takes_patterns(cli: Cli) -> None:
-    status, token, err = cli.run(*SIGN, "--publish", "alice/**", "--expires", "1h")
-    assert (status, err) == (0, "")
-    assert payload(token)["put"] == ["", "alice"]
-    status, token, err = cli.run(*SIGN, "--publish", "cam*/hd", "--expires", "1h")
-    assert (status, err) == (0, "")
-    assert payload(token)["put"] == [""]  # which contains the other
-    status, token, err = cli.run("sign", "--key", "hs.jwk", "--subscribe", "cam*/hd", "--expires", "1h")
-    assert payload(token)["subscribe"] == ["cam*/hd"]
-    assert err == ("note: relays before 0.15 refuse this token: it has patterns, which relays read from 0.15 on\n")
-    status, key, err = cli.run("generate", "--publish", "cam*")
-    assert Key.from_str(key).scope == Scope("", "cam*")
-    assert err == "note: relays before 0.15 cannot load this key: it has patterns, which relays read from 0.15 on\n"
-    assert "invalid pattern 'a*b*c'" in cli.refused(2, *SIGN, "--publish", "a*b*c")
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -1299,7 +1282,7 @@ def in_shell(shell: Sequence[str], script: str, folder: Path) -> str:
     ("line", "expected"),
     [
         ("moq-token sig", ["sign"]),
-        ("moq-token-cli sign --pub", ["--publish"]),
+        ("moq-token-cli sign --pub", ["--publish", "--publish-pattern"]),
         ("moq-token generate --algorithm Ed", ["EdDSA"]),
         ("moq-token keys r", ["retire", "rotate"]),
     ],

@@ -66,13 +66,14 @@ def test_join(base: str, rest: str, whole: str) -> None:
 @pytest.mark.parametrize(
     ("path", "why"),
     [
-        ("*", "`*` stands for itself, and is no wildcard: a prefix covers everything beneath it"),
+        ("*", "`*` stands for itself, and is no wildcard here"),
         ("**", "`**` stands for itself, and is no wildcard"),
         ("alice/**", "`**` stands for itself, and is no wildcard"),
         ("rooms/*/alice", "`*` stands for itself, and is no wildcard"),
         ("cam-*", "`*` stands for itself, and is no wildcard"),
         ("rooms/+/alice", "`+` stands for itself, and is no wildcard"),
-        (".*", "`*` stands for itself, and is no wildcard"),
+        (".*", "`*` stands for itself, and is no wildcard here"),
+        ("+", "`+` stands for itself, and is no wildcard: a pattern has `*` for one segment"),
         ("rooms/{id}", "`{id}` stands for itself, and nothing replaces it: fill in the value"),
         ("{{room}}", "`{room}` stands for itself, and nothing replaces it"),
         ("rooms/${ROOM}", "`${ROOM}` stands for itself, and nothing replaces it"),
@@ -105,6 +106,37 @@ def test_an_odd_path_is_explained(path: str, why: str) -> None:
     assert found is not None
     assert why in found
     assert len(found) < 120
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("rooms/{id}/*", "`{id}` stands for itself, and nothing replaces it: fill in the value"),
+        ("rooms/:id/**", "`:id` stands for itself, and nothing replaces it"),
+        ("../*", "`..` stands for itself, and leads to no other directory"),
+        ("rooms/+/*", "`+` stands for itself, and is no wildcard: a pattern has `*` for one segment"),
+        ("cam?/*", "`?` stands for itself, and is no wildcard: a pattern has only `*` and `**`"),
+        ("cam[0-9]/**", "`[0-9]` stands for itself, and is no wildcard: a pattern has only"),
+        ("cam[]/**", "`[]` stands for itself, and is no wildcard"),
+        ("rooms/.*", "`.*` is a segment that starts with a dot, as a pattern is no regular expression"),
+        (".*/hd", "`.*` is a segment that starts with a dot"),
+        ("'alice/**'", "the quotes are part of the path"),
+        ("https://relay.example.com/**", "this is a URL"),
+        ("a\\**", "only a slash separates segments"),
+        ("rooms /*", "it has a space at the start or end"),
+    ],
+)
+def test_an_odd_pattern_is_explained(pattern: str, why: str) -> None:
+    found = oddity(pattern, pattern=True)
+    assert found is not None
+    assert why in found
+
+
+@pytest.mark.parametrize(
+    "pattern", ["", "*", "**", "a", "cam*/hd", "rooms/*/chat", "a/**/leaf", "*.hang", "a.*", "é*/ü"]
+)
+def test_an_ordinary_pattern_has_no_oddity(pattern: str) -> None:
+    assert oddity(pattern, pattern=True) is None
 
 
 @pytest.mark.parametrize(

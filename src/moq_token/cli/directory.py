@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from moq_token.claims import Scope
 from moq_token.claims.grants import all_subtrees
 from moq_token.claims.wire import scope_members
-from moq_token.cli import options, output, times
+from moq_token.cli import grants, options, output, times
 from moq_token.cli.grammar import Group, command
 from moq_token.errors import shown
 from moq_token.pattern import Pattern
 from moq_token.rotation import Rotation, Use
 
 if TYPE_CHECKING:
-    from moq_token import Algorithm, Key, Scope
+    from moq_token import Algorithm, Key
     from moq_token.rotation import Change, Listed
 
 _COLUMNS = 80
@@ -129,8 +130,8 @@ def _details(listed: Listed) -> list[str]:
 
 def _options(scope: Scope) -> str:
     words = ["--root", scope.root] if scope.root else []
-    for option, grants in (("--publish", scope.publish), ("--subscribe", scope.subscribe)):
-        for grant in grants:
+    for option, allowed in (("--publish", scope.publish), ("--subscribe", scope.subscribe)):
+        for grant in allowed:
             literal = isinstance(grant, Pattern) and grant.is_literal
             words += [f"{option}-pattern" if literal else option, str(grant)]
     return shlex.join(words)
@@ -149,10 +150,10 @@ def _options(scope: Scope) -> str:
 @click.option("--public-dir", type=options.FILE, metavar="DIR", help="Where relays read public keys. Remembered.")
 @click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", help="Default: as before; EdDSA for the first key.")
 @click.option("--root", metavar="PATH", help="New scope: path that the others are relative to. Default: as before.")
-@click.option("--publish", multiple=True, metavar="PATH", help="New scope: prefix it may let publish. Repeatable.")
-@click.option(
-    "--subscribe", multiple=True, metavar="PATH", help="New scope: prefix it may let subscribe to. Repeatable."
-)
+@grants.grant_option("--publish", "New scope: path or pattern that tokens may let publish. Repeatable.")
+@grants.grant_option("--subscribe", "New scope: path or pattern that tokens may let subscribe to. Repeatable.")
+@grants.grant_option("--publish-pattern", "New scope: pattern; without * it is one broadcast.", pattern=True)
+@grants.grant_option("--subscribe-pattern", "New scope: pattern; without * it is one broadcast.", pattern=True)
 @click.option("--widen", is_flag=True, help="Allow a scope that is wider than before.")
 @click.option("--overlap", metavar="TIME", help="How long the previous key still verifies. Remembered. Default: 24h.")
 @click.option("--if-older-than", metavar="TIME", help="Do nothing if the active key is not older than this.")
@@ -164,8 +165,10 @@ def rotate_command(
     public_dir: str | None,
     algorithm: Algorithm | None,
     root: str | None,
-    publish: tuple[str, ...],
-    subscribe: tuple[str, ...],
+    publish: tuple[str | Pattern, ...],
+    subscribe: tuple[str | Pattern, ...],
+    publish_pattern: tuple[Pattern, ...],
+    subscribe_pattern: tuple[Pattern, ...],
     widen: bool,
     overlap: str | None,
     if_older_than: str | None,
@@ -176,23 +179,26 @@ def rotate_command(
     """Create a key and sign with it from now on. The previous key still verifies until the overlap has ended.
 
     The new key has the algorithm, the scope and the operations of the previous one. --publish and --subscribe
-    together replace the prefixes of its scope. The overlap must be at least as long as the longest-lived token.
+    together replace what its scope allows. The overlap must be at least as long as the longest-lived token.
 
     Safe to run from cron, on several machines at once, and again after a crash. Prints the id of the new key.
     """
     rotation, now = Rotation(directory), int(time.time())
+    scope = Scope(root or "", (*publish, *publish_pattern), (*subscribe, *subscribe_pattern))
     change = rotation.rotate(
         algorithm,
         public_dir,
         None if overlap is None else times.duration(overlap, "--overlap"),
         now,
         root=root,
-        publish=publish or None,
-        subscribe=subscribe or None,
+        publish=scope.publish or None,
+        subscribe=scope.subscribe or None,
         widen=widen,
         if_older_than=None if if_older_than is None else times.duration(if_older_than, "--if-older-than"),
         dry_run=dry_run,
     )
+    output.note_oddities({"--root": (scope.root,), "--publish": scope.publish, "--subscribe": scope.subscribe})
+    grants.note_refused(grants.refused_keys(scope), (), "cannot load this key")
     if not quiet:
         _report_rotation(change, directory, dry_run=dry_run)
     if prune:

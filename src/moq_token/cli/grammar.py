@@ -157,7 +157,8 @@ class Group(Command, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
-            names = {name: name for name in self.modules} | self._nested(ctx)
+            # A command of a group does not hide the one of the same name in this group.
+            names = self._nested(ctx) | {name: name for name in self.modules}
             raise click.UsageError(no_such("command", args[0], names, f"use one of {', '.join(self.modules)}"))
         return args[0], command, args[1:]
 
@@ -179,12 +180,12 @@ def no_such(kind: str, word: str, names: Mapping[str, str], otherwise: str) -> s
 
 
 def _alike(word: str, names: list[str]) -> list[str]:
-    """Return the names that start with a word, or else those that look like it."""
+    """Return the names that start with a word, the shortest of each family, or else those that look like it."""
     bare = word.casefold().lstrip("-")
     if not bare:
         return []
     if starting := [name for name in names if name.lstrip("-").startswith(bare)]:
-        return starting
+        return [name for name in starting if not any(name.startswith(f"{other}-") for other in starting)]
     from difflib import SequenceMatcher
 
     likeness = {name: SequenceMatcher(None, bare, name.lstrip("-")).ratio() for name in names}
@@ -198,12 +199,12 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., object]], Com
 
 
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[str]
+    ParamType = click.ParamType[Any]
 else:
-    _ParamType = click.ParamType  # generic only in newer versions of click
+    ParamType = click.ParamType  # generic only in newer versions of click
 
 
-class File(_ParamType):
+class File(ParamType):
     """The name of a file, or ``-``. A key or a token in its place is refused, and no message repeats it."""
 
     name = "file"
@@ -228,7 +229,7 @@ def is_secret(name: str) -> bool:
 _WHAT_ELSE = "a key or a token, which every user of this machine can see here: pass it on standard input, as -"
 
 
-class AlgorithmName(_ParamType):
+class AlgorithmName(ParamType):
     """The name of an algorithm, in any of the spellings that :meth:`Algorithm.parse` takes."""
 
     name = "algorithm"

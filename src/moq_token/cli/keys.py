@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from moq_token import Algorithm, Key, KeySet, Scope
-from moq_token.cli import keyring, options, output
+from moq_token.cli import grants, keyring, options, output
 from moq_token.cli.grammar import command
 from moq_token.errors import InvalidKeyIdError, KeyOperationError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from moq_token.generations import Generation
+    from moq_token.pattern import Pattern
 
 THUMBPRINT = "thumbprint"
 
@@ -36,11 +39,12 @@ THUMBPRINT = "thumbprint"
 @click.option("--out-dir", type=options.FILE, metavar="DIR", help="Write the key to DIR/{kid}.jwk.")
 @click.option("--public", type=options.FILE, metavar="FILE", help="Also write the public half to a file.")
 @click.option("--public-dir", type=options.FILE, metavar="DIR", help="Also write the public half to DIR/{kid}.jwk.")
-@click.option("--root", metavar="PATH", help="Scope of the key: path that the prefixes are relative to.")
-@click.option("--publish", multiple=True, metavar="PATH", help="Scope: prefix tokens may let publish; repeatable.")
-@click.option(
-    "--subscribe", multiple=True, metavar="PATH", help="Scope: prefix tokens may let subscribe to; repeatable."
-)
+@click.option("--root", metavar="PATH", help="Scope of the key: path that the others are relative to.")
+@grants.grant_option("--publish", "Scope: path or pattern that tokens may let publish. Repeatable.")
+@grants.grant_option("--subscribe", "Scope: path or pattern that tokens may let subscribe to. Repeatable.")
+@grants.grant_option("--publish-pattern", "Scope: pattern; without * it is one broadcast.", pattern=True)
+@grants.grant_option("--subscribe-pattern", "Scope: pattern; without * it is one broadcast.", pattern=True)
+@grants.relay_option("Fail if relays of this version, such as 0.14, cannot load the key; or all. Repeatable.")
 @options.base64
 @options.file_format
 @click.option("--no-clobber", is_flag=True, help="Refuse to write where a file exists, instead of keeping a backup.")
@@ -53,8 +57,11 @@ def generate_command(
     public: str | None,
     public_dir: str | None,
     root: str | None,
-    publish: tuple[str, ...],
-    subscribe: tuple[str, ...],
+    publish: tuple[str | Pattern, ...],
+    subscribe: tuple[str | Pattern, ...],
+    publish_pattern: tuple[Pattern, ...],
+    subscribe_pattern: tuple[Pattern, ...],
+    relays: tuple[Generation, ...],
     base64: bool,
     file_format: str | None,
     no_clobber: bool,
@@ -63,8 +70,11 @@ def generate_command(
     """Generate a key, and write it to a file or to standard output.
 
     An existing file is kept beside the new one, as root.jwk.1.bak, then root.jwk.2.bak and so on. With --publish or
-    --subscribe, the key has a scope: it can only sign tokens within it.
+    --subscribe, the key has a scope: it can only sign tokens within it. Relays before 0.15 cannot load a key whose
+    scope has patterns.
     """
+    scope = Scope(root or "", (*publish, *publish_pattern), (*subscribe, *subscribe_pattern))
+    scoped = bool(scope.publish or scope.subscribe)
     _exclude(out, out_dir, "--out and --out-dir")
     _exclude(public, public_dir, "--public and --public-dir")
     _exclude(base64 or None, file_format if file_format == "json" else None, "--base64 and --format json")
@@ -72,12 +82,14 @@ def generate_command(
     wants_public = public is not None or public_dir is not None
     if wants_public and algorithm.symmetric:
         raise click.UsageError(f"a key for {algorithm} has no public half: use an asymmetric algorithm, such as EdDSA")
-    if root is not None and not publish and not subscribe:
+    if root is not None and not scoped:
         raise click.UsageError('--root alone gives no scope: add --publish PATH or --subscribe PATH ("" for all)')
 
     key = with_kid(Key.generate(algorithm), kid)
-    if publish or subscribe:
-        key = key.with_scope(Scope(root or "", publish, subscribe))
+    if scoped:
+        key = key.with_scope(scope)
+    refused = grants.refused_keys(key.scope)
+    grants.require(refused, relays, "cannot load this key")
     targets = [(key, _target(key, out, out_dir))]
     if wants_public:
         targets.append((key.to_public(), _target(key, public, public_dir)))
@@ -90,10 +102,8 @@ def generate_command(
         output.make_directory(directory)
     for half, path in targets:
         write_keys(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
-    prefixes = {"--publish": output.without_patterns(publish), "--subscribe": output.without_patterns(subscribe)}
-    output.note_oddities({"--root": (root or "",), **prefixes})
-    if key.scope is not None:
-        output.note_patterns(key.scope.publish, key.scope.subscribe, refused="relays before 0.15 cannot load this key")
+    output.note_oddities({"--root": (scope.root,), "--publish": scope.publish, "--subscribe": scope.subscribe})
+    grants.note_refused(refused, relays, "cannot load this key")
 
 
 @command(

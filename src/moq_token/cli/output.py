@@ -52,20 +52,17 @@ def hint(text: str) -> None:
         note(text)
 
 
-def note_patterns(*roles: Iterable[str | Pattern], refused: str) -> None:
-    """Print a note where grants have patterns, which relays before 0.15 do not know."""
-    if any(isinstance(grant, Pattern) for grants in roles for grant in grants):
-        note(f"{refused}: it has patterns, which relays read from 0.15 on")
+def note_oddities(given: Mapping[str, Iterable[str | Pattern]]) -> None:
+    """Print a note for each path or pattern that is probably not meant as it is written.
 
-
-def without_patterns(grants: Iterable[str]) -> list[str]:
-    """Return the grants that are paths. With a ``*`` they are patterns, which may look like odd paths."""
-    return [grant for grant in grants if "*" not in grant]
-
-
-def note_oddities(given: Mapping[str, Iterable[str]]) -> None:
-    """Print a note for each path that is probably not meant as it is written. The keys say where they come from."""
-    odd = [(where, path, why) for where, values in given.items() for path in values if (why := paths.oddity(path))]
+    The keys say where they come from.
+    """
+    odd = [
+        (where, str(path), why)
+        for where, values in given.items()
+        for path in values
+        if (why := paths.oddity(str(path), pattern=isinstance(path, Pattern)))
+    ]
     for where, path, why in odd[:_NOTED_PATHS]:
         # A key in the wrong place is not repeated. A placeholder such as `{id}` is shorter than any key.
         if len(path) > _PLACEHOLDER_CHARACTERS and what_is_secret(path) is not None:

@@ -59,17 +59,25 @@ def expiry(text: str, now: float) -> int | None:
     seconds = _duration(text, now)
     if seconds is not None and seconds <= now:
         raise click.UsageError("--expires must be later than now: a duration must be at least 1s")
-    if seconds is None:
-        seconds = _moment(text)
-    if seconds is None:
-        forms = f"a duration such as 90s, 15m, 1h or 7d, {_MOMENT}, or never"
-        raise click.UsageError(_nearly(text, "--expires") or f"--expires must be {forms}")
-    if _UNIX.fullmatch(text) and seconds < _FIRST_TIMESTAMP:
-        raise click.UsageError(
-            f"--expires {text} is a Unix timestamp, {utc(seconds)}: for a duration add the unit, such as 3600s or 1h"
-        )
-    _check_range(seconds, "--expires")
-    return seconds
+    return _later(text, now, "--expires", "or never")
+
+
+def start(text: str, now: float) -> int:
+    """Read the value of ``--not-before`` as Unix seconds.
+
+    It is a Unix timestamp, a duration from now, an RFC 3339 date (00:00:00 UTC where it has no time), or ``now``.
+    Raises :class:`click.UsageError` for anything else.
+    """
+    return int(now) if text.casefold() == "now" else _later(text, now, "--not-before", "or now")
+
+
+def dated(text: str) -> str:
+    """Write a Unix timestamp as the date that it is, and leave every other text as it is.
+
+    So a small timestamp is not taken for a duration without its unit.
+    """
+    match = _UNIX.fullmatch(text)
+    return text if match is None or int(match[1]) >= _FIRST_TIMESTAMP else utc(int(match[1])).replace(" UTC", "Z")
 
 
 def issue(text: str, now: float) -> int:
@@ -116,6 +124,22 @@ def when(seconds: int, now: float, future: str, past: str) -> str:
     """
     words = f"{future} in {span(seconds - now)}" if seconds > now else f"{past} {span(now - seconds)} ago"
     return f"{words}, at {utc(seconds)}"
+
+
+def _later(text: str, now: float, option: str, otherwise: str) -> int:
+    """Read a duration from now or a moment, which is usually later than now."""
+    seconds = _duration(text, now)
+    if seconds is None:
+        seconds = _moment(text)
+    if seconds is None:
+        forms = f"a duration such as 90s, 15m, 1h or 7d, {_MOMENT}, {otherwise}"
+        raise click.UsageError(_nearly(text, option) or f"{option} must be {forms}")
+    if _UNIX.fullmatch(text) and seconds < _FIRST_TIMESTAMP:
+        raise click.UsageError(
+            f"{option} {text} is a Unix timestamp, {utc(seconds)}: for a duration add the unit, such as 3600s or 1h"
+        )
+    _check_range(seconds, option)
+    return seconds
 
 
 def _nearly(text: str, option: str) -> str | None:

@@ -10,16 +10,19 @@ import click
 
 from moq_token import path as paths
 from moq_token.claims import Claims
-from moq_token.cli import foreign, keyring, options, output, pasted, refusals, times
+from moq_token.cli import foreign, grants, keyring, options, output, pasted, refusals, times
 from moq_token.cli.grammar import command
 from moq_token.cli.refusals import full_paths, listed
 from moq_token.encoding import parse_json
 from moq_token.errors import RefusedError, shown
+from moq_token.generations import Generation
 from moq_token.trace import Trace
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from moq_token.pattern import Pattern
 
 
 @command(
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
         'sign --key root.jwk --root rooms/123 --publish alice --subscribe "" --expires 1h',
         "sign --key root.jwk --root rooms/123 --subscribe '' --expires 7d --url https://relay.example.com",
         "sign --root demo --publish '' --expires 2027-01-31T12:00:00Z  # with MOQ_TOKEN_KEY=root.jwk",
+        "sign --key root.jwk --publish 'cam*/hd' --expires 1h --relay 0.17  # a pattern, for relays from 0.15 on",
     ),
     gone={
         "--path": "use --root",
@@ -40,54 +44,85 @@ if TYPE_CHECKING:
 )
 @options.key
 @click.option("--root", default="", metavar="PATH", help="Path that --publish and --subscribe are relative to.")
-@click.option("--publish", multiple=True, metavar="PATH", help='Prefix to let publish, "" for everything; repeatable.')
-@click.option(
-    "--subscribe", multiple=True, metavar="PATH", help='Prefix to let subscribe to, "" for everything; repeatable.'
-)
+@grants.grant_option("--publish", 'Path to let publish, with all beneath it; "" for all; or a pattern. Repeatable.')
+@grants.grant_option("--subscribe", "The same for subscribing.")
+@grants.grant_option("--publish-pattern", "Pattern to let publish; without * it is one broadcast.", pattern=True)
+@grants.grant_option("--subscribe-pattern", "The same for subscribing.", pattern=True)
 @click.option("--cluster", is_flag=True, help="Mark the node of a relay cluster (for relays before 0.11).")
 @click.option("--expires", metavar="TIME", help="Lifetime (90s, 15m, 1h, 7d), Unix timestamp, RFC 3339 date, or never.")
+@click.option(
+    "--not-before", metavar="TIME", help="Start of validity, in the same forms (relays before 0.15 ignore it)."
+)
 @click.option("--issued", metavar="TIME", help="Time of issue: Unix timestamp, RFC 3339 date, or now.")
+@click.option("--subject", metavar="NAME", help="Whom the token is for, to find and revoke it (the claim `sub`).")
+@click.option("--jti", metavar="ID", help="Id of this token, to find and revoke it (the claim `jti`).")
 @click.option("--allow-past", is_flag=True, hidden=True)  # no effect: 0.1.0 needed it, and scripts may still pass it
 @click.option(
     "--url", metavar="URL", help="Print the URL to dial: URL of the relay, with the root as path unless it has one."
 )
+@grants.relay_option("Fail if relays of this version, such as 0.14, would refuse the token; or all. Repeatable.")
 def sign_command(
     key: str | None,
     root: str,
-    publish: tuple[str, ...],
-    subscribe: tuple[str, ...],
+    publish: tuple[str | Pattern, ...],
+    subscribe: tuple[str | Pattern, ...],
+    publish_pattern: tuple[Pattern, ...],
+    subscribe_pattern: tuple[Pattern, ...],
     cluster: bool,
     expires: str | None,
+    not_before: str | None,
     issued: str | None,
+    subject: str | None,
+    jti: str | None,
     allow_past: bool,  # noqa: ARG001 - see the option
     url: str | None,
+    relays: tuple[Generation, ...],
 ) -> None:
     """Sign a token and print it.
 
-    The token allows what --publish and --subscribe say, beneath --root, until --expires. --key may also be a directory
-    of keys, which signs with its active key, or a JWK Set, which signs with the first key that can sign.
+    The token allows what --publish and --subscribe say, beneath --root, until --expires. A path stands for itself and
+    everything beneath it. Text with a * is a pattern, such as cam*/hd or rooms/*/chat, which relays read from 0.15 on.
+
+    --key may also be a directory of keys, which signs with its active key, or a JWK Set, which signs with the first key
+    that can sign.
     """
-    if not publish and not subscribe:
-        raise click.UsageError('the token grants nothing: add --publish PATH or --subscribe PATH ("" for everything)')
     now = time.time()
     claims = Claims(
         root,
-        publish,
-        subscribe,
+        (*publish, *publish_pattern),
+        (*subscribe, *subscribe_pattern),
         cluster=cluster,
         expires=None if expires is None else times.expiry(expires, now),
+        not_before=None if not_before is None else times.start(not_before, now),
         issued=None if issued is None else times.issue(issued, now),
+        subject=subject,
+        id=jti,
     )
+    _check(claims)
+    refused = grants.refused_tokens(claims)
+    grants.require(refused, relays, "refuse this token")
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
-    prefixes = {"--publish": output.without_patterns(publish), "--subscribe": output.without_patterns(subscribe)}
-    output.note_oddities({"--root": (root,), **prefixes})
-    output.note_patterns(claims.publish, claims.subscribe, refused="relays before 0.15 refuse this token")
+    output.note_oddities({"--root": (root,), "--publish": claims.publish, "--subscribe": claims.subscribe})
+    grants.note_refused(refused, relays, "refuse this token")
+    if not_before is not None and tuple(relays) != (Generation.SECOND,):
+        output.note(f"{Generation.FIRST} ignore --not-before, and take the token at once")
     if expires is None:
         output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
     elif claims.expires is not None and claims.expires <= now:
         past = times.when(claims.expires, now, "expires", "expired")
         output.note(f"this token has already expired, so relays refuse it: it {past}")
+
+
+def _check(claims: Claims) -> None:
+    """Refuse a token that nobody can use. Raises :class:`click.UsageError`."""
+    if not claims.publish and not claims.subscribe:
+        raise click.UsageError('the token grants nothing: add --publish PATH or --subscribe PATH ("" for everything)')
+    if claims.not_before is not None and claims.expires is not None and claims.not_before >= claims.expires:
+        raise click.UsageError("--not-before must be earlier than --expires")
+    for option, value in (("--subject", claims.subject), ("--jti", claims.id)):
+        if value == "":
+            raise click.UsageError(f"{option} must not be empty")
 
 
 def dialed(url: str, claims: Claims) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from moq_token.algorithm import Algorithm
     from moq_token.key import Key
+    from moq_token.pattern import Pattern
 
 DEFAULT_OVERLAP_SECONDS = 24 * 3600
 
@@ -58,8 +59,8 @@ class Rotation(Directory):
         now: int,
         *,
         root: str | None = None,
-        publish: Iterable[str] | None = None,
-        subscribe: Iterable[str] | None = None,
+        publish: Iterable[str | Pattern] | None = None,
+        subscribe: Iterable[str | Pattern] | None = None,
         widen: bool = False,
         if_older_than: int | None = None,
         dry_run: bool = False,
@@ -81,8 +82,8 @@ class Rotation(Directory):
             Unix seconds.
         root : str | None
             The root of the new scope. None is the root of the scope before.
-        publish, subscribe : Iterable[str] | None
-            The prefixes of the new scope. Where either is given, both are replaced.
+        publish, subscribe : Iterable[str | Pattern] | None
+            The paths and patterns of the new scope. Where either is given, both are replaced.
         widen : bool
             Allow a scope that the key before did not have, and a successor to a key that cannot be read.
         if_older_than : int | None

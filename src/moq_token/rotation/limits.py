@@ -12,6 +12,8 @@ from moq_token.key import Key, KeyOperation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from moq_token.pattern import Pattern
+
 _DEFAULT_OPERATIONS = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
 
@@ -20,8 +22,8 @@ class Wanted(NamedTuple):
 
     algorithm: Algorithm | None = None
     root: str | None = None
-    publish: Iterable[str] | None = None
-    subscribe: Iterable[str] | None = None
+    publish: Iterable[str | Pattern] | None = None
+    subscribe: Iterable[str | Pattern] | None = None
     widen: bool = False
 
 
