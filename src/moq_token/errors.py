@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +31,20 @@ Reason: TypeAlias = Literal[
     "malformed",
     "no-access",
     "no-key-source",
+    "no-mtls-grant",
+    "no-public-grant",
     "not-yet-valid",
     "refused",
+    "remote-limit",
     "root-mismatch",
     "scope-exceeded",
+    "subject-limit",
+    "token-and-certificate",
     "token-expected",
+    "token-limit",
+    "two-tokens",
     "unknown-key",
+    "unsupported-token",
     "useless",
     "wrong-algorithm",
 ]
@@ -116,11 +124,17 @@ class RefusedError(Error):
     Attributes
     ----------
     reason : Reason
-        A stable code for programs and logs. Each subclass documents its own codes.
+        A stable code for programs and logs. Each subclass documents its own codes. A policy of your own may pass any
+        other text.
 
     """
 
     reason: Reason = "refused"
+
+    def __init__(self, message: str = "", /, *, reason: Reason | str | None = None) -> None:
+        super().__init__(message)
+        if reason is not None:
+            self.reason = cast("Reason", reason)
 
 
 class InvalidTokenError(RefusedError):
@@ -205,7 +219,10 @@ class NotAdmittedError(RefusedError):
     """The connection is refused, whatever a token says.
 
     ``reason`` is ``token-expected`` (there is no token, and the dialed path is not public), ``no-key-source`` (there is
-    a token, and no key is configured to verify it with) or ``bad-url`` (the dialed URL is invalid).
+    a token, and no key is configured to verify it with) or ``bad-url`` (the dialed URL is invalid). An auth server has
+    more: ``two-tokens`` and ``token-and-certificate`` (both are presented), ``unsupported-token`` (the SETUP token is
+    not a JWT), ``no-public-grant`` and ``no-mtls-grant`` (no rules for sessions without a token, or with a
+    certificate), ``token-limit``, ``remote-limit`` and ``subject-limit`` (too many live sessions).
     """
 
     reason: Reason = "token-expected"

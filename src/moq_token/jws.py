@@ -7,6 +7,8 @@ from moq_token.errors import InvalidTokenError, shown
 
 MAX_TOKEN_BYTES = 64 * 1024
 _SEGMENTS = 3
+# Members that relays read as text, though they do not use them (RFC 7515, section 4.1).
+_TEXTS = ("typ", "cty", "jku", "x5u", "x5t", "x5t#S256")
 
 
 def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
@@ -63,6 +65,9 @@ def check_header(segment: bytes, algorithm: str) -> None:
     """
     header = parse_header(segment)
     kid_of(header)
+    for name in _TEXTS:
+        if not isinstance(header.get(name), str | None):
+            raise InvalidTokenError(f"the `{name}` in the header of the token must be a string")
     if "crit" in header:
         raise InvalidTokenError("the header of the token has `crit`, and no extension is understood")
     if header.get("b64", True) is not True:

@@ -15,7 +15,7 @@ from moq_token import files, jws, material, pem
 from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, Scope
 from moq_token.claims.scope import exceeded
-from moq_token.claims.wire import decode, decode_scope, encode, scope_members
+from moq_token.claims.wire import SCOPE_MEMBERS, decode, decode_scope, encode, scope_members
 from moq_token.encoding import b64encode
 from moq_token.errors import (
     ExpiredTokenError,
@@ -91,12 +91,26 @@ class Key:
 
     """
 
-    __slots__ = ("_header", "_headers", "_material", "_sign", "_verify", "algorithm", "kid", "operations", "scope")
+    __slots__ = (
+        "_header",
+        "_headers",
+        "_material",
+        "_sign",
+        "_verify",
+        "algorithm",
+        "is_first_generation",
+        "kid",
+        "operations",
+        "scope",
+    )
 
     algorithm: Algorithm
     kid: KeyId | None
     operations: frozenset[KeyOperation]
     scope: Scope | None
+    is_first_generation: bool
+    """Whether the key was read from a form that relays from 0.15 on refuse: without ``kty``, or with other members in
+    its scope than these know. Written again it has the form that they read."""
 
     _material: Material
     _header: bytes
@@ -116,6 +130,8 @@ class Key:
         kid: KeyId | None,
         operations: frozenset[KeyOperation] = _SIGN_AND_VERIFY,
         scope: Scope | None = None,
+        *,
+        is_first_generation: bool = False,
     ) -> Key:
         if scope is not None and len(scope.publish) + len(scope.subscribe) > MAX_SCOPE_PREFIXES:
             raise InvalidKeyError(f"a scope must not have more than {MAX_SCOPE_PREFIXES} prefixes")
@@ -123,7 +139,8 @@ class Key:
         headers = jws.usual_spellings(algorithm, kid)  # the first is the one that `sign` writes
         sign = material.sign if KeyOperation.SIGN in operations else None
         verify = material.verify if KeyOperation.VERIFY in operations else None
-        values = (headers[0] + b".", frozenset(headers), material, sign, verify, algorithm, kid, operations, scope)
+        cached = headers[0] + b".", frozenset(headers), material, sign, verify
+        values = (*cached, algorithm, is_first_generation, kid, operations, scope)
         for name, value in zip(Key.__slots__, values, strict=True):
             object.__setattr__(key, name, value)
         return key
@@ -227,6 +244,8 @@ class Key:
             None if kid is None else KeyId(kid),
             _operations(jwk),
             None if scope is None else decode_scope(scope),
+            is_first_generation=jwk.get("kty") is None
+            or (isinstance(scope, dict) and not scope.keys() <= SCOPE_MEMBERS),
         )
 
     # -- variants

@@ -17,6 +17,7 @@ import moq_token
 import moq_token.auth
 import moq_token.contract
 import moq_token.issuing
+import moq_token.server
 import moq_token.sources
 from moq_token.cli.program import program
 from scripts import check_links, docs
@@ -126,6 +127,9 @@ def test_every_public_name_is_in_the_reference() -> None:
     wanted |= {f"moq_token.sources.{name}" for name in moq_token.sources.__all__}
     wanted |= {f"moq_token.contract.{name}" for name in moq_token.contract.__all__}
     wanted |= {f"moq_token.issuing.{name}" for name in moq_token.issuing.__all__}
+    wanted |= {f"moq_token.server.{name}" for name in moq_token.server.__all__} - {
+        f"moq_token.server.{name}" for name in moq_token.contract.__all__
+    }
     assert set(found) == wanted | {"moq_token.integrations.moq"}
 
 
@@ -139,7 +143,7 @@ def reasons() -> set[str]:
 
 
 def test_every_reason_is_explained() -> None:
-    page = (DOCS / "relays.md").read_text(encoding="utf-8")
+    page = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("relays.md", "auth-server.md"))
     assert len(reasons()) > 10
     assert [reason for reason in sorted(reasons()) if f"`{reason}`" not in page] == []
 

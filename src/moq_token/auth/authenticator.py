@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections import OrderedDict
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from moq_token.auth.api import auth_api_url, parse_answer, parse_public, public_api_url
 from moq_token.auth.check import check_exists, nothing_configured
 from moq_token.auth.decision import Grant, decide, kid_of
 from moq_token.auth.outages import Outages
+from moq_token.auth.remembered import REMEMBERED_TOKENS, RememberedTokens, Remembering
 from moq_token.errors import (
     ConfigError,
     InvalidKeyIdError,
     InvalidTokenError,
     KeyNotFoundError,
     UnavailableError,
-    sealed,
 )
 from moq_token.kid import KeyId
 from moq_token.sources import Http, open_source
@@ -33,13 +30,8 @@ if TYPE_CHECKING:
     from moq_token.auth.config import AuthConfig
     from moq_token.auth.connection import Connection
     from moq_token.claims import Claims
-    from moq_token.key import Key
     from moq_token.sources import KeySource
     from moq_token.trace import Trace
-
-# A remembered token takes about as much memory as it is long, so all together at most some tens of megabytes.
-REMEMBERED_TOKENS = 10_000
-_MAX_REMEMBERED_CHARACTERS = 2048
 
 _log = logging.getLogger("moq_token.auth")
 
@@ -103,7 +95,7 @@ class Authenticator:
         self._keys = keys
         self._fetcher = fetcher
         self.clock = clock
-        self._tokens = _Tokens(remember)
+        self._tokens = RememberedTokens(remember)
         self._outages = Outages(_log)
         self._opened: AsyncExitStack | None = None
 
@@ -129,7 +121,7 @@ class Authenticator:
             trace.begin("key")
         with self._outages.watch("the source of keys" if kid is None else f"the key {kid}"):
             key = await self._keys.get(kid)
-        return decide(connection, key=_Remembering(self._tokens, key), now=self.clock(), trace=trace)
+        return decide(connection, key=Remembering(self._tokens, key), now=self.clock(), trace=trace)
 
     async def _ask(self, connection: Connection, trace: Trace | None) -> Grant:
         # A verified certificate is the credential, and a token beside it is ignored.
@@ -147,7 +139,7 @@ class Authenticator:
         tier = self.config.mtls_tier if answer.tier is None and connection.certificate is not None else answer.tier
         return decide(
             connection,
-            key=None if answer.key is None else _Remembering(self._tokens, answer.key),
+            key=None if answer.key is None else Remembering(self._tokens, answer.key),
             public=answer.public,
             alias=answer.alias,
             tier=tier or "",
@@ -225,52 +217,3 @@ class Authenticator:
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.aclose()
-
-
-class _Entry(NamedTuple):
-    key: Key
-    claims: Claims
-    verified: float
-
-    def counts(self, key: Key, now: float) -> bool:
-        """Whether verifying again with ``key`` must succeed; a clock that was set back makes that unsure (`nbf`)."""
-        expires = self.claims.expires
-        return (self.key is key or self.key == key) and self.verified <= now and (expires is None or now < expires)
-
-
-class _Tokens:
-    """Verified tokens. The one that was not used for longest is forgotten first."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
-
-    def verify(self, key: Key, token: str, now: float, trace: Trace | None) -> Claims:
-        """Do what :meth:`Key.verify` does."""
-        if not self._size or len(token) > _MAX_REMEMBERED_CHARACTERS:
-            return key.verify(token, now=now, trace=trace)
-        digest = hashlib.sha256(token.encode()).digest()
-        entry = self._entries.pop(digest, None)
-        if entry is None or not entry.counts(key, now):
-            entry = _Entry(key, key.verify(token, now=now, trace=trace), now)
-        elif trace is not None:
-            trace.begin("remembered")
-        self._entries[digest] = entry
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-        return entry.claims
-
-    def clear(self) -> None:
-        self._entries.clear()
-
-
-@dataclass(frozen=True, slots=True)
-class _Remembering:
-    """A key that does not verify the same token twice."""
-
-    tokens: _Tokens
-    key: Key
-
-    @sealed
-    def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
-        return self.tokens.verify(self.key, token, now, trace)

@@ -130,6 +130,10 @@ def claims_of_prefixes(root: str, publish: Sequence[str], subscribe: Sequence[st
     return Claims(root, tuple(map(literal, publish)), tuple(map(literal, subscribe)))
 
 
+SCOPE_MEMBERS = frozenset(("root", *_PREFIXES, *_PATTERNS))
+"""The members of a scope. Relays from 0.15 on refuse a key whose scope has others."""
+
+
 def decode_scope(members: object) -> Scope:
     """Read the ``scope`` member of a key. Raises ``InvalidKeyError``."""
     if not isinstance(members, dict):

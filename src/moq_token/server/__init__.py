@@ -1,1 +1,12 @@
-"""The auth server that relays ask: what it remembers of their sessions, and (to come) its policy and its listeners."""
+"""The auth server that relays ask: from 0.15 on about every session, 0.14 about every connection (``auth_api``).
+
+:class:`Policy` decides by keys and rules; :class:`AuthServer` answers for it, or for any async function from a
+:class:`Request` to a :class:`Grant`, over HTTP (``asgi``, or the command ``serve``).
+"""
+
+from moq_token.contract import Answer, Grant, Question, Request
+from moq_token.server.app import AuthServer
+from moq_token.server.caps import Cap, CapKind
+from moq_token.server.policy import Policy
+
+__all__ = ["Answer", "AuthServer", "Cap", "CapKind", "Grant", "Policy", "Question", "Request"]

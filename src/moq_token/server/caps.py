@@ -36,10 +36,10 @@ class Cap(msgspec.Struct, frozen=True):
 
 Caps: TypeAlias = "Mapping[CapKind, Cap]"
 
-_MESSAGES = {
-    CapKind.TOKEN: "too many live sessions for this token",
-    CapKind.REMOTE: "too many live sessions from this address",
-    CapKind.SUBJECT: "too many live sessions for this subject",
+_REFUSALS = {
+    CapKind.TOKEN: Refusal(reason="token-limit", message="too many live sessions for this token"),
+    CapKind.REMOTE: Refusal(reason="remote-limit", message="too many live sessions from this address"),
+    CapKind.SUBJECT: Refusal(reason="subject-limit", message="too many live sessions for this subject"),
 }
 
 
@@ -59,7 +59,7 @@ class Counter:
     """Counts sessions for one cap, by what they hold in common: a token, an address or a subject."""
 
     def __init__(self, kind: CapKind, cap: Cap) -> None:
-        self.refusal = Refusal(f"{kind}-limit", _MESSAGES[kind])
+        self.refusal = _REFUSALS[kind]
         self._cap = cap
         self._held: Callable[[Session], bytes | str | None] = _HELD[kind]
         self._holders: Groups[bytes | str | None] = Groups()

@@ -6,7 +6,7 @@ key) or :class:`UnavailableError` (the source could not find out), and ``aclose(
 """
 
 from moq_token.sources.http import Http
-from moq_token.sources.local import DirectorySource, FileSource
+from moq_token.sources.local import DirectorySource, FileSource, JwksFileSource
 from moq_token.sources.objects import ObjectStoreSource
 from moq_token.sources.opening import open_source
 from moq_token.sources.source import KeySource
@@ -17,6 +17,7 @@ __all__ = [
     "DirectorySource",
     "FileSource",
     "Http",
+    "JwksFileSource",
     "JwksUrlSource",
     "KeySource",
     "ObjectStoreSource",

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from moq_token import files
 from moq_token.errors import InvalidKeyError, KeyNotFoundError, UnavailableError, bare
 from moq_token.key import Key
+from moq_token.keyset import KeySet, read_set
+from moq_token.keytext import parse_members
 from moq_token.sources.memory import Lru
 from moq_token.sources.outage import Outage
 from moq_token.sources.source import Closing, Parsed, named, not_found
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from moq_token.kid import KeyId
+
+_T = TypeVar("_T")
 
 # A file that is written twice within one tick of the file system's clock looks the same both times. So a file that
 # changed less than this ago is read again. The coarsest clock in use ticks every two seconds.
@@ -34,15 +39,15 @@ class _Identity(NamedTuple):
     device: int
 
 
-class _Files:
-    """Key files by path. A file that did not change costs one ``stat``, made on the event loop's own thread."""
+class _Files(Generic[_T]):
+    """Files of keys by path. A file that did not change costs one ``stat``, made on the event loop's own thread."""
 
-    def __init__(self, source: str) -> None:
-        self._keys = Parsed(Key.from_str)
-        self._seen: Lru[tuple[_Identity, Key]] = Lru()
+    def __init__(self, source: str, parse: Callable[[bytes], _T]) -> None:
+        self._keys = Parsed(parse)
+        self._seen: Lru[tuple[_Identity, _T]] = Lru()
         self._outage = Outage(source, time.monotonic)
 
-    def get(self, path: str, kid: KeyId | None) -> Key:
+    def get(self, path: str, kid: KeyId | None) -> _T:
         try:
             key = self._read(path, kid)
         except UnavailableError as error:
@@ -54,7 +59,7 @@ class _Files:
         self._outage.ended()
         return key
 
-    def _read(self, path: str, kid: KeyId | None) -> Key:
+    def _read(self, path: str, kid: KeyId | None) -> _T:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path would be made for every token
             identity = _Identity(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
@@ -93,11 +98,34 @@ class FileSource(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self._path = os.fspath(path)
-        self._files = _Files(self._path)
+        self._files = _Files(self._path, Key.from_str)
 
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
         return self._files.get(self._path, kid)
+
+
+class JwksFileSource(Closing):
+    """The keys of a JWK Set in a file; otherwise as :class:`FileSource`.
+
+    Keys that tokens cannot use are passed over (RFC 7517, section 5). Without a key id the set must have one key.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = os.fspath(path)
+        self._files = _Files(self._path, _parse_set)
+
+    async def get(self, kid: KeyId | None, /) -> Key:
+        """Return the first key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        keys = self._files.get(self._path, kid)
+        key = keys.find_key(kid) if kid is not None else keys.keys[0] if len(keys) == 1 else None
+        if key is None:
+            raise not_found(f"the key {kid} in {self._path!r}" if kid else f"the only key in {self._path!r}", kid)
+        return key
+
+
+def _parse_set(body: bytes) -> KeySet:
+    return read_set(parse_members(body)).keys
 
 
 class DirectorySource(Closing):
@@ -109,8 +137,21 @@ class DirectorySource(Closing):
 
     def __init__(self, path: str | Path) -> None:
         self._path = os.fspath(path)
-        self._files = _Files(self._path)
+        self._files = _Files(self._path, Key.from_str)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
-        return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above
+        """Return the key with this id.
+
+        Raises :class:`KeyNotFoundError`, and :class:`UnavailableError`, also where the directory itself is gone, as an
+        unmounted one is: that says nothing about the key.
+        """
+        try:
+            return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above
+        except KeyNotFoundError:
+            if kid is not None and not _is_directory(self._path):
+                raise UnavailableError(f"the key directory {self._path!r} does not exist") from None
+            raise
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - False for any text

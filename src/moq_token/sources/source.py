@@ -45,6 +45,10 @@ class NotFound(UnavailableError):  # noqa: N818 - each source turns it into a Ke
     """The server or store answered that the key does not exist."""
 
 
+class UnusableKeyError(UnavailableError):
+    """There is something of that name, and it is no key that can be used."""
+
+
 class Closing:
     """Support for ``async with``."""
 
@@ -103,7 +107,7 @@ class Parsed(Generic[_T]):
         try:
             found = self._parse(body)
         except InvalidKeyError as error:
-            found = UnavailableError(f"{name} is not usable: {error}")
+            found = UnusableKeyError(f"{name} is not usable: {error}")
         self._found.put(name, (body, found), len(body))
         return body, found
 

@@ -1,0 +1,428 @@
+"""HTTP/1.1 for an auth server: one small protocol for asyncio, strict and bounded (RFC 9110, RFC 9112).
+
+The parser is llhttp, through ``httptools``. One request at a time is answered per connection, in order. Nothing here
+knows what is asked: a handler gets an :class:`HttpRequest` and returns an :class:`HttpResponse`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import sys
+import time
+from collections import OrderedDict, deque
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import httptools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_log = logging.getLogger("moq_token.server")
+
+MAX_HEAD_BYTES = 16 * 1024
+MAX_BODY_BYTES = 256 * 1024
+# How long a request may take to arrive, from its first byte, or from the start of the connection.
+REQUEST_SECONDS = 10.0
+# How long a client may go on sending after it was refused, so that it can read the answer before the reset.
+LINGER_SECONDS = 2.0
+MAX_CONNECTIONS = 10_000
+# Requests that wait on one connection. A relay never sends a second one before it has the answer.
+MAX_PIPELINED = 32
+
+# The header fields that a handler may read. The others are parsed and dropped.
+KEPT = {
+    b"authorization": "authorization",
+    b"content-type": "content-type",
+    b"if-none-match": "if-none-match",
+    b"host": "host",
+    b"expect": "expect",
+    b"content-length": "content-length",
+}
+# Answers that have no body, and so neither a type nor a length.
+BODILESS = frozenset((204, 304))
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EAGER = sys.version_info >= (3, 12)
+
+
+class HttpRequest:
+    """A request as it arrived.
+
+    ``target`` is the path and query, undecoded; ``headers`` holds a few fields by name; ``local`` says that the client
+    is on this machine.
+    """
+
+    __slots__ = ("body", "headers", "local", "method", "target")
+
+    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, *, local: bool = False) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.local = local
+
+
+class HttpResponse(NamedTuple):
+    """An answer. ``headers`` are further header lines, each ending in CRLF, without anything from a client in them."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: bytes = b""
+
+
+if TYPE_CHECKING:
+    Handler = Callable[[HttpRequest], Coroutine[None, None, HttpResponse]]
+
+
+class _RefusedError(Exception):
+    """A request that breaks a rule of HTTP or exceeds a bound; the connection ends with the answer."""
+
+    def __init__(self, answer: HttpResponse) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class HttpServer:
+    """The connections of one server: makes the protocols of new ones, and ends all in order when it stops.
+
+    Parameters
+    ----------
+    handler
+        Answers a request. It may raise nothing; what it raises all the same is answered with 500 and logged.
+    max_connections
+        The connection that has been idle for longest is closed for a new one beyond this many. Where none is idle, the
+        new one is answered with 503.
+
+    """
+
+    def __init__(self, handler: Handler, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        self.handler = handler
+        self.max_connections = max_connections
+        self.connections: set[HttpProtocol] = set()
+        self.idle: OrderedDict[HttpProtocol, None] = OrderedDict()
+        self.stopping = False
+        self._empty: asyncio.Future[None] | None = None
+        self._second = 0
+        self._date = b""
+
+    def protocol(self) -> HttpProtocol:
+        """Make the protocol of a new connection: the factory for ``loop.create_server``."""
+        return HttpProtocol(self)
+
+    def date(self) -> bytes:
+        """Return the header field ``date`` of this second."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = f"date: {formatdate(second, usegmt=True)}\r\n".encode()
+        return self._date
+
+    async def stop(self, seconds: float) -> None:
+        """Close what is idle, let answers under way be finished for at most this long, then close everything."""
+        self.stopping = True
+        for connection in list(self.connections):
+            if connection.unused:
+                connection.close()
+        if self.connections:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=seconds)
+            for connection in list(self.connections):
+                connection.abort()
+            await self._empty
+
+    def gone(self, connection: HttpProtocol) -> None:
+        """Forget a connection that is lost."""
+        self.connections.discard(connection)
+        self.idle.pop(connection, None)
+        if not self.connections and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection: parses requests, has them answered one after the other, and keeps to the bounds."""
+
+    __slots__ = (
+        "_answering",
+        "_arriving",
+        "_body",
+        "_closing",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_local",
+        "_loop",
+        "_parser",
+        "_server",
+        "_size",
+        "_target",
+        "_task",
+        "_timer",
+        "_transport",
+        "_waiting",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._answering = False
+        self._arriving = False
+        self._closing = False
+        self._local = False
+        self._waiting: deque[tuple[HttpRequest, bool]] = deque()
+        self._in_head = False
+        self._head_bytes = 0
+        self._target = b""
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+
+    # -- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a new connection, or refuse it where there are too many."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._local = _is_local(transport.get_extra_info("peername"))
+        server = self._server
+        if len(server.connections) >= server.max_connections:
+            if server.idle:
+                next(iter(server.idle)).close()
+            else:
+                server.connections.add(self)
+                self._refuse(HttpResponse(503, b"too many connections\n", headers=b"retry-after: 1\r\n"))
+                return
+        server.connections.add(self)
+        self._arm(REQUEST_SECONDS)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
+        """Give up what was under way for a client that has gone."""
+        self._closing = True
+        self._disarm()
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+        self._server.gone(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived."""
+        if self._closing:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, _RefusedError):
+                self._refuse(cause.answer)
+            else:
+                self._refuse(_bad("the request is not valid HTTP/1.1"))
+        else:
+            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+            elif self._arriving and self._timer is None:
+                self._arm(REQUEST_SECONDS)
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read its answers."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on with a client that reads again."""
+        if not self._waiting:
+            self._transport.resume_reading()
+
+    @property
+    def unused(self) -> bool:
+        """Whether no request is arriving or being answered."""
+        return not self._answering and not self._arriving
+
+    # -- what the parser calls
+
+    def on_message_begin(self) -> None:
+        """Start a request."""
+        self._in_head = self._arriving = True
+        self._head_bytes = 0
+        self._target = b""
+        self._headers = {}
+        self._body = []
+        self._size = 0
+        self._server.idle.pop(self, None)
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the target."""
+        self._target += url
+        self._size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header field that a handler may read."""
+        # Counted here too, because a whole head can arrive at once. Each field also has a colon, a space and CRLF.
+        self._size += len(name) + len(value) + 4
+        if self._size > MAX_HEAD_BYTES:
+            raise _RefusedError(_head_too_large())
+        field = KEPT.get(name.lower())
+        if field is not None:
+            if field in self._headers:
+                raise _RefusedError(_bad(f"the header field `{field}` stands twice"))
+            self._headers[field] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Check the head before the body arrives."""
+        self._in_head = False
+        self._size = 0
+        if self._parser.should_upgrade():
+            raise _RefusedError(_bad("this server upgrades no connection"))
+        headers = self._headers
+        if "host" not in headers and self._parser.get_http_version() != "1.0":
+            raise _RefusedError(_bad("the header field `host` is missing"))
+        if int(headers.pop("content-length", "0")) > MAX_BODY_BYTES:
+            raise _RefusedError(too_large())
+        if headers.pop("expect", "").lower() == "100-continue" and not self._answering:
+            self._transport.write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._size += len(body)
+        if self._size > MAX_BODY_BYTES:
+            raise _RefusedError(too_large())
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer the request, or let it wait for its turn."""
+        self._arriving = False
+        if self._timer is not None:
+            self._disarm()
+        request = HttpRequest(
+            self._parser.get_method().decode("ascii"),
+            self._target.decode("latin-1"),
+            self._headers,
+            self._body[0] if len(self._body) == 1 else b"".join(self._body),
+            local=self._local,
+        )
+        keep = self._parser.should_keep_alive()
+        if not self._answering:
+            self._answer(request, keep=keep)
+            return
+        if len(self._waiting) >= MAX_PIPELINED:
+            raise _RefusedError(_bad(f"more than {MAX_PIPELINED} requests wait on one connection"))
+        self._waiting.append((request, keep))
+        self._transport.pause_reading()
+
+    # -- answering
+
+    def _answer(self, request: HttpRequest, *, keep: bool) -> None:
+        self._answering = True
+        running = self._run(request, keep=keep)
+        # An eager task that never waits is done here and now, without a turn of the event loop.
+        task = (
+            asyncio.Task(running, loop=self._loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
+            if _EAGER
+            else self._loop.create_task(running)
+        )
+        if not task.done():
+            self._task = task
+
+    async def _run(self, request: HttpRequest, *, keep: bool) -> None:
+        try:
+            response = await self._server.handler(request)
+        except Exception as error:  # noqa: BLE001 - one request that fails must not end the others, nor show its content
+            _log.error("a request could not be answered: %s", type(error).__name__)
+            response = HttpResponse(500, b"internal error\n")
+        self._task = None
+        if self._closing:
+            return
+        keep = keep and not self._server.stopping
+        self._write(response, keep=keep, head=request.method == "HEAD")
+        self._answering = False
+        if not keep:
+            self.close()
+        elif self._waiting:
+            request, keep = self._waiting.popleft()
+            self._answer(request, keep=keep)
+            if not self._waiting:
+                self._transport.resume_reading()
+        elif not self._arriving:
+            self._server.idle[self] = None
+
+    def _write(self, response: HttpResponse, *, keep: bool, head: bool = False) -> None:
+        status, body, content_type, headers = response
+        start = _STATUS_LINES[status] + self._server.date() + headers
+        if not keep:
+            start += b"connection: close\r\n"
+        if status in BODILESS:
+            self._transport.write(start + b"\r\n")
+            return
+        described = f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        self._transport.write(start + described + (b"" if head else body))
+
+    def _refuse(self, response: HttpResponse) -> None:
+        """Answer what cannot be a good request, then let the client read that before the connection ends."""
+        if self._closing:
+            return
+        if self._answering:  # the answer under way cannot be followed by this one in order
+            self.abort()
+            return
+        self._write(response, keep=False)
+        self._closing = True
+        self._disarm()
+        self._server.idle.pop(self, None)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.abort)
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        self._timer = None
+        if self._arriving:
+            self._refuse(HttpResponse(408, f"the request did not arrive within {REQUEST_SECONDS:.0f} s\n".encode()))
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection after what is written."""
+        self._closing = True
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._closing = True
+        self._transport.abort()
+
+
+def _head_too_large() -> HttpResponse:
+    return HttpResponse(431, f"the head of the request exceeds {MAX_HEAD_BYTES} bytes\n".encode())
+
+
+def too_large() -> HttpResponse:
+    """Return the answer to a body beyond the bound."""
+    return HttpResponse(413, f"the body exceeds {MAX_BODY_BYTES} bytes\n".encode())
+
+
+def _bad(reason: str) -> HttpResponse:
+    return HttpResponse(400, f"{reason}\n".encode())
+
+
+def _is_local(peer: object) -> bool:
+    """Whether the other side of a connection is this machine: a unix socket, whose name is no tuple, or loopback."""
+    if not isinstance(peer, tuple):
+        return True
+    try:
+        address = ipaddress.ip_address(peer[0].partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)

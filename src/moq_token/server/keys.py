@@ -1,0 +1,128 @@
+"""The keys of a policy: from any source, remembered for a while when the source fails, tokens verified once."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from moq_token import files
+from moq_token.auth.decision import kid_of
+from moq_token.auth.remembered import RememberedTokens
+from moq_token.errors import (
+    InvalidKeyError,
+    InvalidKeyIdError,
+    InvalidTokenError,
+    KeyNotFoundError,
+    KeyOperationError,
+    UnavailableError,
+)
+from moq_token.keytext import parse_members
+from moq_token.kid import KeyId
+from moq_token.sources import DirectorySource, FileSource, JwksFileSource, JwksUrlSource, UrlSource, open_source
+from moq_token.sources.memory import Lru
+from moq_token.sources.source import UnusableKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from moq_token.claims import Claims
+    from moq_token.key import Key
+    from moq_token.sources import KeySource
+
+# How long a key is used that its source gave before it failed. Longer than a restart or a fail-over of a file server
+# takes; a key that was withdrawn while the source is down counts for as long.
+LAST_GOOD_SECONDS = 3600.0
+
+# Sources of one key, which verifies every token whatever its `kid` is.
+_SINGLE = (FileSource, UrlSource)
+_SETS = (JwksFileSource, JwksUrlSource)
+_LOCAL = (FileSource, DirectorySource, JwksFileSource)
+
+
+class PolicyKeys:
+    """Finds the key of a token and verifies it, strictly or as the first generation of relays did."""
+
+    def __init__(
+        self,
+        keys: KeySource | str | os.PathLike[str],
+        *,
+        strict: bool,
+        remember: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._owned = isinstance(keys, str | os.PathLike)
+        self.source: KeySource = open_keys(os.fspath(keys)) if isinstance(keys, str | os.PathLike) else keys
+        self._tokens = RememberedTokens(remember, strict=strict)
+        self._strict = strict
+        self._last: Lru[tuple[Key, float]] = Lru()
+        self.problem: str | None = None
+        self._clock = clock
+
+    async def verify(self, token: str, now: float) -> Claims:
+        """Verify a token with the key that its ``kid`` selects. Raises as :meth:`get` and :meth:`Key.verify`."""
+        single = isinstance(self.source, _SINGLE)
+        key = await self.get(None if single else kid_of(token))
+        try:
+            return self._tokens.verify(key, token, now)
+        except KeyOperationError as error:
+            raise KeyNotFoundError(str(error), kid=key.kid) from None
+
+    async def get(self, kid: str | None) -> Key:
+        """Return a key by its id, or the only one. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        if kid is None and not isinstance(self.source, (*_SINGLE, *_SETS)):
+            raise InvalidTokenError("the token has no `kid`, which must select one of many keys", reason="kid-missing")
+        try:
+            name = None if kid is None else KeyId(kid)
+        except InvalidKeyIdError:
+            raise KeyNotFoundError("the `kid` of the token is not a valid key id", kid=kid) from None
+        try:
+            key = await self.source.get(name)
+        except KeyNotFoundError:
+            self.problem = None
+            self._last.pop(str(name))
+            raise
+        except UnavailableError as error:
+            if isinstance(error, UnusableKeyError) and isinstance(self.source, _LOCAL):
+                # A file that is there and holds no key: asking again does not help.
+                self._last.pop(str(name))
+                raise KeyNotFoundError(str(error), kid=kid) from None
+            self.problem = str(error)
+            last = self._last.get(str(name))
+            if last is None or self._clock() - last[1] > LAST_GOOD_SECONDS:
+                raise
+            return last[0]
+        if self._strict and key.is_first_generation:
+            raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it anew", kid=kid)
+        self.problem = None
+        self._last.put(str(name), (key, self._clock()))
+        return key
+
+    async def aclose(self) -> None:
+        """Close the source if it was opened here."""
+        self._tokens.clear()
+        if self._owned:
+            await self.source.aclose()
+
+
+def open_keys(text: str) -> KeySource:
+    """Open a key file, a JWK Set, a directory of ``{kid}.jwk`` files, or the URL of one of these.
+
+    The URL of a directory ends with ``/``, that of a single key with ``.jwk``; any other is that of a set.
+    """
+    if "://" in text:
+        lower = text.lower()
+        if lower.startswith(("http://", "https://")) and not lower.endswith(("/", ".jwk")):
+            return JwksUrlSource(text)
+        return open_source(text, directory=not lower.endswith(".jwk"))
+    if os.path.isdir(text) or text.endswith("/"):  # noqa: PTH112 - False for any text
+        return DirectorySource(text)
+    return JwksFileSource(text) if _is_set(text) else FileSource(text)
+
+
+def _is_set(path: str) -> bool:
+    """Whether a file holds a JWK Set at the moment. One that cannot be read is taken for a key, and found out later."""
+    try:
+        return "keys" in parse_members(files.read(path))
+    except (OSError, InvalidKeyError):
+        return False

@@ -1,0 +1,217 @@
+"""Where the auth server listens: an address, a unix socket, with or without TLS; how it starts and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import ssl
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from moq_token.errors import ConfigError, shown
+from moq_token.server.http import HttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from moq_token.server.http import Handler
+
+STOP_SECONDS = 5.0
+"""How long answers under way may take after the server was told to stop."""
+HANDSHAKE_SECONDS = 10.0
+
+_UNIX = "unix:"
+_BACKLOG = 1024
+
+
+class TcpAddress(NamedTuple):
+    """An IP address and a port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return ipaddress.ip_address(self.host).is_loopback
+
+
+class UnixAddress(NamedTuple):
+    """The path of a unix socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"{_UNIX}{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(text: str) -> Address:
+    """Read ``127.0.0.1:4440``, ``[::1]:4440`` or ``unix:PATH``. Raises :class:`ConfigError`; names are not resolved."""
+    if text.startswith(_UNIX):
+        path = text.removeprefix(_UNIX).removeprefix("//")
+        if path and "\0" not in path:
+            return UnixAddress(path)
+    else:
+        host, _, port = text.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(bare)
+            if (address.version == 6) == (bare != host) and port.isascii() and port.isdecimal() and int(port) < 1 << 16:  # noqa: PLR2004
+                return TcpAddress(bare, int(port))
+    raise ConfigError(f"expected an address such as 127.0.0.1:4440 or unix:PATH, got {shown(text)}")
+
+
+def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+    """Make the TLS of a server from PEM files; with ``client_ca`` only clients with a certificate of it get in.
+
+    Raises :class:`ConfigError`, naming the file that cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    load_certificate(context, cert, key)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(client_ca)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the CA file {shown(client_ca)} {_why(error)}") from None
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
+    """Load the certificate, or load it again after a renewal. Raises :class:`ConfigError`."""
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the TLS files {shown(cert)} and {shown(key)}: {_why(error)}") from None
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    return "are not a PEM certificate and its unencrypted key"
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
+
+
+class Running(NamedTuple):
+    """A server that listens. ``address`` is where, with the port that was taken."""
+
+    address: Address
+    http: HttpServer
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
+    """Listen inside of the block, and stop in order when it is left.
+
+    Stopping closes the listening socket, lets answers under way be finished for up to 5 s, and closes every connection.
+    Raises :class:`ConfigError` where the address cannot be used.
+    """
+    server = HttpServer(handler)
+    bound = _bind(address)
+    loop = asyncio.get_running_loop()
+    handshake = None if tls is None else HANDSHAKE_SECONDS
+    try:
+        if isinstance(address, UnixAddress):
+            listener = await loop.create_unix_server(
+                server.protocol, sock=bound, ssl=tls, ssl_handshake_timeout=handshake, backlog=_BACKLOG
+            )
+        else:
+            listener = await loop.create_server(
+                server.protocol, sock=bound, ssl=tls, ssl_handshake_timeout=handshake, backlog=_BACKLOG
+            )
+            host, port = bound.getsockname()[:2]
+            address = TcpAddress(host, port)
+    except BaseException:
+        bound.close()
+        raise
+    try:
+        yield Running(address, server)
+    finally:
+        listener.close()
+        await server.stop(STOP_SECONDS)
+        if isinstance(address, UnixAddress):
+            _remove(address.path)
+
+
+def _bind(address: Address) -> socket.socket:
+    if isinstance(address, UnixAddress):
+        return _bind_unix(address.path)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address.host, address.port))
+    except OSError as error:
+        made.close()
+        raise ConfigError(f"cannot listen on {address}: {error.strerror or type(error).__name__}") from None
+    return made
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Bind a socket that only this user can connect to. One that a live server listens on is never taken over."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        before = os.umask(0o177)
+        try:
+            made.bind(path)
+        finally:
+            os.umask(before)
+    except OSError as error:
+        made.close()
+        raise ConfigError(f"cannot listen on {shown(path)}: {error.strerror or error}") from None
+    except ConfigError:
+        made.close()
+        raise
+    return made
+
+
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{shown(path)} exists and is not a socket; it is not replaced")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()  # whoever listened there has died
+            return
+        except TimeoutError:
+            pass
+    raise ConfigError(f"{shown(path)} is in use: another server listens on it")
+
+
+async def until_stopped(reload: Callable[[], None]) -> None:
+    """Wait for SIGTERM or SIGINT; call ``reload`` for each SIGHUP."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, reload)
+    await stopped.wait()

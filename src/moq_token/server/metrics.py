@@ -1,0 +1,102 @@
+"""What the auth server counts, for Prometheus. Labels are from small fixed sets: never a path, subject or address."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from moq_token.errors import ConfigError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+    from moq_token.contract import Event
+    from moq_token.server.session import Session
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# A policy of its own can have any reason, and a label must have few values.
+_REASONS = frozenset(("", "unavailable", *get_args(Reason)))
+# A decision that waits for nothing takes some tens of microseconds; a relay gives up after 10 s.
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 10.0)
+_KNOWN_TRANSPORTS = frozenset(("quic", "webtransport", "iroh", "websocket", "tcp", "unix", "http"))
+MAX_NODES = 1000
+"""Nodes with a series of their own. The sessions of further ones are counted under ``other``."""
+
+
+class Metrics:
+    """Counts decisions, and the live ``sessions``. Needs the extra ``metrics`` (:class:`ConfigError` without it)."""
+
+    def __init__(self, sessions: Iterable[Session]) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, Counter, Histogram
+        except ImportError:
+            raise ConfigError('metrics need the extra `metrics`: pip install "moq-token[metrics]"') from None
+        self._registry = CollectorRegistry(auto_describe=True)
+        self._decisions = Counter(
+            "moq_token_decisions",
+            "Decisions about sessions, by event, verdict and reason.",
+            ("event", "verdict", "reason"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "moq_token_decision_seconds",
+            "How long decisions took.",
+            ("event",),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._ends = Counter("moq_token_session_ends", "Sessions whose end a relay reported.", registry=self._registry)
+        self._lost = Counter(
+            "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
+        )
+        self._registry.register(_Live(sessions))
+
+    def decided(self, event: Event, verdict: str, reason: str) -> None:
+        """Count a decision: ``granted``, ``refused`` or ``unavailable``. Reasons of an own policy become ``other``."""
+        self._decisions.labels(str(event), verdict, reason if reason in _REASONS else "other").inc()
+
+    def took(self, event: Event, seconds: float) -> None:
+        """Note how long a decision took."""
+        self._seconds.labels(str(event)).observe(seconds)
+
+    def ended(self) -> None:
+        """Count the end of a session."""
+        self._ends.inc()
+
+    def lost(self) -> None:
+        """Count a session that was lost."""
+        self._lost.inc()
+
+    def render(self) -> bytes:
+        """Write everything in the text format of Prometheus."""
+        from prometheus_client import generate_latest
+
+        text: bytes = generate_latest(self._registry)
+        return text
+
+
+class _Live:
+    """The live sessions, counted when somebody asks."""
+
+    def __init__(self, sessions: Iterable[Session]) -> None:
+        self._sessions = sessions
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        counts: dict[tuple[str, str, str], int] = {}
+        nodes: set[str] = set()
+        for session in self._sessions:
+            node = session.place.node if session.place.node in nodes or len(nodes) < MAX_NODES else "other"
+            nodes.add(node)
+            transport = session.place.transport if session.place.transport in _KNOWN_TRANSPORTS else "other"
+            labels = node, transport, session.tier or ""
+            counts[labels] = counts.get(labels, 0) + 1
+        gauge = GaugeMetricFamily(
+            "moq_token_sessions", "Live sessions, by node, transport and tier.", labels=("node", "transport", "tier")
+        )
+        for labels, count in counts.items():
+            gauge.add_metric(labels, count)
+        yield gauge

@@ -1,0 +1,279 @@
+"""The ready-made policy: what a token, a certificate or nobody in particular may do, as `moq auth serve` decides it.
+
+The rules are those of the Rust reference (`moq_auth::serve`, version 0.2.2), and stricter where it hands out a grant
+that a relay cannot use: a certificate that has ended is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from moq_token import path as paths
+from moq_token.auth.remembered import REMEMBERED_TOKENS
+from moq_token.claims import Claims
+from moq_token.contract import Answer, Grant, PublicPaths
+from moq_token.errors import (
+    ConfigError,
+    InvalidPatternError,
+    InvalidTokenError,
+    KeyNotFoundError,
+    NotAdmittedError,
+    UnauthorizedError,
+)
+from moq_token.pattern import MAX_SEGMENTS, Pattern
+from moq_token.patterns import Patterns
+from moq_token.server.keys import PolicyKeys
+from moq_token.server.spread import MAX_SPREAD
+from moq_token.server.spread import spread as spread_of
+from moq_token.times import END_OF_9999, parse_duration
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from moq_token.claims import Permissions
+    from moq_token.contract import Question, Request
+    from moq_token.sources import KeySource
+
+_JWT = "jwt="
+_OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
+
+
+class Policy:
+    """Decides about sessions by keys and rules: ``await policy(request)`` returns a :class:`Grant`.
+
+    Parameters
+    ----------
+    keys
+        What verifies tokens: a source of :mod:`moq_token.sources`, or the path of a key file or of a directory of
+        ``{kid}.jwk`` files. None refuses every token. A source that was given stays the caller's to close.
+    public_publish, public_subscribe
+        Patterns for sessions with neither token nor certificate, from the root, such as ``"lobby/**"``. A text without
+        a wildcard is an error, as it names one broadcast where a subtree may be meant; ``Pattern("lobby")`` is not.
+    mtls_publish, mtls_subscribe
+        The same for sessions with a client certificate that the relay has verified.
+    tier
+        A label for the relay's statistics, on every grant.
+    expires
+        How long a grant without an end of its own lasts: seconds, a :class:`~datetime.timedelta` or a text such as
+        ``"1h"``. Each re-check counts from anew.
+    revalidate
+        How often a relay asks again, likewise. Needs ``expires``, so that a session ends if nobody answers.
+    lenient
+        Read tokens as relays to 0.14 do: unknown claims are ignored. For the time of an upgrade.
+    spread
+        The part of ``expires`` and ``revalidate``, at most 0.1, by which they may be shortened, differently for each
+        session, so that sessions which start together are not re-checked together. The end of a token is kept.
+    remember
+        How many verified tokens are remembered, so that re-checks cost little; 0 turns that off. None is accepted
+        beyond its end, or with another key than the one that verified it.
+    clock
+        Tells the time in Unix seconds.
+
+    Raises :class:`ConfigError` for rules and times that contradict themselves.
+
+    """
+
+    def __init__(
+        self,
+        keys: KeySource | str | os.PathLike[str] | None = None,
+        *,
+        public_publish: Iterable[str | Pattern] = (),
+        public_subscribe: Iterable[str | Pattern] = (),
+        mtls_publish: Iterable[str | Pattern] = (),
+        mtls_subscribe: Iterable[str | Pattern] = (),
+        tier: str | None = None,
+        expires: float | str | timedelta | None = None,
+        revalidate: float | str | timedelta | None = None,
+        lenient: bool = False,
+        spread: float = MAX_SPREAD,
+        remember: int = REMEMBERED_TOKENS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.public = Claims(
+            publish=_rules("public_publish", public_publish), subscribe=_rules("public_subscribe", public_subscribe)
+        )
+        self.mtls = Claims(
+            publish=_rules("mtls_publish", mtls_publish), subscribe=_rules("mtls_subscribe", mtls_subscribe)
+        )
+        self.tier = tier
+        self.expires = _seconds("expires", expires)
+        self.revalidate = _seconds("revalidate", revalidate)
+        if self.revalidate is not None and self.expires is None:
+            raise ConfigError("`revalidate` needs `expires`, so that a session ends if nobody answers its re-checks")
+        if not 0 <= spread <= MAX_SPREAD:
+            raise ConfigError(f"`spread` must be from 0 to {MAX_SPREAD}")
+        self.spread = spread
+        self.keys = None if keys is None else PolicyKeys(keys, strict=not lenient, remember=remember)
+        self._clock = clock
+
+    async def __call__(self, request: Request) -> Grant:
+        """Decide about a ``connect`` or a ``revalidate``, which are alike.
+
+        Raises :class:`RefusedError`, whose ``reason`` says why, and :class:`UnavailableError` where the keys cannot be
+        read at the moment.
+        """
+        token = presented(request)
+        now = self._clock()
+        ends: int | None
+        if token is not None:
+            if request.tls is not None:
+                raise NotAdmittedError(
+                    "both a JWT and a client certificate were presented; present one", reason="token-and-certificate"
+                )
+            if self.keys is None:
+                raise NotAdmittedError("no keys are configured, so no token can be verified", reason="no-key-source")
+            claims = await self.keys.verify(token, now)
+            ends = claims.expires
+        elif request.tls is not None:
+            claims, ends = self.mtls, request.tls.expires
+            if not claims.publish and not claims.subscribe:
+                raise NotAdmittedError("nothing is granted to client certificates", reason="no-mtls-grant")
+            if ends is not None and not now < ends:
+                raise NotAdmittedError("the client certificate has expired", reason="expired")
+        else:
+            claims, ends = self.public, None
+            if not claims.publish and not claims.subscribe:
+                raise NotAdmittedError("a token is missing: nothing is public here", reason="no-public-grant")
+        permissions = claims.authorize(request.path)
+        return self._grant(request.id, claims, permissions, ends, now)
+
+    def _grant(self, session: str, claims: Claims, granted: Permissions, ends: int | None, now: float) -> Grant:
+        revalidate = self.revalidate
+        if revalidate is not None:
+            revalidate = spread_of(revalidate, session, self.spread)
+        if ends is None and self.expires is not None:
+            ends = int(now) + spread_of(self.expires, session, self.spread)
+        try:
+            publish, subscribe = Patterns(map(_pattern, granted.publish)), Patterns(map(_pattern, granted.subscribe))
+        except InvalidPatternError as error:  # a path that is too deep, or in lenient mode one with a `*`
+            raise UnauthorizedError(f"what is granted cannot be written as patterns: {error}") from None
+        return Grant(
+            publish=publish,
+            subscribe=subscribe,
+            expires=ends,
+            # A grant without an end must have no cadence.
+            revalidate=None if ends is None else revalidate,
+            tier=self.tier,
+            claims=claims,
+        )
+
+    async def lookup(self, question: Question) -> Answer:
+        """Answer relay 0.14, which decides by itself: with the key for a ``kid``, and what is public at a path.
+
+        What such a relay cannot express is left out, never widened: patterns that are no subtrees are not public, and a
+        client certificate gets everything at the path or nothing. The key of an HMAC algorithm is given as it is;
+        whoever sends the answer decides where it may go. Raises :class:`RefusedError` and :class:`UnavailableError`.
+        """
+        if question.mtls:
+            permissions = self.mtls.authorize(question.root)
+            if "" not in permissions.publish or "" not in permissions.subscribe:
+                message = "relay 0.14 would grant everything to the certificate, and the rules grant less"
+                raise UnauthorizedError(message, path=question.root)
+            return Answer(tier=self.tier)
+        key = None
+        if self.keys is not None:
+            try:
+                key = await self.keys.get(question.kid)
+            except KeyNotFoundError:
+                if question.kid is not None:
+                    raise
+        if key is not None and not key.algorithm.symmetric:
+            key = key.to_public()
+        return Answer(key=key, public=self.public_paths(question.root), tier=self.tier)
+
+    def public_paths(self, path: str) -> PublicPaths | None:
+        """Return what is public at a path as prefixes, which relay 0.14 knows alone; None where that is nothing."""
+        try:
+            permissions = self.public.authorize(path)
+        except UnauthorizedError:
+            return None
+        publish, subscribe = (
+            tuple(prefix for prefix in granted if isinstance(prefix, str))
+            for granted in (permissions.publish, permissions.subscribe)
+        )
+        return PublicPaths(subscribe, publish) if publish or subscribe else None
+
+    async def aclose(self) -> None:
+        """Close what was opened for ``keys``."""
+        if self.keys is not None:
+            await self.keys.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def presented(request: Request) -> str | None:
+    """Return the token that a client presents in its URL or its SETUP message.
+
+    In the URL it is the last ``jwt=`` that is not empty, as it stands there: nothing is percent-decoded. Raises
+    :class:`NotAdmittedError` for two different tokens (``two-tokens``) and for a SETUP token of another kind
+    (``unsupported-token``), and :class:`InvalidTokenError` for one that is not UTF-8.
+    """
+    dialed = None
+    if request.query is not None:
+        for parameter in request.query.split("&"):
+            if parameter.startswith(_JWT) and len(parameter) > len(_JWT):
+                dialed = parameter[len(_JWT) :]
+    setup = request.token
+    if setup is None:
+        return dialed
+    if dialed is not None:
+        if setup.kind == _OUT_OF_BAND and setup.value == dialed.encode():
+            return dialed
+        message = "a SETUP token and a different `jwt` query were presented; present one"
+        raise NotAdmittedError(message, reason="two-tokens")
+    if setup.kind != _OUT_OF_BAND:
+        message = f"SETUP token type {setup.kind:#x} is not supported; only type 0 (a JWT) is"
+        raise NotAdmittedError(message, reason="unsupported-token")
+    try:
+        return setup.value.decode()
+    except UnicodeDecodeError:
+        raise InvalidTokenError("the SETUP token is not UTF-8") from None
+
+
+def _pattern(granted: str | Pattern) -> Pattern:
+    return Pattern.subtree(granted) if isinstance(granted, str) else granted
+
+
+def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
+    if isinstance(patterns, str | Pattern):
+        patterns = (patterns,)
+    return [pattern if isinstance(pattern, Pattern) else rule(name, pattern) for pattern in patterns]
+
+
+def rule(name: str, text: str) -> Pattern:
+    """Read a rule that a person wrote. Raises :class:`ConfigError`; a text without a wildcard is an error."""
+    try:
+        pattern = Pattern(text)
+    except InvalidPatternError as error:
+        raise ConfigError(f"`{name}`: {error}") from None
+    if pattern.is_literal and len(pattern.head) < MAX_SEGMENTS:
+        subtree = paths.join(text, "**")
+        raise ConfigError(
+            f"`{name}`: {text!r} has no wildcard, so it names exactly one broadcast; write {subtree!r} for the subtree"
+        )
+    return pattern
+
+
+def _seconds(name: str, value: float | str | timedelta | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        seconds: float | None = parse_duration(value)
+    else:
+        seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        raise ConfigError(f"`{name}` must be a duration such as 90s, 15m, 1h or 7d")
+    if not 1 <= seconds < END_OF_9999:
+        raise ConfigError(f"`{name}` must be at least 1s, and end before the year 10000")
+    return int(seconds)
