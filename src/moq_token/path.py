@@ -1,4 +1,4 @@
-"""The algebra of paths: segments between slashes, empty ones dropped, everything else compared exactly."""
+"""Paths are segments between slashes. Empty segments are dropped, everything else is compared exactly."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def normalize(path: str) -> str:
 
 
 def join(base: str, rest: str) -> str:
-    """Put one normalized path beneath another."""
+    """Join two normalized paths."""
     return f"{base}/{rest}" if base and rest else base or rest
 
 
 def strip_prefix(path: str, prefix: str) -> str | None:
-    """Return what is left of a normalized path beneath a normalized prefix, or None where the prefix does not cover it.
+    """Return what is left of a normalized path below a normalized prefix, or None if the prefix does not cover it.
 
     Whole segments count: ``foo`` is a prefix of ``foo`` and ``foo/bar``, never of ``foobar``.
     """

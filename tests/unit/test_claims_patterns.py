@@ -367,7 +367,8 @@ def test_equal_grants_are_equal() -> None:
 
 @pytest.mark.parametrize("text", ["a*b*c", "/a*", "a//b*", "a/**/b/**", "***", "a*" + "/b" * 32, "*" + "x" * 9000])
 def test_invalid_patterns(text: str) -> None:
-    for make in (Claims, Scope):
+    makers: tuple[Any, ...] = (Claims, Scope)
+    for make in makers:
         for arguments in (("r", text), ("r", ["a", text]), ("r", (), text)):
             with pytest.raises(InvalidPatternError) as raised:
                 make(*arguments)

@@ -41,13 +41,13 @@ class _CheckedClaims(Checked):
     ) -> Claims:
         if unknown:
             raise unexpected(cls, unknown)
-        if publish.__class__ is str:
+        if type(publish) is str:
             publish = (publish,)
-        elif publish.__class__ is not tuple:
+        elif type(publish) is not tuple:
             publish = listed(publish, "publish")
-        if subscribe.__class__ is str:
+        if type(subscribe) is str:
             subscribe = (subscribe,)
-        elif subscribe.__class__ is not tuple:
+        elif type(subscribe) is not tuple:
             subscribe = listed(subscribe, "subscribe")
         # One look at all texts, as nearly all are plain. Patterns, and what is no text, end in TypeError.
         try:

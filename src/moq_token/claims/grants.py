@@ -83,7 +83,7 @@ def as_pattern(grant: str | Pattern, root: str = "") -> Pattern:
 def all_subtrees(grants: Held) -> TypeGuard[tuple[str, ...]]:
     """Whether no grant is a pattern, so that path prefixes express them all."""
     for grant in grants:  # noqa: SIM110 - a generator would take longer than the comparison
-        if grant.__class__ is Pattern:
+        if type(grant) is Pattern:
             return False
     return True
 
@@ -94,10 +94,10 @@ def covers(grants: Held, broadcast: str) -> bool:
         raise TypeError(f"the path of a broadcast must be a str, not {type(broadcast).__name__}")
     broadcast = paths.normalize(broadcast)
     for grant in grants:
-        if grant.__class__ is Pattern:
+        if type(grant) is Pattern:
             if grant.matches(broadcast):
                 return True
-        elif paths.strip_prefix(broadcast, grant) is not None:  # type: ignore[arg-type]  # mypy narrows one way only
+        elif paths.strip_prefix(broadcast, grant) is not None:
             return True
     return False
 
@@ -109,7 +109,7 @@ def rebased(grants: Held, below: str, above: str) -> Held:
     """
     result = []
     for grant in grants:
-        if grant.__class__ is not str:
+        if type(grant) is not str:
             return _rebased_slowly(grants, below, above)
         whole = paths.join(above, paths.normalize(grant))
         rest = paths.strip_prefix(whole, below)
