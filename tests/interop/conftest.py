@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from moq_token import Algorithm, Key
-from tests.interop.peers import HERE, TYPESCRIPT_PACKAGE, RustCommandLine, TypeScript, TypeScriptCommandLine, missing
+from tests.interop.peers import (
+    HERE,
+    TYPESCRIPT_PACKAGE,
+    CommandLine,
+    RustCommandLine,
+    TypeScript,
+    TypeScriptCommandLine,
+    missing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,6 +52,19 @@ def rust_cli() -> RustCommandLine:
     if not path:
         missing("the Rust command line, whose path is in RUST_MOQ_TOKEN: `make interop` builds it")
     return RustCommandLine(path)
+
+
+@pytest.fixture(scope="session")
+def moq() -> str:
+    path = os.environ.get("RUST_MOQ")
+    if not path:
+        missing("the Rust command line `moq`, whose path is in RUST_MOQ: `make interop` builds it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def moq_auth(moq: str) -> CommandLine:
+    return CommandLine(moq, "auth")
 
 
 # A key for every algorithm, made once: those for RSA take a while.

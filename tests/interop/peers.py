@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from moq_token import Pattern, Patterns
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from moq_token import Algorithm
 
@@ -135,6 +140,60 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r'"(.*?)"', text)
 
 
+class AuthServer:
+    """A running ``moq auth serve`` on a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = _UnixConnection(path)
+
+    def connect(self, path: str, token: str | None = None) -> Json | None:
+        """Ask as a relay does when a client dials, and return the grant, or None for a refusal."""
+        request = {"id": "0" * 32, "event": "connect", "node": "", "transport": "quic", "path": path}
+        if token is not None:
+            request["query"] = f"jwt={token}"
+        self._connection.request("POST", "/", json.dumps(request), {"content-type": "application/json"})
+        with self._connection.getresponse() as response:
+            body = response.read()
+        if response.status == http.HTTPStatus.FORBIDDEN:
+            return None
+        assert response.status == http.HTTPStatus.OK, body
+        grant = json.loads(body)
+        assert isinstance(grant, dict)
+        return grant
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@contextmanager
+def auth_server(moq: str, path: Path, *arguments: str | Path) -> Iterator[AuthServer]:
+    """Run ``moq auth serve`` on a Unix socket: of a port that it chooses, it does not say the number."""
+    command = [moq, "auth", "serve", "--listen", f"unix:{path}", *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        server = AuthServer(path)
+        try:
+            assert process.stderr is not None
+            assert any("listening" in line for line in process.stderr), "it does not listen"
+            yield server
+        finally:
+            server.close()
+            process.kill()
+
+
 OURS = CommandLine(sys.executable, "-m", "moq_token")
 
 
@@ -162,3 +221,8 @@ def claims_without_iat(text: str) -> Json:
     assert isinstance(claims, dict)
     claims.pop("iat", None)
     return claims
+
+
+def canonical(grants: tuple[str | Pattern, ...]) -> list[str]:
+    """Write grants as patterns, reduced and sorted."""
+    return list(map(str, Patterns(Pattern.subtree(grant) if isinstance(grant, str) else grant for grant in grants)))
