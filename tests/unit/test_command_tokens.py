@@ -1246,7 +1246,7 @@ def test_a_token_that_is_meant_to_last_needs_no_note(desk: Path) -> None:
     ("words", "expected"),
     [
         (["sig"], "sign"),
-        (["sign", "--pub"], "--publish"),
+        (["sign", "--pub"], "--publish\n--publish-pattern"),
         (["verify", "--pa"], "--path"),
         (["generate", "--algorithm", "Ed"], "EdDSA"),
         (["completion", "ba"], "bash"),

@@ -12,6 +12,7 @@ from moq_token.cli.grammar import ParamType
 from moq_token.errors import InvalidPatternError, shown
 from moq_token.generations import Generation, generation_of
 from moq_token.pattern import MAX_SEGMENTS, Pattern
+from moq_token.patterns import Patterns
 from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
@@ -122,8 +123,13 @@ def note_refused(refused: Mapping[Generation, str], relays: Iterable[Generation]
 
 
 def note_literals(given: Mapping[str, Iterable[Pattern]]) -> None:
-    """Print a note for each pattern that is one broadcast, with what to write for everything beneath it too."""
-    literals = [(option, pattern) for option, patterns in given.items() for pattern in patterns if pattern.is_literal]
+    """Print a note for each pattern that is one broadcast only, with what to write for everything beneath it too."""
+    literals = [
+        (option, pattern)
+        for option, patterns in given.items()
+        for pattern in Patterns(patterns)  # without those that another contains
+        if pattern.is_literal
+    ]
     for option, pattern in literals[:_NOTED]:
         text = str(pattern)
         if not text:

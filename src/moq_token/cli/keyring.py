@@ -198,18 +198,19 @@ def _fetch(url: str) -> bytes:
 class Verifier:
     """Keys that verify a token, one after the other: the one that the token names, as relays choose it.
 
-    ``key`` is the one that was chosen last.
+    ``strict`` also refuses what relays from 0.15 refuse. ``key`` is the one that was chosen last.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *, strict: bool = False) -> None:
         self._keys = keys
+        self._strict = strict
         self.key: Key | None = None
 
     def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
         """Return the claims of a valid token. Raises :class:`RefusedError`, also where its key may not verify."""
         self.key = _key_for(self._keys, token, trace)
         try:
-            return self.key.verify(token, now=now, trace=trace)
+            return self.key.verify(token, now=now, strict=self._strict, trace=trace)
         except KeyOperationError as error:
             raise KeyNotFoundError(str(error)) from None
 

@@ -35,10 +35,7 @@ THUMBPRINT = "thumbprint"
 )
 @click.option("--algorithm", type=options.ALGORITHM, metavar="ALG", default="HS256", help="HS256 (default), EdDSA, …")
 @options.kid
-@click.option("--out", type=options.FILE, metavar="FILE", help="Write the key to a file instead of standard output.")
-@click.option("--out-dir", type=options.FILE, metavar="DIR", help="Write the key to DIR/{kid}.jwk.")
-@click.option("--public", type=options.FILE, metavar="FILE", help="Also write the public half to a file.")
-@click.option("--public-dir", type=options.FILE, metavar="DIR", help="Also write the public half to DIR/{kid}.jwk.")
+@options.key_targets
 @click.option("--root", metavar="PATH", help="Scope of the key: path that the others are relative to.")
 @grants.grant_option("--publish", "Scope: path or pattern that tokens may let publish. Repeatable.")
 @grants.grant_option("--subscribe", "Scope: path or pattern that tokens may let subscribe to. Repeatable.")

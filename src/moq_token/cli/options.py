@@ -59,3 +59,22 @@ file_format: Decorator = click.option(
 password_file: Decorator = click.option(
     "--password-file", type=FILE, metavar="FILE", help="File whose first line is the password of the PEM."
 )
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Return one decorator that adds several options, in their order."""
+
+    def add(function: _F) -> _F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return add
+
+
+key_targets: Decorator = together(
+    click.option("--out", type=FILE, metavar="FILE", help="Write the key to a file instead of standard output."),
+    click.option("--out-dir", type=FILE, metavar="DIR", help="Write the key to DIR/{kid}.jwk."),
+    click.option("--public", type=FILE, metavar="FILE", help="Also write the public half to a file."),
+    click.option("--public-dir", type=FILE, metavar="DIR", help="Also write the public half to DIR/{kid}.jwk."),
+)

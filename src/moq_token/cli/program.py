@@ -75,6 +75,12 @@ def _explain() -> ModuleType:
     return explain
 
 
+def _auth() -> ModuleType:
+    from moq_token.cli import auth
+
+    return auth
+
+
 def _directory() -> ModuleType:
     from moq_token.cli import directory
 
@@ -107,6 +113,7 @@ def _shell() -> ModuleType:
         "thumbprint": _keys,
         "jwks": _keys,
         "keys": _directory,
+        "auth": _auth,
         "check-config": _relay,
         "completion": _shell,
         "help": _shell,

@@ -22,7 +22,35 @@ from moq_token.unverified import read_unverified
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from moq_token.cli.options import Decorator
     from moq_token.pattern import Pattern
+
+
+signing_options: Decorator = options.together(
+    click.option(
+        "--expires", metavar="TIME", help="Lifetime (90s, 15m, 1h, 7d), Unix timestamp, RFC 3339 date, or never."
+    ),
+    click.option(
+        "--not-before", metavar="TIME", help="Start of validity, likewise, or now. Relays before 0.15 ignore it."
+    ),
+    click.option("--issued", metavar="TIME", help="Time of issue: Unix timestamp, RFC 3339 date, or now."),
+    click.option("--subject", metavar="NAME", help="Whom the token is for, to find and revoke it (the claim `sub`)."),
+    click.option("--jti", metavar="ID", help="Id of this token, to find and revoke it (the claim `jti`)."),
+    # Without effect: 0.1.0 needed it, and scripts may still pass it.
+    click.option("--allow-past", is_flag=True, hidden=True),
+    click.option(
+        "--url", metavar="URL", help="Print the URL to dial: URL of the relay, with the root as path unless it has one."
+    ),
+    grants.relay_option("Fail if relays of this version, such as 0.14, would refuse the token; or all. Repeatable."),
+)
+verifying_options: Decorator = options.together(
+    options.keys,
+    options.token_file,
+    click.option(
+        *("--path", "--root", "path"), metavar="PATH", help="Dialed path, at which the token must allow something."
+    ),
+    options.as_json,
+)
 
 
 @command(
@@ -49,18 +77,7 @@ if TYPE_CHECKING:
 @grants.grant_option("--publish-pattern", "Pattern to let publish; without * it is one broadcast.", pattern=True)
 @grants.grant_option("--subscribe-pattern", "The same for subscribing.", pattern=True)
 @click.option("--cluster", is_flag=True, help="Mark the node of a relay cluster (for relays before 0.11).")
-@click.option("--expires", metavar="TIME", help="Lifetime (90s, 15m, 1h, 7d), Unix timestamp, RFC 3339 date, or never.")
-@click.option(
-    "--not-before", metavar="TIME", help="Start of validity, in the same forms (relays before 0.15 ignore it)."
-)
-@click.option("--issued", metavar="TIME", help="Time of issue: Unix timestamp, RFC 3339 date, or now.")
-@click.option("--subject", metavar="NAME", help="Whom the token is for, to find and revoke it (the claim `sub`).")
-@click.option("--jti", metavar="ID", help="Id of this token, to find and revoke it (the claim `jti`).")
-@click.option("--allow-past", is_flag=True, hidden=True)  # no effect: 0.1.0 needed it, and scripts may still pass it
-@click.option(
-    "--url", metavar="URL", help="Print the URL to dial: URL of the relay, with the root as path unless it has one."
-)
-@grants.relay_option("Fail if relays of this version, such as 0.14, would refuse the token; or all. Repeatable.")
+@signing_options
 def sign_command(
     key: str | None,
     root: str,
@@ -171,20 +188,13 @@ def dialed(url: str, claims: Claims) -> str:
     examples=(
         "verify --key public.jwk < alice.jwt",
         "verify --key keys/ --in alice.jwt --path rooms/123 --json",
+        "verify --key public.jwk --strict < alice.jwt  # as relays from 0.15 on",
     ),
     older_key="--key",
 )
-@options.keys
-@options.token_file
-@click.option(
-    "--path",
-    "--root",
-    "path",
-    metavar="PATH",
-    help="Dialed path, at which the token must allow something.",
-)
-@options.as_json
-def verify_command(key: str | None, token_file: str | None, path: str | None, as_json: bool) -> None:
+@verifying_options
+@click.option("--strict", is_flag=True, help="Also refuse what relays from 0.15 on refuse, such as unknown claims.")
+def verify_command(key: str | None, token_file: str | None, path: str | None, as_json: bool, strict: bool) -> None:
     """Verify a token from standard input, and print its claims.
 
     Checks form, signature, expiry and the scope of the key, as a relay does. With --path, it also checks that the token
@@ -197,7 +207,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
         raise output.Failed(f"expected a token alone, got it with {found.around}: pass nothing but the token")
     now = time.time()
     try:
-        claims = keyring.Verifier(keyring.read_keys(where)).verify(token, now=now)
+        claims = keyring.Verifier(keyring.read_keys(where), strict=strict).verify(token, now=now)
         permissions = None if path is None else claims.authorize(path)
     except RefusedError as error:
         raise output.Failed(refusals.line(error, now)) from None
