@@ -30,7 +30,7 @@ def name_of(
         text = data.decode().strip()
     except UnicodeDecodeError:
         return _name_of_binary(data, expected)
-    if "\0" in text:
+    if "\0" in text or not text:  # white space of Unicode that bytes do not strip
         return _name_of_binary(data, expected)
     return _name_of_text(text) or f"unknown format: expected {expected}"
 
