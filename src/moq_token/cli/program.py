@@ -87,6 +87,12 @@ def _directory() -> ModuleType:
     return directory
 
 
+def _lint() -> ModuleType:
+    from moq_token.cli import lint
+
+    return lint
+
+
 def _relay() -> ModuleType:
     from moq_token.cli import relay
 
@@ -114,6 +120,7 @@ def _shell() -> ModuleType:
         "jwks": _keys,
         "keys": _directory,
         "auth": _auth,
+        "lint": _lint,
         "check-config": _relay,
         "completion": _shell,
         "help": _shell,

@@ -69,7 +69,7 @@ def _members(data: bytes) -> dict[str, object]:
                 what = "the base64url has padding, line breaks or another alphabet, which a relay does not read"
                 raise _RefusedText("base64", what, _IMPORT) from None
     if not text.startswith(b"{"):
-        raise _RefusedText("not-a-key", recognizer.name_of(data.strip()), "pass a key as `moq-token generate` makes it")
+        raise _RefusedText("not-a-key", recognizer.name_of(data.strip()))
     try:
         members = parse_json(text)
     except ValueError as error:
