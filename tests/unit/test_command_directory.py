@@ -312,6 +312,7 @@ def test_list_prints_json(full: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         "half": "private",
         "operations": ["sign", "verify"],
         "scope": {"root": "rooms", "put": ["live"], "get": []},
+        "needs_relay": None,
         "use": "signing",
         "age": 800 * DAY,
         "created": NOW - 800 * DAY,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,196 @@ def test_rotate_takes_patterns(cli: Cli) -> None:
     assert Key.from_file(f"keys/{kid.strip()}.jwk").scope == Scope("", Pattern("cam1/hd"))
     # A scope that stays as it is needs no note each night.
     assert cli.done("keys", "rotate", "keys").strip() != kid.strip()
+
+
+def test_list_says_which_relays_load_a_key(cli: Cli) -> None:
+    cli.run("generate", "--id", "a", "--out-dir", "keys", "--publish", "cam*/hd", "--subscribe-pattern", "bob")
+    cli.run("generate", "--id", "b", "--out-dir", "keys", "--publish", "cam")
+    lines = cli.done("keys", "list", "keys").splitlines()
+    assert [line for line in lines if line.startswith(" ")] == [
+        "  scope: --publish 'cam*/hd' --subscribe-pattern bob",
+        *textwrap.wrap(FIRST_KEY, 80, initial_indent="  ", subsequent_indent="    "),
+        "  scope: --publish cam",
+    ]
+    rows = json.loads(cli.done("keys", "list", "keys", "--json"))
+    assert [(row["kid"], row["scope"], row["needs_relay"]) for row in rows] == [
+        ("a", {"root": "", "publish": ["cam*/hd"], "subscribe": ["bob"]}, "0.15"),
+        ("b", {"root": "", "put": ["cam"], "get": []}, None),
+    ]
+
+
+# -- what is shown of a token and of a key
+
+
+@pytest.mark.parametrize(
+    ("claims", "lines", "grants"),
+    [
+        (
+            {"root": "r", "publish": ["alice", "b/**"], "subscribe": ["cam*", "**"]},
+            ["publish    r/alice (that path only), r/b", "subscribe  r/cam*, r"],
+            {"publish": ["r/b"], "subscribe": ["r"], "publish_patterns": ["r/alice"], "subscribe_patterns": ["r/cam*"]},
+        ),
+        (
+            {"publish": ["", "**"], "subscribe": []},
+            ["publish    (that path only), everything", "subscribe  nothing"],
+            {"publish": [""], "subscribe": [], "publish_patterns": [""]},
+        ),
+        # What nobody should have written.
+        (
+            {"publish": ["a**", "/b", 5, "c"], "subscribe": {}},
+            ["publish    c (that path only)", "subscribe  nothing"],
+            {"publish": [], "subscribe": [], "publish_patterns": ["c"]},
+        ),
+        (
+            {"root": "x*", "publish": ["c"], "subscribe": None},
+            ["publish    nothing", "subscribe  nothing"],
+            {"publish": [], "subscribe": []},
+        ),
+    ],
+)
+def test_inspect_shows_patterns_and_which_relays_read_them(
+    cli: Cli, claims: dict[str, object], lines: list[str], grants: dict[str, object]
+) -> None:
+    token = forge.token(HS, claims)
+    _, out, _ = cli.run("inspect", token)
+    shown = out.splitlines()[2:]
+    assert shown == [
+        "time       never expires",
+        *lines,
+        f"relays     {FIRST_TOKEN}",
+        "signature  not checked: anybody can have written this token",
+    ]
+    found = json.loads(cli.run("inspect", "--json", token)[1])
+    assert (found["grants"], found["needs_relay"], found["ignored"]) == (grants, "0.15", [])
+
+
+def test_patterns_beside_prefixes_are_ignored(cli: Cli) -> None:
+    token = forge.token(HS, {"put": ["a"], "publish": ["b"]})
+    found = json.loads(cli.run("inspect", "--json", token)[1])
+    assert found["grants"] == {"publish": ["a"], "subscribe": []}
+    assert (found["needs_relay"], found["ignored"]) == (None, ["`publish` (called `put`)"])
+
+
+def test_inspect_shows_the_name_of_a_token_and_when_it_begins(cli: Cli) -> None:
+    _, token, _ = sign(cli, "--publish a --subject alice@example.com --jti 7f3a --not-before 10m")
+    assert cli.done("inspect", token).splitlines()[2:] == [
+        "subject    alice@example.com",
+        "token id   7f3a",
+        "time       becomes valid in 10 min, at 2027-01-15 08:10:00 UTC",
+        "time       expires in 1 h, at 2027-01-15 09:00:00 UTC",
+        "publish    a",
+        "subscribe  nothing",
+        "ignored    `sub`, `jti`",
+        "signature  not checked: anybody can have written this token",
+    ]
+    refused = cli.run("inspect", "--key", "hs.jwk", stdin=token)
+    assert refused[0] == 1
+    assert "not-yet-valid: the token is valid in 10 min, from 2027-01-15 08:10:00 UTC on" in refused[1]
+
+
+@pytest.mark.parametrize("value", [["a"], {"x": 1}, 5, None])
+def test_only_text_names_a_token(cli: Cli, value: object) -> None:
+    out = cli.run("inspect", forge.token(HS, {"put": ["a"], "sub": value, "jti": value}))[1]
+    assert "subject" not in out.replace('"sub', "")
+    assert "token id" not in out
+
+
+KEY = "key        HS256, secret\nid         test-key\noperations sign, verify\n"
+
+
+@pytest.mark.parametrize(
+    ("scope", "lines"),
+    [
+        (None, "scope      none\n"),
+        ({"root": "r", "put": ["a"]}, "scope      publishing r/a, subscribing to nothing\n"),
+        (
+            {"publish": ["alice"], "subscribe": ["cam*"]},
+            f"scope      publishing alice (that path only), subscribing to cam*\nrelays     {FIRST_KEY}\n",
+        ),
+    ],
+)
+def test_inspect_shows_a_key_without_its_secret(cli: Cli, scope: object, lines: str) -> None:
+    members = forge.jwk(HS) | ({} if scope is None else {"scope": scope})
+    Path("k.jwk").write_text(json.dumps(members), encoding="utf-8")
+    assert cli.done("inspect", "--in", "k.jwk") == KEY + lines
+    assert cli.done("inspect", stdin=json.dumps(members)) == KEY + lines
+    assert cli.done("inspect", stdin=forge.b64(forge.compact(members))) == KEY + lines
+    (found,) = json.loads(cli.done("inspect", "--json", "--in", "k.jwk"))
+    assert found == {
+        "kid": "test-key",
+        "algorithm": "HS256",
+        "half": "secret",
+        "operations": ["sign", "verify"],
+        "scope": None
+        if scope is None
+        else {"root": "", "put": [], "get": []} | scope
+        if "put" in str(scope)
+        else {"root": ""} | scope,  # type: ignore[operator]
+        "needs_relay": "0.15" if FIRST_KEY in lines else None,
+    }
+
+
+def test_inspect_shows_every_key_of_a_set(cli: Cli) -> None:
+    keys = {"keys": [forge.public_jwk(Algorithm.EDDSA, kid="ed"), forge.jwk(Algorithm.ES256, kid="es")]}
+    out = cli.done("inspect", stdin=json.dumps(keys))
+    assert [block.splitlines()[:2] for block in out.split("\n\n")] == [
+        ["key        EdDSA, public", "id         ed"],
+        ["key        ES256, private", "id         es"],
+    ]
+    assert forge.jwk(Algorithm.ES256)["d"] not in out
+    assert [key["kid"] for key in json.loads(cli.done("inspect", "--json", stdin=json.dumps(keys)))] == ["ed", "es"]
+
+
+def test_inspect_names_what_is_wrong_with_a_key(cli: Cli) -> None:
+    why = cli.refused(1, "inspect", stdin=json.dumps(forge.jwk(HS, alg="HS999")))
+    assert why.startswith("standard input: the member `alg` must be one of")
+    # As an argument every user of the machine could see it.
+    assert cli.run("inspect", json.dumps(forge.jwk(HS)))[0] == 1
+
+
+def test_inspect_says_that_older_relays_cannot_load_the_key(cli: Cli) -> None:
+    Path("k.jwk").write_text(json.dumps(forge.jwk(HS, scope={"publish": ["cam*"]})), encoding="utf-8")
+    token = cli.run("sign", "--key", "k.jwk", "--publish-pattern", "cam1", "--expires", "1h")[1]
+    status, out, err = cli.run("inspect", "--key", "k.jwk", stdin=token)
+    assert (status, "signature  good" in out) == (0, True)
+    assert err == f"note: {FIRST_KEY.replace('this', 'the')}\n".replace("loads", "load")
+
+
+# -- verify
+
+
+def test_verify_says_which_relays_refuse_a_token_with_patterns(cli: Cli) -> None:
+    token = sign(cli, "--root r --publish-pattern alice --publish b")[1]
+    status, out, err = cli.run("verify", "--key", "hs.jwk", "--path", "/r", stdin=token)
+    assert (status, json.loads(out)) == (0, {"root": "r", "publish": ["alice", "b/**"], "exp": NOW + 3600})
+    assert err.splitlines() == [
+        f"note: {FIRST_TOKEN}",
+        "note: may publish alice (that path only), b at /r",
+        "note: may subscribe to nothing at /r",
+    ]
+    assert cli.run("verify", "--key", "hs.jwk", "--strict", stdin=token)[2] == ""
+    found = json.loads(cli.run("verify", "--key", "hs.jwk", "--path", "/r", "--json", stdin=token)[1])
+    assert found["permissions"] == {"publish": ["b"], "subscribe": [], "publish_patterns": ["alice"]}
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ('"aud":"x"', "`aud`"),
+        ('"cluster":true', "'cluster'"),
+        ('"room":"x"', "'room'"),
+        ('"get":["a*"]', "`get`"),
+        (f'"get":["{DEEP}"]', "`get`"),
+        ('"publish":["b"]', "beside"),
+        ('"exp":1800003600.0', "`exp`"),
+    ],
+)
+def test_verify_strictly_refuses_what_newer_relays_refuse(cli: Cli, claims: str, why: str) -> None:
+    token = forge.token(HS, f'{{"root":"","put":["a"],{claims}}}'.encode())
+    assert cli.run("verify", "--key", "hs.jwk", stdin=token)[0] == ("aud" in claims)
+    message = cli.refused(1, "verify", "--key", "hs.jwk", "--strict", stdin=token)
+    assert message.startswith("refused: bad-claims: ")
+    assert why.strip("`'") in message
 
 
 # -- subject, id, start of validity

@@ -167,6 +167,8 @@ def test_claims_that_relays_ignore_are_named(keys: Cli, claims: dict[str, object
     assert fix.startswith("fix: sign with --publish or --subscribe; the token has ")
     assert all(text in fix for text in said)
     assert len(fix) < 1000
+    if "publish" in claims:  # which relays from 0.15 on read
+        said.pop()
     _, out, _ = keys.run("inspect", stdin=token)
     assert all(text in out for text in said)
     assert json.loads(keys.run("inspect", "--json", stdin=token)[1])["ignored"][0].startswith(said[0])

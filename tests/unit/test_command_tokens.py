@@ -894,6 +894,7 @@ def test_inspect_checks_with_a_key(cli: Cli, key: str) -> None:
         "grants": {"publish": ["rooms/123/alice"], "subscribe": ["rooms/123"]},
         "signature": "good",
         "ignored": [],
+        "needs_relay": None,
         "reason": None,
         "refused": None,
     }

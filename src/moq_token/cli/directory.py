@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import textwrap
 import time
@@ -11,16 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from moq_token.claims import Scope
-from moq_token.claims.grants import all_subtrees
-from moq_token.claims.wire import scope_members
-from moq_token.cli import grants, options, output, times
+from moq_token.cli import grants, keyinfo, options, output, times
 from moq_token.cli.grammar import Group, command
 from moq_token.errors import shown
-from moq_token.pattern import Pattern
 from moq_token.rotation import Rotation, Use
 
 if TYPE_CHECKING:
-    from moq_token import Algorithm, Key
+    from moq_token import Algorithm
+    from moq_token.pattern import Pattern
     from moq_token.rotation import Change, Listed
 
 _COLUMNS = 80
@@ -68,28 +65,16 @@ def list_command(directory: str, as_json: bool) -> None:
 
 def _row(listed: Listed, now: float) -> dict[str, object]:
     key = listed.key
+    nothing = dict.fromkeys(("algorithm", "half", "operations", "scope", "needs_relay"))
     return {
         "kid": listed.kid,
-        "algorithm": None if key is None else str(key.algorithm),
-        "half": None if key is None else _half(key),
-        "operations": None if key is None else sorted(key.operations),
-        "scope": None if key is None or key.scope is None else _scope(key.scope),
+        **(nothing if key is None else keyinfo.members(key)),
         "use": str(listed.use),
         "age": None if listed.created is None else int(max(now - listed.created, 0)),
         "created": listed.created,
         "until": listed.until,
         "problems": listed.problems,
     }
-
-
-def _scope(scope: Scope) -> dict[str, object]:
-    members = scope_members(scope)
-    roles = ("put", "get") if all_subtrees((*scope.publish, *scope.subscribe)) else ("publish", "subscribe")
-    return {"root": scope.root, **{role: members.get(role, []) for role in roles}}
-
-
-def _half(key: Key) -> str:
-    return "secret" if key.algorithm.symmetric else "private" if key.is_private else "public"
 
 
 def _table(keys: list[Listed], now: float) -> list[str]:
@@ -115,7 +100,7 @@ def _cells(listed: Listed, now: float) -> tuple[str, str, str, str, str]:
     return (
         output.printable(listed.kid),
         "-" if key is None else str(key.algorithm),
-        "-" if key is None else _half(key),
+        "-" if key is None else keyinfo.half(key),
         "-" if listed.created is None else times.span(max(now - listed.created, 0)),
         f"verifying, ends in {times.span(listed.until - now)}"
         if listed.use is Use.VERIFYING and listed.until is not None
@@ -124,17 +109,11 @@ def _cells(listed: Listed, now: float) -> tuple[str, str, str, str, str]:
 
 
 def _details(listed: Listed) -> list[str]:
-    scope = [] if listed.key is None or listed.key.scope is None else [f"scope: {_options(listed.key.scope)}"]
+    key = listed.key
+    scope = (
+        [] if key is None or key.scope is None else [f"scope: {keyinfo.options(key.scope)}", *keyinfo.unloadable(key)]
+    )
     return [output.printable(text) for text in (*scope, *(f"problem: {problem}" for problem in listed.problems))]
-
-
-def _options(scope: Scope) -> str:
-    words = ["--root", scope.root] if scope.root else []
-    for option, allowed in (("--publish", scope.publish), ("--subscribe", scope.subscribe)):
-        for grant in allowed:
-            literal = isinstance(grant, Pattern) and grant.is_literal
-            words += [f"{option}-pattern" if literal else option, str(grant)]
-    return shlex.join(words)
 
 
 @command(
@@ -198,7 +177,7 @@ def rotate_command(
         dry_run=dry_run,
     )
     output.note_oddities({"--root": (scope.root,), "--publish": scope.publish, "--subscribe": scope.subscribe})
-    grants.note_refused(grants.refused_keys(scope), (), "cannot load this key")
+    grants.note_refused(grants.refused_keys(scope), (), keyinfo.CANNOT_LOAD)
     if not quiet:
         _report_rotation(change, directory, dry_run=dry_run)
     if prune:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOTED = 5
 ALL_RELAYS = "all"
+PATTERNS = "it has patterns, which relays read from 0.15 on"
 
 
 class PatternText(ParamType):
@@ -97,7 +98,7 @@ def refused_keys(scope: Scope | None) -> dict[Generation, str]:
 def _refused(value: Claims | Scope, unknown: str | None) -> dict[Generation, str]:
     refused = {}
     if not all_subtrees(value.publish) or not all_subtrees(value.subscribe):
-        refused[Generation.FIRST] = "it has patterns, which relays read from 0.15 on"
+        refused[Generation.FIRST] = PATTERNS
     try:
         for grant in (*value.publish, *value.subscribe):
             as_pattern(grant)

@@ -139,10 +139,11 @@ def read_signer(where: Source) -> Key | KeySet:
         from moq_token.rotation import Rotation
 
         return Rotation(where.path).signing_key()
-    return _parse(where, where.read())
+    return parse(where, where.read())
 
 
-def _parse(where: Source, text: bytes) -> Key | KeySet:
+def parse(where: Source, text: bytes) -> Key | KeySet:
+    """Read the text of a key or of a set. Raises :class:`InvalidKeyError`, which names where it is from."""
     try:
         members = parse_members(text)
         return noted(where, read_set(members)) if "keys" in members else Key.from_members(members)
@@ -179,7 +180,7 @@ def read_keys(where: Source) -> Keys:
         return KeyDirectory(where.path) if where.path is not None and is_directory else read_signer(where)
     if where.path.endswith("/") or not where.path.lower().startswith(_WEB):
         return RemoteDirectory(where.path)
-    return _parse(where, _fetch(where.path))
+    return parse(where, _fetch(where.path))
 
 
 def _fetch(url: str) -> bytes:

@@ -69,6 +69,12 @@ def _tokens() -> ModuleType:
     return tokens
 
 
+def _inspecting() -> ModuleType:
+    from moq_token.cli import inspecting
+
+    return inspecting
+
+
 def _explain() -> ModuleType:
     from moq_token.cli import explain
 
@@ -111,7 +117,7 @@ def _shell() -> ModuleType:
         "generate": _keys,
         "sign": _tokens,
         "verify": _tokens,
-        "inspect": _tokens,
+        "inspect": _inspecting,
         "explain": _explain,
         "public": _keys,
         "import": _importing,

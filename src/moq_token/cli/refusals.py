@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from moq_token import path as paths
 from moq_token.cli import foreign, times
 from moq_token.errors import (
     ExpiredTokenError,
+    InvalidPatternError,
     NotYetValidTokenError,
     RefusedError,
     ScopeExceededError,
     shown,
     utc,
 )
+from moq_token.pattern import Pattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.claims import Scope
-    from moq_token.pattern import Pattern
 
 # What to do about a refusal whose details do not matter.
 _FIXES = {
@@ -36,6 +38,7 @@ _FIXES = {
 }
 # A shorter difference is more often one between clocks, in seconds.
 _CLOCKS_DIFFER = 300
+_PREFIXES, _ROLES = frozenset(("put", "get")), frozenset(("publish", "subscribe"))
 
 
 def told(error: Exception, now: float) -> str:
@@ -71,7 +74,7 @@ def fix(error: RefusedError, claims: dict[str, object], scope: Scope | None, now
             root = claims.get("root", "")
             advice = f"dial {dialed(root if isinstance(root, str) else '')}, or a path beneath it"
         case RefusedError(reason="no-access"):
-            granted = roles("", tuple(full_paths(claims, "put")), tuple(full_paths(claims, "get")))
+            granted = roles("", granted_by(claims, "publish"), granted_by(claims, "subscribe"))
             advice = f"dial a path that the token covers: it grants {granted}"
         case _:
             advice = _FIXES.get(error.reason, "sign another token")
@@ -93,16 +96,40 @@ def dialed(path: str) -> str:
     return shown(f"/{paths.normalize(path)}")
 
 
-def full_paths(claims: dict[str, object], member: str) -> list[str]:
-    """Return the full paths that an unverified token grants in one role, ``put`` or ``get``."""
+def granted_by(claims: dict[str, object], role: str) -> list[str | Pattern]:
+    """Return what an unverified token grants in one role, as full paths and patterns. Invalid patterns are left out."""
     root = claims.get("root")
     base = paths.normalize(root) if isinstance(root, str) else ""
-    return [paths.join(base, paths.normalize(prefix)) for prefix in _strings(claims.get(member))]
+    if not only_patterns(claims):
+        prefixes = _strings(claims.get({"publish": "put", "subscribe": "get"}[role]))
+        return [paths.join(base, paths.normalize(prefix)) for prefix in prefixes]
+    granted: list[str | Pattern] = []
+    for pattern in _patterns(claims, role):
+        with contextlib.suppress(InvalidPatternError):
+            whole = pattern.rooted(base)
+            granted.append(whole if whole.prefix is None else whole.prefix)
+    return granted
 
 
-def claimed_paths(claims: dict[str, object]) -> dict[str, list[str]]:
-    """Return the paths of an unverified token as they are written, by the claim that holds them."""
-    return {name: _strings(claims.get(name)) for name in ("root", "put", "get")}
+def only_patterns(claims: dict[str, object]) -> bool:
+    """Whether an unverified token grants patterns, and nothing that relays before 0.15 read."""
+    return _PREFIXES.isdisjoint(claims) and not _ROLES.isdisjoint(claims)
+
+
+def claimed_paths(claims: dict[str, object]) -> dict[str, list[str | Pattern]]:
+    """Return the paths and patterns of an unverified token as they are written, by the claim that holds them."""
+    found: dict[str, list[str | Pattern]] = {name: [*_strings(claims.get(name))] for name in ("root", "put", "get")}
+    if only_patterns(claims):
+        found |= {role: [*_patterns(claims, role)] for role in ("publish", "subscribe")}
+    return found
+
+
+def _patterns(claims: dict[str, object], role: str) -> list[Pattern]:
+    found = []
+    for text in _strings(claims.get(role)):
+        with contextlib.suppress(InvalidPatternError):
+            found.append(Pattern(text))
+    return found
 
 
 def _strings(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""The commands about tokens: sign, verify and inspect."""
+"""The commands about tokens: sign and verify."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import click
 
 from moq_token import path as paths
 from moq_token.claims import Claims
-from moq_token.cli import foreign, grants, keyring, options, output, pasted, refusals, times
+from moq_token.cli import grants, keyring, options, output, pasted, refusals, times
 from moq_token.cli.grammar import command
-from moq_token.cli.refusals import full_paths, listed
+from moq_token.cli.refusals import listed
 from moq_token.encoding import parse_json
 from moq_token.errors import RefusedError, shown
 from moq_token.generations import Generation
-from moq_token.trace import Trace
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from moq_token.cli.options import Decorator
     from moq_token.pattern import Pattern
 
+
+REFUSE = "refuse this token"
+ROLES = ("publish", "subscribe")
 
 signing_options: Decorator = options.together(
     click.option(
@@ -117,11 +119,11 @@ def sign_command(
     )
     _check(claims)
     refused = grants.refused_tokens(claims)
-    grants.require(refused, relays, "refuse this token")
+    grants.require(refused, relays, REFUSE)
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
     output.note_oddities({"--root": (root,), "--publish": claims.publish, "--subscribe": claims.subscribe})
-    grants.note_refused(refused, relays, "refuse this token")
+    grants.note_refused(refused, relays, REFUSE)
     if not_before is not None and tuple(relays) != (Generation.SECOND,):
         output.note(f"{Generation.FIRST} ignore --not-before, and take the token at once")
     if expires is None:
@@ -201,7 +203,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     allows something there, and says what.
     """
     where = keyring.source(key)
-    token = _token(None, token_file, where)
+    token = read_token(None, token_file, where)
     found = pasted.find(token)
     if found.around is not None:
         raise output.Failed(f"expected a token alone, got it with {found.around}: pass nothing but the token")
@@ -215,90 +217,29 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     if as_json:
         result = {"header": read_unverified(token).header, "claims": result}
         if permissions is not None:
-            roles = {"publish": permissions.publish, "subscribe": permissions.subscribe}
-            result["permissions"] = {role: list(map(str, grants)) for role, grants in roles.items()}
+            result["permissions"] = by_kind({role: getattr(permissions, role) for role in ROLES})
     output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
+    if not strict:
+        grants.note_refused(grants.refused_tokens(claims), (), REFUSE)
     if permissions is not None and not as_json:
         for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
             output.note(f"may {role} {listed(prefixes, full=True)} at /{paths.normalize(path or '')}")
 
 
-@command(
-    "inspect",
-    short_help="Show the content of a token: claims, times, grants.",
-    examples=("inspect < alice.jwt", "inspect --key public.jwk < alice.jwt", "inspect eyJ0eXAi…"),
-)
-@options.token_argument
-@options.token_file
-@options.keys_or_none
-@options.as_json
-def inspect_command(token: str | None, token_file: str | None, key: str | None, as_json: bool) -> int:
-    """Show the content of a token: header, claims, times in words, and what it grants, as full paths.
-
-    Without --key, nothing is verified: anybody can have written the token.
-    """
-    where = None if key is None else keyring.source(key)
-    text, around = pasted.find(_token(token, token_file, where))
-    if around is not None:
-        output.note(f"read the token out of what is around it: {around}")
-    unverified = read_unverified(text)
-    now = time.time()
-
-    trace, refusal = Trace(), None
-    if where is not None:
-        try:
-            with trace:
-                keyring.Verifier(keyring.read_keys(where)).verify(text, now=now, trace=trace)
-        except RefusedError as error:
-            refusal = error
-    signature = "good" if "signature" in trace.passed else "bad" if trace.failed == "signature" else "not checked"
-
-    grants = {
-        name: full_paths(unverified.claims, member) for name, member in (("publish", "put"), ("subscribe", "get"))
-    }
-    ignored = foreign.ignored(unverified.claims)
-    if as_json:
-        result = {
-            "header": unverified.header,
-            "claims": unverified.claims,
-            "grants": grants,
-            "signature": signature,
-            "ignored": ignored,
-            "reason": None if refusal is None else refusal.reason,
-            "refused": None if refusal is None else refusals.told(refusal, now),
-        }
-        output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
-    else:
-        lines = [
-            ("header", output.json_text(unverified.header)),
-            ("claims", output.json_text(unverified.claims)),
-            *(("time", line) for line in _times(unverified.claims, now)),
-            *((name, listed(prefixes, full=True)) for name, prefixes in grants.items()),
-            *([("ignored", ", ".join(ignored))] if ignored else []),
-            ("signature", f"{signature}: anybody can have written this token" if where is None else signature),
-        ]
-        if refusal is not None:
-            lines.append(("refused", f"{refusal.reason}: {refusals.told(refusal, now)}"))
-        output.emit("\n".join(f"{label:<11}{output.printable(text)}" for label, text in lines))
-    output.note_oddities(refusals.claimed_paths(unverified.claims))
-    return int(refusal is not None)
+def by_kind(granted: Mapping[str, Iterable[str | Pattern]]) -> dict[str, list[str]]:
+    """Return grants for programs: paths, and apart from them patterns, if there are any."""
+    kinds: dict[str, list[str]] = {}
+    for role, given in granted.items():
+        kinds[role] = [grant for grant in given if isinstance(grant, str)]
+    for role, given in granted.items():
+        if patterns := [str(grant) for grant in given if not isinstance(grant, str)]:
+            kinds[f"{role}_patterns"] = patterns
+    return kinds
 
 
-def _token(word: str | None, path: str | None, key: keyring.Source | None) -> str:
+def read_token(word: str | None, path: str | None, key: keyring.Source | None) -> str:
+    """Read a token as :func:`keyring.read_token` does. Raises :class:`Failed` also where there is nothing."""
     token = keyring.read_token(word, path, key)
     if not token:
         raise output.Failed("expected a token, got empty input")
     return token
-
-
-def _times(claims: dict[str, object], now: float) -> Iterable[str]:
-    for name, future, past in (
-        ("iat", "issued", "issued"),
-        ("nbf", "becomes valid", "became valid"),
-        ("exp", "expires", "expired"),
-    ):
-        value = claims.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < times.FAR:
-            yield times.when(int(value), now, future, past)
-    if claims.get("exp") is None:
-        yield "never expires"
