@@ -331,15 +331,15 @@ KEY = "key        HS256, secret\nid         test-key\noperations sign, verify\n"
     ("scope", "lines"),
     [
         (None, "scope      none\n"),
-        ({"root": "r", "put": ["a"]}, "scope      publishing r/a, subscribing to nothing\n"),
+        ({"root": "r", "put": ["a"], "get": []}, "scope      publishing r/a, subscribing to nothing\n"),
         (
-            {"publish": ["alice"], "subscribe": ["cam*"]},
+            {"root": "", "publish": ["alice"], "subscribe": ["cam*"]},
             f"scope      publishing alice (that path only), subscribing to cam*\nrelays     {FIRST_KEY}\n",
         ),
     ],
 )
 def test_inspect_shows_a_key_without_its_secret(cli: Cli, scope: object, lines: str) -> None:
-    members = forge.jwk(HS) | ({} if scope is None else {"scope": scope})
+    members = forge.jwk(HS) | {"scope": scope}
     Path("k.jwk").write_text(json.dumps(members), encoding="utf-8")
     assert cli.done("inspect", "--in", "k.jwk") == KEY + lines
     assert cli.done("inspect", stdin=json.dumps(members)) == KEY + lines
@@ -350,11 +350,7 @@ def test_inspect_shows_a_key_without_its_secret(cli: Cli, scope: object, lines: 
         "algorithm": "HS256",
         "half": "secret",
         "operations": ["sign", "verify"],
-        "scope": None
-        if scope is None
-        else {"root": "", "put": [], "get": []} | scope
-        if "put" in str(scope)
-        else {"root": ""} | scope,  # type: ignore[operator]
+        "scope": scope,
         "needs_relay": "0.15" if FIRST_KEY in lines else None,
     }
 
@@ -382,7 +378,7 @@ def test_inspect_says_that_older_relays_cannot_load_the_key(cli: Cli) -> None:
     token = cli.run("sign", "--key", "k.jwk", "--publish-pattern", "cam1", "--expires", "1h")[1]
     status, out, err = cli.run("inspect", "--key", "k.jwk", stdin=token)
     assert (status, "signature  good" in out) == (0, True)
-    assert err == f"note: {FIRST_KEY.replace('this', 'the')}\n".replace("loads", "load")
+    assert err == f"note: {FIRST_KEY.replace('this', 'the')}\n"
 
 
 # -- verify

@@ -43,7 +43,7 @@ HS, RS, PS, ES, ES384, ED = (
 )
 COMMANDS = (
     *("generate", "sign", "verify", "inspect", "explain", "public", "import", "export", "thumbprint", "jwks", "keys"),
-    *("auth", "check-config", "completion", "help"),
+    *("auth", "lint", "check-config", "completion", "help"),
 )
 
 
