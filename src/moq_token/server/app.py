@@ -6,6 +6,7 @@ nothing else; every fault of the server's side is 503, which a relay takes for "
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -14,15 +15,19 @@ from contextlib import asynccontextmanager
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from msgspec.structs import replace
+
 from moq_token.auth.decision import kid_of
 from moq_token.contract import Answer, Event, Grant, PublicPaths, Question, Request
 from moq_token.errors import Error, InvalidGrantError, InvalidRequestError, RefusedError, UnavailableError
+from moq_token.kid import KeyId
 from moq_token.server import asgi
 from moq_token.server.bounded import Bounded
 from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.keys import Problem
 from moq_token.server.log import log
 from moq_token.server.policy import presented
-from moq_token.server.session import Admission, Ended, Kicked, Lost
+from moq_token.server.session import Admission, Kicked, Lost, Untracked
 from moq_token.server.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
     from moq_token.server.caps import Caps
     from moq_token.server.metrics import Metrics
     from moq_token.server.publish import PublishedKeys
-    from moq_token.server.session import Effect
+    from moq_token.server.session import Effect, Session
 
     Decide: TypeAlias = Callable[[Request], Awaitable[Grant]]
     Lookup: TypeAlias = Callable[[Question], Awaitable[Answer]]
@@ -44,6 +49,7 @@ _PUBLIC = "/public/"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = HttpResponse(404, b"not found\n")
 _DIGEST_BYTES = 16
+_MAX_TOLD_CHARACTERS = 512
 _JSON = "application/json"
 
 
@@ -106,6 +112,8 @@ class AuthServer:
         self._share_secrets = share_secrets
         self._published = published
         self._metrics = metrics
+        if metrics is not None:
+            metrics.watch(self.live)
         self._clock = clock
         self._bounded = Bounded()
         # Digests of tokens differ from one start to the next: nobody can look a token up in an old log.
@@ -128,6 +136,15 @@ class AuthServer:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request. Raises nothing but :class:`asyncio.CancelledError`."""
+        try:
+            return await self._handle(request)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - no fault of ours may look like a verdict, nor show its content
+            log.error("a request could not be answered: %s", type(error).__name__, extra={"event": "fault"})
+            return _unavailable()
+
+    async def _handle(self, request: HttpRequest) -> HttpResponse:
         path, _, query = request.target.partition("?")
         if self._secret is not None and path not in _HEALTH:
             given = request.headers.get("authorization", "").encode("latin-1")
@@ -166,7 +183,7 @@ class AuthServer:
             answer = await self._verdict(asked)
         except RefusedError as error:
             self._tell(asked, "refused", error.reason, str(error))
-            return HttpResponse(403, str(error).encode(errors="replace"))
+            return HttpResponse(403, _cut(str(error)).encode(errors="replace"))
         except UnavailableError as error:
             self._tell(asked, "unavailable", "unavailable", str(error))
             return _unavailable()
@@ -183,8 +200,6 @@ class AuthServer:
         try:
             admission = Admission.of(grant, now=now, token=self._digest(asked), subject=subject)
         except InvalidGrantError as error:
-            if error.reason == "expired" and grant.claims is not None and grant.claims.expires == grant.expires:
-                raise RefusedError("the token has expired", reason="expired") from None
             raise UnavailableError(f"the policy made a grant that no relay takes: {error}") from None
         outcome = self.sessions.handle(asked, now, admission)
         self._follow(outcome.effects)
@@ -210,8 +225,17 @@ class AuthServer:
                 log.info(
                     "a session was lost: its relay reported no end", extra={"event": "lost", "id": effect.session.id}
                 )
-            elif isinstance(effect, Ended) and self._metrics is not None:
+                if self._metrics is not None:
+                    self._metrics.lost()
+            elif isinstance(effect, Untracked):
+                log.warning("the table of sessions is full", extra={"event": "untracked", "id": effect.id})
+            elif self._metrics is not None:
                 self._metrics.ended()
+
+    def live(self) -> Iterable[Session]:
+        """Return the live sessions, after removing those that were lost meanwhile."""
+        self._follow(self.sessions.advance(self._clock()))
+        return self.sessions
 
     def _tell(self, asked: Request, event: str, reason: str, message: str) -> None:
         digest = self._digest(asked)
@@ -230,7 +254,8 @@ class AuthServer:
         if self._metrics is not None:
             self._metrics.decided(asked.event, event, reason)
         level = log.warning if event == "unavailable" else log.info
-        level("%s: %s", event, message, extra={name: value for name, value in extra.items() if value is not None})
+        told = {name: _cut(value) for name, value in extra.items() if value is not None}
+        level("%s: %s", event, _cut(message), extra=told)
 
     # -- relay 0.14, keys and health
 
@@ -238,8 +263,11 @@ class AuthServer:
         """Answer what is not an event of a session."""
         if path not in self._paths and not path.startswith(self._prefixes):
             return _NOT_FOUND
-        if request.method not in {"GET", "HEAD"} or (path == "/" and not self._is_first):
-            return _not_allowed("POST" if path == "/" and not self._is_first else "GET, HEAD")
+        allowed = "GET, HEAD"
+        if path == "/" and self._contract != "get":
+            allowed = "GET, HEAD, POST" if self._is_first else "POST"
+        if request.method not in allowed.split(", "):
+            return _not_allowed(allowed)
         if path in _HEALTH:
             return await self._health(path)
         if path.startswith(_PUBLIC):
@@ -260,13 +288,14 @@ class AuthServer:
         try:
             answer = await self._answered(question, local=local)
         except RefusedError as error:
-            log.info("refused: %s", error, extra={"event": "refused", "reason": error.reason, "path": question.root})
+            extra = {"event": "refused", "reason": error.reason, "path": _cut(question.root)}
+            log.info("refused: %s", _cut(str(error)), extra=extra)
             # Relay 0.14 admits a client certificate with everything on any answer but an error.
             if question.mtls:
                 return _NOT_FOUND
             answer = Answer()
         except UnavailableError as error:
-            log.warning("unavailable: %s", error, extra={"event": "unavailable", "path": question.root})
+            log.warning("unavailable: %s", error, extra={"event": "unavailable", "path": _cut(question.root)})
             return _unavailable()
         document = (answer.public or PublicPaths()).to_json() if public else answer.to_json()
         return HttpResponse(200, document, _JSON, self._cache_control())
@@ -277,8 +306,12 @@ class AuthServer:
         if not isinstance(answer, Answer):
             raise UnavailableError(f"the policy returned {type(answer).__name__}, not an Answer")
         if answer.key is not None and answer.key.algorithm.symmetric and not (self._share_secrets and local):
-            message = f"relay 0.14 needs the secret of the {answer.key.algorithm} key itself, which is not shared"
-            raise RefusedError(f"{message} (--share-secrets shares it on this machine)", reason="no-key-source")
+            if question.kid is not None or answer.public is None:  # a question without either can be anybody's
+                message = "relay 0.14 needs the secret of the %s key itself, which is not shared"
+                extra = {"event": "refused", "reason": "no-key-source", "path": _cut(question.root)}
+                log.info(f"{message} (--share-secrets shares it on this machine)", answer.key.algorithm, extra=extra)
+            # What is public stays so: the relay refuses the token for want of a key.
+            return replace(answer, key=None)
         return answer
 
     def _cache_control(self) -> bytes:
@@ -290,22 +323,30 @@ class AuthServer:
         if path == "/healthz":
             return HttpResponse(200, b"ok\n")
         check = getattr(self._decide, "problems", None)
-        problems: list[str] = [] if check is None else await check()
+        try:
+            problems: list[Problem] = [] if check is None else await self._bounded.ask(check)
+        except (RefusedError, UnavailableError) as error:
+            problems = [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
         if not problems:
             return HttpResponse(200, b"ok\n")
-        return HttpResponse(503, "".join(f"{problem}\n" for problem in problems).encode(), headers=_RETRY)
+        told = "".join(f"{'not ready' if is_fatal else 'degraded'}: {message}\n" for message, is_fatal in problems)
+        if any(problem.is_fatal for problem in problems):
+            return HttpResponse(503, told.encode(), headers=_RETRY)
+        return HttpResponse(200, told.encode())
 
 
 def _kid(asked: Request) -> str | None:
     """Return the ``kid`` that the presented token names, which nobody has verified, if it is a valid one."""
-    from moq_token.kid import KeyId
-
     try:
         token = presented(asked)
         kid = None if token is None else kid_of(token)
         return None if kid is None else KeyId(kid)
     except Error:
         return None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TOLD_CHARACTERS else f"{text[:_MAX_TOLD_CHARACTERS]}…"
 
 
 def _is_json(content_type: str) -> bool:

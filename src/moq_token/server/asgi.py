@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from moq_token.server import http
 from moq_token.server.http import HttpRequest, HttpResponse
@@ -42,13 +43,16 @@ async def _answer(handler: http.Handler, scope: Scope, receive: Receive, send: S
     try:
         async with asyncio.timeout(http.REQUEST_SECONDS):
             body = await _body(receive)
+    except _GoneError:
+        return
     except TimeoutError:
         response = HttpResponse(408, f"the request did not arrive within {http.REQUEST_SECONDS:.0f} s\n".encode())
     else:
         if body is None:
             response = http.too_large()
         else:
-            response = await handler(_request(scope, body))
+            request = _request(scope, body)
+            response = http.bad("a header field stands twice") if request is None else await handler(request)
     headers = [tuple(line.split(b": ", 1)) for line in response.headers.split(b"\r\n") if line]
     if response.status not in http.BODILESS:
         headers.append((b"content-type", response.content_type.encode()))
@@ -57,27 +61,32 @@ async def _answer(handler: http.Handler, scope: Scope, receive: Receive, send: S
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else response.body})
 
 
-def _request(scope: Scope, body: bytes) -> HttpRequest:
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root):
-        path = path[len(root) :]
+class _GoneError(Exception):
+    """The client has disconnected."""
+
+
+def _request(scope: Scope, body: bytes) -> HttpRequest | None:
+    """Return the request, None if one of the fields that are read stands twice."""
+    path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0].decode("latin-1")
+    # Where the application is mounted, which servers and frameworks leave in the path.
+    path = path.removeprefix(quote(scope.get("root_path", "")))
     query = scope.get("query_string", b"").decode("latin-1")
-    kept = (
-        (field, value.decode("latin-1"))
-        for name, value in scope["headers"]
-        if (field := http.KEPT.get(name)) is not None
-    )
-    return HttpRequest(scope["method"], f"{path or '/'}?{query}" if query else path or "/", dict(kept), body)
+    kept = [(http.KEPT[name], value.decode("latin-1")) for name, value in scope["headers"] if name in http.KEPT]
+    headers = dict(kept)
+    if len(headers) != len(kept):
+        return None
+    return HttpRequest(scope["method"], f"{path or '/'}?{query}" if query else path or "/", headers, body)
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Read the body; None if it is too large. A client that disconnects gives what it has sent until then."""
+    """Read the body; None if it is too large. Raises :class:`_GoneError` for a client that disconnects meanwhile."""
     chunks: list[bytes] = []
     size = 0
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > http.MAX_BODY_BYTES:
@@ -89,11 +98,14 @@ async def _body(receive: Receive) -> bytes | None:
 
 async def _live(lifespan: Callable[[], AbstractAsyncContextManager[object]], receive: Receive, send: Send) -> None:
     await receive()
+    stage = "startup"
     try:
         async with lifespan():
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            stage = "shutdown"
     except Exception as error:
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        # Only the type: the server logs it, and its text could show an address with a password.
+        await send({"type": f"lifespan.{stage}.failed", "message": type(error).__name__})
         raise
     await send({"type": "lifespan.shutdown.complete"})

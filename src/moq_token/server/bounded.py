@@ -3,91 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import types
+import traceback
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from moq_token.errors import RefusedError, UnavailableError
+from moq_token.server.tasks import start
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
-
-    from moq_token.contract import Question, Request
+    from collections.abc import Awaitable, Callable
 
 DECISION_SECONDS = 8.0
 """How long a decision may take. A relay gives up after 10 s."""
 MAX_WAITING = 1000
-"""Decisions that wait for something at the same time. Beyond that they are unavailable at once."""
+"""Decisions that wait for something at the same time. A further one that has to wait is unavailable at once."""
+
+# Decisions that were given up run on if they ignore their cancellation. Beyond so many none is started any more.
+_MAX_RUNNING = 2 * MAX_WAITING
 
 
 class Bounded:
     """Asks policies, and counts the decisions that are waiting."""
 
     def __init__(self) -> None:
-        self._waiting = 0
+        self._running: set[asyncio.Task[Any]] = set()
 
-    async def ask(self, policy: Callable[[Any], Awaitable[Any]], asked: Request | Question) -> Any:  # noqa: ANN401 - a policy may return anything
-        """Await a policy, and make everything that is neither an answer nor a verdict an :class:`UnavailableError`."""
+    async def ask(self, policy: Callable[..., Awaitable[Any]], *asked: object) -> Any:  # noqa: ANN401 - a policy may return anything
+        """Await a policy, and make everything that is neither an answer nor a verdict an :class:`UnavailableError`.
+
+        The policy runs in a task of its own, so that it can neither cancel its caller nor outlast its time by ignoring
+        its cancellation.
+        """
+        if len(self._running) >= _MAX_RUNNING:
+            raise UnavailableError("too many decisions were given up and are still running")
+        deciding = start(_ask(policy, asked), asyncio.get_running_loop())
+        if not deciding.done():
+            await self._wait(deciding)
         try:
-            deciding = policy(asked)
-            if isinstance(deciding, types.CoroutineType):
-                # Most decisions wait for nothing, and need neither a time limit nor a place among those that wait.
-                try:
-                    pending = deciding.send(None)
-                except StopIteration as done:
-                    return done.value
-                deciding = _Rest(deciding, pending)
-            return await self._wait(deciding)
-        except (RefusedError, UnavailableError):
+            return deciding.result()
+        except (RefusedError, UnavailableError, KeyboardInterrupt, SystemExit):
             raise
-        except TimeoutError:
-            raise UnavailableError(f"the decision took longer than {DECISION_SECONDS:.0f} s") from None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # the client has gone
             raise UnavailableError("the policy cancelled itself") from None
-        except Exception as error:  # noqa: BLE001 - a bug of the policy must not become a verdict
-            # Only the type: the text could hold a token.
-            raise UnavailableError(f"the policy raised {type(error).__name__}") from None
+        except BaseException as error:  # noqa: BLE001 - a bug of the policy must not become a verdict
+            # Where it was raised, and nothing of its text, which could hold a token.
+            raise UnavailableError(f"the policy raised {type(error).__name__}{_place(error)}") from None
 
-    async def _wait(self, deciding: Awaitable[Any]) -> Any:  # noqa: ANN401 - as above
-        if self._waiting >= MAX_WAITING:
-            if isinstance(deciding, _Rest):
-                deciding.close()
-            raise UnavailableError("too many decisions are waiting")
-        self._waiting += 1
+    async def _wait(self, deciding: asyncio.Task[Any]) -> None:
+        is_full = len(self._running) >= MAX_WAITING
+        self._running.add(deciding)
+        deciding.add_done_callback(self._ended)
         try:
-            async with asyncio.timeout(DECISION_SECONDS):
-                return await deciding
+            if not is_full:
+                await asyncio.wait((deciding,), timeout=DECISION_SECONDS)
         finally:
-            self._waiting -= 1
+            if not deciding.done():
+                deciding.cancel()
+        if is_full:
+            raise UnavailableError("too many decisions are waiting")
+        if not deciding.done():
+            raise UnavailableError(f"the decision took longer than {DECISION_SECONDS:g} s")
+
+    def _ended(self, deciding: asyncio.Task[Any]) -> None:
+        self._running.discard(deciding)
+        if not deciding.cancelled():
+            deciding.exception()  # looked at, or asyncio would log it with its frames, which hold the request
 
 
-class _Rest:
-    """What is left of a coroutine that has begun: it awaits what the coroutine was waiting for, and goes on with it."""
+async def _ask(policy: Callable[..., Awaitable[Any]], asked: tuple[object, ...]) -> Any:  # noqa: ANN401 - as above
+    return await policy(*asked)
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], pending: object) -> None:
-        self._coroutine = coroutine
-        self._pending = pending
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        pending = self._pending
-        while True:
-            try:
-                value = yield pending
-            except GeneratorExit:
-                self._coroutine.close()
-                raise
-            except BaseException as error:  # noqa: BLE001 - a cancellation above all
-                send: Callable[[Any], Any] = self._coroutine.throw
-                value = error
-            else:
-                send = self._coroutine.send
-            try:
-                pending = send(value)
-            except StopIteration as done:
-                return done.value
-
-    def close(self) -> None:
-        """Give it up."""
-        self._coroutine.close()
+def _place(error: BaseException) -> str:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    lines = [line for _, line in traceback.walk_tb(error.__traceback__)]
+    return f" ({PurePath(frames[-1].f_code.co_filename).name}, line {lines[-1]})" if frames else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import sys
 import time
 from collections import OrderedDict, deque
 from email.utils import formatdate
@@ -17,6 +16,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import httptools
+
+from moq_token.server.tasks import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,7 +47,6 @@ KEPT = {
 BODILESS = frozenset((204, 304))
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_EAGER = sys.version_info >= (3, 12)
 
 
 class HttpRequest:
@@ -157,6 +157,7 @@ class HttpProtocol(asyncio.Protocol):
         "_local",
         "_loop",
         "_parser",
+        "_paused",
         "_server",
         "_size",
         "_target",
@@ -175,6 +176,7 @@ class HttpProtocol(asyncio.Protocol):
         self._answering = False
         self._arriving = False
         self._closing = False
+        self._paused = False
         self._local = False
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._in_head = False
@@ -191,15 +193,18 @@ class HttpProtocol(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._local = _is_local(transport.get_extra_info("peername"))
         server = self._server
-        if len(server.connections) >= server.max_connections:
-            if server.idle:
-                next(iter(server.idle)).close()
-            else:
-                server.connections.add(self)
-                self._refuse(HttpResponse(503, b"too many connections\n", headers=b"retry-after: 1\r\n"))
-                return
+        is_full = len(server.connections) >= server.max_connections
         server.connections.add(self)
-        self._arm(REQUEST_SECONDS)
+        if server.stopping:
+            self.close()
+        elif is_full and not server.idle:
+            self._refuse(HttpResponse(503, b"too many connections\n", headers=b"retry-after: 1\r\n"))
+        else:
+            if is_full:
+                next(iter(server.idle)).close()
+            # Until it sends something, it is idle: those who only connect keep nobody else out.
+            server.idle[self] = None
+            self._arm(REQUEST_SECONDS)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
         """Give up what was under way for a client that has gone."""
@@ -222,8 +227,10 @@ class HttpProtocol(asyncio.Protocol):
             cause = error.__context__
             if isinstance(cause, _RefusedError):
                 self._refuse(cause.answer)
+            elif isinstance(cause, KeyboardInterrupt | SystemExit):
+                raise cause  # noqa: B904 - it came through the parser, which has nothing to say about it
             else:
-                self._refuse(_bad("the request is not valid HTTP/1.1"))
+                self._refuse(bad("the request is not valid HTTP/1.1"))
         else:
             if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
@@ -232,10 +239,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read its answers."""
+        self._paused = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on with a client that reads again."""
+        self._paused = False
         if not self._waiting:
             self._transport.resume_reading()
 
@@ -262,15 +271,19 @@ class HttpProtocol(asyncio.Protocol):
         self._size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header field that a handler may read."""
+        """Keep a header field that a handler may read. Fields after the body (trailers) count, and are dropped."""
         # Counted here too, because a whole head can arrive at once. Each field also has a colon, a space and CRLF.
         self._size += len(name) + len(value) + 4
+        if not self._in_head:
+            if self._size > MAX_BODY_BYTES:
+                raise _RefusedError(too_large())
+            return
         if self._size > MAX_HEAD_BYTES:
             raise _RefusedError(_head_too_large())
         field = KEPT.get(name.lower())
         if field is not None:
             if field in self._headers:
-                raise _RefusedError(_bad(f"the header field `{field}` stands twice"))
+                raise _RefusedError(bad(f"the header field `{field}` stands twice"))
             self._headers[field] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -278,10 +291,10 @@ class HttpProtocol(asyncio.Protocol):
         self._in_head = False
         self._size = 0
         if self._parser.should_upgrade():
-            raise _RefusedError(_bad("this server upgrades no connection"))
+            raise _RefusedError(bad("this server upgrades no connection"))
         headers = self._headers
         if "host" not in headers and self._parser.get_http_version() != "1.0":
-            raise _RefusedError(_bad("the header field `host` is missing"))
+            raise _RefusedError(bad("the header field `host` is missing"))
         if int(headers.pop("content-length", "0")) > MAX_BODY_BYTES:
             raise _RefusedError(too_large())
         if headers.pop("expect", "").lower() == "100-continue" and not self._answering:
@@ -311,7 +324,7 @@ class HttpProtocol(asyncio.Protocol):
             self._answer(request, keep=keep)
             return
         if len(self._waiting) >= MAX_PIPELINED:
-            raise _RefusedError(_bad(f"more than {MAX_PIPELINED} requests wait on one connection"))
+            raise _RefusedError(bad(f"more than {MAX_PIPELINED} requests wait on one connection"))
         self._waiting.append((request, keep))
         self._transport.pause_reading()
 
@@ -319,19 +332,16 @@ class HttpProtocol(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest, *, keep: bool) -> None:
         self._answering = True
-        running = self._run(request, keep=keep)
-        # An eager task that never waits is done here and now, without a turn of the event loop.
-        task = (
-            asyncio.Task(running, loop=self._loop, eager_start=True)  # type: ignore[call-arg,unused-ignore]
-            if _EAGER
-            else self._loop.create_task(running)
-        )
+        task = start(self._run(request, keep=keep), self._loop)
         if not task.done():
             self._task = task
 
     async def _run(self, request: HttpRequest, *, keep: bool) -> None:
         try:
             response = await self._server.handler(request)
+        except asyncio.CancelledError:
+            self.abort()  # the client has gone, or the handler has cancelled itself and gives no answer
+            raise
         except Exception as error:  # noqa: BLE001 - one request that fails must not end the others, nor show its content
             _log.error("a request could not be answered: %s", type(error).__name__)
             response = HttpResponse(500, b"internal error\n")
@@ -346,7 +356,7 @@ class HttpProtocol(asyncio.Protocol):
         elif self._waiting:
             request, keep = self._waiting.popleft()
             self._answer(request, keep=keep)
-            if not self._waiting:
+            if not self._waiting and not self._paused:
                 self._transport.resume_reading()
         elif not self._arriving:
             self._server.idle[self] = None
@@ -395,6 +405,7 @@ class HttpProtocol(asyncio.Protocol):
     def close(self) -> None:
         """End the connection after what is written."""
         self._closing = True
+        self._server.idle.pop(self, None)
         self._transport.close()
 
     def abort(self) -> None:
@@ -412,7 +423,8 @@ def too_large() -> HttpResponse:
     return HttpResponse(413, f"the body exceeds {MAX_BODY_BYTES} bytes\n".encode())
 
 
-def _bad(reason: str) -> HttpResponse:
+def bad(reason: str) -> HttpResponse:
+    """Return the answer to a request that breaks a rule of HTTP."""
     return HttpResponse(400, f"{reason}\n".encode())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token import files
 from moq_token.auth.decision import kid_of
@@ -16,6 +16,7 @@ from moq_token.errors import (
     KeyNotFoundError,
     KeyOperationError,
     UnavailableError,
+    bare,
 )
 from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
@@ -40,6 +41,18 @@ _SETS = (JwksFileSource, JwksUrlSource)
 _LOCAL = (FileSource, DirectorySource, JwksFileSource)
 
 
+# Asks a source of many keys whether it answers at all.
+_PROBE = KeyId("readyz")
+_MAX_PROBLEMS = 10
+
+
+class Problem(NamedTuple):
+    """What is wrong, for whoever watches the server. ``is_fatal`` says that no token can be decided about."""
+
+    message: str
+    is_fatal: bool
+
+
 class PolicyKeys:
     """Finds the key of a token and verifies it, strictly or as the first generation of relays did."""
 
@@ -56,7 +69,7 @@ class PolicyKeys:
         self._tokens = RememberedTokens(remember, strict=strict)
         self._strict = strict
         self._last: Lru[tuple[Key, float]] = Lru()
-        self.problem: str | None = None
+        self._unreadable: Lru[UnavailableError] = Lru()
         self._clock = clock
 
     async def verify(self, token: str, now: float) -> Claims:
@@ -79,24 +92,52 @@ class PolicyKeys:
         try:
             key = await self.source.get(name)
         except KeyNotFoundError:
-            self.problem = None
-            self._last.pop(str(name))
+            self._forget(str(name))
             raise
         except UnavailableError as error:
             if isinstance(error, UnusableKeyError) and isinstance(self.source, _LOCAL):
                 # A file that is there and holds no key: asking again does not help.
-                self._last.pop(str(name))
+                self._forget(str(name))
                 raise KeyNotFoundError(str(error), kid=kid) from None
-            self.problem = str(error)
-            last = self._last.get(str(name))
-            if last is None or self._clock() - last[1] > LAST_GOOD_SECONDS:
+            self._unreadable.put(str(name), bare(error))
+            last = self._last_good(str(name))
+            if last is None:
                 raise
-            return last[0]
+            return last
         if self._strict and key.is_first_generation:
             raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it anew", kid=kid)
-        self.problem = None
+        self._unreadable.pop(str(name))
         self._last.put(str(name), (key, self._clock()))
         return key
+
+    def _last_good(self, name: str) -> Key | None:
+        last = self._last.get(name)
+        return None if last is None or self._clock() - last[1] > LAST_GOOD_SECONDS else last[0]
+
+    def _forget(self, name: str) -> None:
+        self._last.pop(name)
+        self._unreadable.pop(name)
+
+    async def problems(self) -> list[Problem]:
+        """Say which keys cannot be read: the source as a whole, or those that were asked for last and failed.
+
+        It is fatal if the source as a whole fails, and no key is left that it has given before.
+        """
+        try:
+            await self.source.get(None if isinstance(self.source, (*_SINGLE, *_SETS)) else _PROBE)
+        except KeyNotFoundError as error:
+            # A set of several keys has none without a name; only of a single one is this the whole.
+            return [Problem(str(error), is_fatal=False)] if isinstance(self.source, _SINGLE) else self._failures()
+        except UnavailableError as error:
+            usable = sum(self._last_good(name) is not None for name in self._last.names())
+            if usable:
+                return [Problem(f"{error} ({usable} keys are used as they were last read)", is_fatal=False)]
+            return [Problem(str(error), is_fatal=True)]
+        return self._failures()
+
+    def _failures(self) -> list[Problem]:
+        names = self._unreadable.names()[-_MAX_PROBLEMS:]
+        return [Problem(str(self._unreadable.get(name)), is_fatal=False) for name in names]
 
     async def aclose(self) -> None:
         """Close the source if it was opened here."""

@@ -10,11 +10,12 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token.errors import ConfigError, shown
-from moq_token.server.http import HttpServer
+from moq_token.server.http import MAX_CONNECTIONS, HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -122,7 +123,7 @@ async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | No
     Stopping closes the listening socket, lets answers under way be finished for up to 5 s, and closes every connection.
     Raises :class:`ConfigError` where the address cannot be used.
     """
-    server = HttpServer(handler)
+    server = HttpServer(handler, max_connections=min(MAX_CONNECTIONS, _open_files() // 2))
     bound = _bind(address)
     loop = asyncio.get_running_loop()
     handshake = None if tls is None else HANDSHAKE_SECONDS
@@ -147,6 +148,19 @@ async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | No
         await server.stop(STOP_SECONDS)
         if isinstance(address, UnixAddress):
             _remove(address.path)
+
+
+def _open_files() -> int:
+    """Raise the number of files that this process may have open to its limit, and return it."""
+    if sys.platform == "win32":
+        return 2 * MAX_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else min(hard, 2 * MAX_CONNECTIONS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _bind(address: Address) -> socket.socket:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from moq_token.errors import ConfigError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client.core import Metric
 
@@ -26,9 +26,9 @@ MAX_NODES = 1000
 
 
 class Metrics:
-    """Counts decisions, and the live ``sessions``. Needs the extra ``metrics`` (:class:`ConfigError` without it)."""
+    """Counts decisions, and the live sessions of a server. Needs the extra ``metrics`` (:class:`ConfigError`)."""
 
-    def __init__(self, sessions: Iterable[Session]) -> None:
+    def __init__(self) -> None:
         try:
             from prometheus_client import CollectorRegistry, Counter, Histogram
         except ImportError:
@@ -51,7 +51,10 @@ class Metrics:
         self._lost = Counter(
             "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
         )
-        self._registry.register(_Live(sessions))
+
+    def watch(self, live: Callable[[], Iterable[Session]]) -> None:
+        """Show the sessions that ``live`` returns, which is called for each :meth:`render`."""
+        self._registry.register(_Live(live))
 
     def decided(self, event: Event, verdict: str, reason: str) -> None:
         """Count a decision: ``granted``, ``refused`` or ``unavailable``. Reasons of an own policy become ``other``."""
@@ -80,15 +83,19 @@ class Metrics:
 class _Live:
     """The live sessions, counted when somebody asks."""
 
-    def __init__(self, sessions: Iterable[Session]) -> None:
-        self._sessions = sessions
+    def __init__(self, live: Callable[[], Iterable[Session]]) -> None:
+        self._live = live
+
+    def describe(self) -> Iterable[Metric]:
+        """Count nothing when the registry only asks for the names."""
+        return ()
 
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily
 
         counts: dict[tuple[str, str, str], int] = {}
         nodes: set[str] = set()
-        for session in self._sessions:
+        for session in self._live():
             node = session.place.node if session.place.node in nodes or len(nodes) < MAX_NODES else "other"
             nodes.add(node)
             transport = session.place.transport if session.place.transport in _KNOWN_TRANSPORTS else "other"

@@ -18,8 +18,8 @@ from moq_token.errors import (
     ConfigError,
     InvalidPatternError,
     InvalidTokenError,
-    KeyNotFoundError,
     NotAdmittedError,
+    RefusedError,
     UnauthorizedError,
 )
 from moq_token.pattern import MAX_SEGMENTS, Pattern
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from moq_token.claims import Permissions
     from moq_token.contract import Question, Request
+    from moq_token.server.keys import Problem
     from moq_token.sources import KeySource
 
 _JWT = "jwt="
@@ -179,7 +180,8 @@ class Policy:
         if self.keys is not None:
             try:
                 key = await self.keys.get(question.kid)
-            except KeyNotFoundError:
+            except RefusedError:
+                # Without a `kid` it may be a client without a token, for whom the rules decide.
                 if question.kid is not None:
                     raise
         if key is not None and not key.algorithm.symmetric:
@@ -197,6 +199,10 @@ class Policy:
             for granted in (permissions.publish, permissions.subscribe)
         )
         return PublicPaths(subscribe, publish) if publish or subscribe else None
+
+    async def problems(self) -> list[Problem]:
+        """Say what keeps the policy from deciding as it should, for ``GET /readyz``: keys that cannot be read."""
+        return [] if self.keys is None else await self.keys.problems()
 
     async def aclose(self) -> None:
         """Close what was opened for ``keys``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moq_token.errors import InvalidKeyIdError, KeyNotFoundError, KeyOperationError, UnavailableError
@@ -60,7 +59,9 @@ class PublishedKeys:
         return KeySet(keys).to_str()
 
     def _kids(self) -> list[str]:
-        return sorted(path.stem for path in Path(self._directory).glob(f"*{_SUFFIX}"))[:MAX_KEYS]
+        # Raises OSError where the directory is gone, which does not mean that all keys were withdrawn.
+        names = os.listdir(self._directory)  # noqa: PTH208 - a Path would be made for every file
+        return sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))[:MAX_KEYS]
 
     def _tagged(self, document: str, content_type: str, known: str | None) -> HttpResponse:
         body = document.encode()

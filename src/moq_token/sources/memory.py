@@ -53,6 +53,10 @@ class Lru(Generic[_V]):
         if entry is not None:
             self.weight -= entry[1]
 
+    def names(self) -> list[str]:
+        """Return the names of the entries, the least recently used first."""
+        return list(self._entries)
+
     def clear(self) -> None:
         """Drop every entry."""
         self._entries.clear()
