@@ -230,13 +230,7 @@ class AuthConfig:
         :class:`ConfigError` for invalid TOML, more than 256 KiB, a member of the wrong type, and with ``strict`` for
         every warning; :class:`OSError` passes.
         """
-        name = shown(os.fspath(path))
-        try:
-            data = files.read(path)
-        except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
-            raise ConfigError(str(error)) from None
-        document = _document(data, name)
-        return cls.from_mapping(document, environ=os.environ if environ is None else environ, strict=strict)
+        return cls.from_mapping(read_toml(path), environ=os.environ if environ is None else environ, strict=strict)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
@@ -289,8 +283,16 @@ def in_one_line(warnings: Iterable[str]) -> str:
 # -- reading tables
 
 
-def _document(data: bytes, name: str) -> dict[str, Any]:
-    """Parse TOML within bounds. The message never quotes the file, because a line may hold a secret."""
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a TOML file within bounds. Messages never quote the file, because a line may hold a secret.
+
+    Raises :class:`ConfigError`; :class:`OSError` passes.
+    """
+    name = shown(os.fspath(path))
+    try:
+        data = files.read(os.fspath(path))
+    except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
+        raise ConfigError(str(error)) from None
     if len(data) > MAX_TOML_BYTES:
         raise ConfigError(f"{name} is larger than {MAX_TOML_BYTES} bytes: a configuration must be smaller")
     try:

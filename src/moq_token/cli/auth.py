@@ -11,15 +11,23 @@ from moq_token.cli import grants, keys, options, output, times, tokens
 from moq_token.cli.grammar import Group, command
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from moq_token import Algorithm, Pattern
     from moq_token.generations import Generation
+
+
+def _serve() -> ModuleType:
+    from moq_token.cli import serve
+
+    return serve
 
 
 @click.group(
     "auth",
     short_help="The commands of `moq auth`: grants are patterns.",
     cls=Group,
-    modules=dict.fromkeys(("generate", "sign", "verify"), lambda: sys.modules[__name__]),
+    modules=dict.fromkeys(("generate", "sign", "verify"), lambda: sys.modules[__name__]) | {"serve": _serve},
     examples=(
         "auth generate --out root.jwk",
         "auth sign --key root.jwk --root demo --publish 'alice/**' --expires 1798761600",

@@ -105,6 +105,12 @@ def _relay() -> ModuleType:
     return relay
 
 
+def _serve() -> ModuleType:
+    from moq_token.cli import serve
+
+    return serve
+
+
 def _shell() -> ModuleType:
     from moq_token.cli import shell
 
@@ -127,6 +133,7 @@ def _shell() -> ModuleType:
         "keys": _directory,
         "auth": _auth,
         "lint": _lint,
+        "serve": _serve,
         "check-config": _relay,
         "completion": _shell,
         "help": _shell,

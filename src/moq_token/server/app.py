@@ -100,15 +100,13 @@ class AuthServer:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.sessions = Sessions(caps)
-        self._decide = decide
-        self._lookup: Lookup | None = getattr(decide, "lookup", None) if lookup is None else lookup
+        self.change_policy(decide, lookup=lookup, max_age=max_age)
         self._contract = contract
-        self._max_age = getattr(decide, "revalidate", None) if max_age is None else max_age
         # Whether relay 0.14 is answered.
         self._is_first = contract != "post" and self._lookup is not None
         self._paths = {*_HEALTH, *(["/"] if contract == "both" or self._is_first else [])}
         self._prefixes = (*([_PUBLIC] if self._is_first else []), *(_KEYS if published is not None else []))
-        self._secret = None if secret is None else b"Basic " + base64.b64encode(secret.encode())
+        self.set_secret(secret)
         self._share_secrets = share_secrets
         self._published = published
         self._metrics = metrics
@@ -118,6 +116,16 @@ class AuthServer:
         self._bounded = Bounded()
         # Digests of tokens differ from one start to the next: nobody can look a token up in an old log.
         self._digest_key = os.urandom(_DIGEST_BYTES)
+
+    def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
+        """Let another policy decide from now on; the parameters are those of the class. Sessions go on."""
+        self._decide = decide
+        self._lookup: Lookup | None = getattr(decide, "lookup", None) if lookup is None else lookup
+        self._max_age: float | None = getattr(decide, "revalidate", None) if max_age is None else max_age
+
+    def set_secret(self, secret: str | None) -> None:
+        """Require another secret (``user:password``) from now on, or none."""
+        self._secret = None if secret is None else b"Basic " + base64.b64encode(secret.encode())
 
     @property
     def asgi(self) -> asgi.Application:

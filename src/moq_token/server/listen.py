@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from moq_token.server.http import Handler
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 4.0
 """How long answers under way may take after the server was told to stop."""
 HANDSHAKE_SECONDS = 10.0
 
@@ -120,7 +120,7 @@ class Running(NamedTuple):
 async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
     """Listen inside of the block, and stop in order when it is left.
 
-    Stopping closes the listening socket, lets answers under way be finished for up to 5 s, and closes every connection.
+    Stopping closes the listening socket, lets answers under way be finished for up to 4 s, and closes every connection.
     Raises :class:`ConfigError` where the address cannot be used.
     """
     server = HttpServer(handler, max_connections=min(MAX_CONNECTIONS, _open_files() // 2))
@@ -221,11 +221,11 @@ def _remove_stale(path: str) -> None:
     raise ConfigError(f"{shown(path)} is in use: another server listens on it")
 
 
-async def until_stopped(reload: Callable[[], None]) -> None:
-    """Wait for SIGTERM or SIGINT; call ``reload`` for each SIGHUP."""
+def stop_signal(reload: Callable[[], None]) -> asyncio.Event:
+    """Return what SIGTERM and SIGINT set from now on; each SIGHUP calls ``reload``."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, reload)
-    await stopped.wait()
+    return stopped

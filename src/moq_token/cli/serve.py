@@ -1,0 +1,153 @@
+"""The command that runs the auth server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moq_token.cli import options, output
+from moq_token.cli.grammar import command
+from moq_token.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from moq_token.server.listen import Address
+    from moq_token.server.settings import Settings
+
+_RULE = "PATTERN"
+
+
+@command(
+    "serve",
+    short_help="Run the auth server that relays ask.",
+    examples=(
+        "serve --key-dir keys --public-subscribe 'lobby/**' --expires 1h --revalidate 1m",
+        "serve --config serve.toml --check",
+        "serve --policy policy:decide --listen unix:/run/moq-token/auth.sock",
+    ),
+)
+@click.option("--config", type=options.FILE, metavar="FILE", help="TOML whose table [serve] has these settings.")
+@click.option("--check", is_flag=True, help="Say what would be served, and exit.")
+@click.option(
+    "--listen",
+    metavar="ADDR|unix:PATH",
+    help="Where to answer relays: IP address and port; default: 127.0.0.1:4440.",
+)
+@click.option("--listen-public", is_flag=True, help="Answer other machines too, without authentication.")
+@click.option(
+    "--key",
+    type=options.FILE,
+    metavar="FILE|DIR|URL",
+    help="What verifies tokens: key, JWK Set or directory of {kid}.jwk; path, https://… or s3://… URL.",
+)
+@click.option("--key-dir", type=options.FILE, metavar="DIR|URL", help="Directory of {kid}.jwk, by the `kid` of tokens.")
+@click.option("--public-publish", multiple=True, metavar=_RULE, help="What anybody may publish: lobby/**. Repeatable.")
+@click.option("--public-subscribe", multiple=True, metavar=_RULE, help="What anybody may subscribe to. Repeatable.")
+@click.option("--mtls-publish", multiple=True, metavar=_RULE, help="The same for client certificates. Repeatable.")
+@click.option("--mtls-subscribe", multiple=True, metavar=_RULE, help="The same for client certificates. Repeatable.")
+@click.option("--tier", metavar="LABEL", help="Label for the statistics of the relay, on every grant.")
+@click.option(
+    "--expires", metavar="DURATION", help="How long a session may last whose token or certificate has no end: 1h."
+)
+@click.option("--revalidate", metavar="DURATION", help="How often relays ask again: 1m. Needs --expires.")
+@click.option("--limit-token", metavar="N", help="Most live sessions with one token. Needs --revalidate.")
+@click.option("--limit-remote", metavar="N", help="Most live sessions from one address. Needs --revalidate.")
+@click.option("--limit-subject", metavar="N", help="Most live sessions of one subject (`sub`). Needs --revalidate.")
+@click.option(
+    "--kick-oldest",
+    multiple=True,
+    metavar="token|remote|subject",
+    help="At this limit, end the oldest session instead of refusing the new one. Repeatable.",
+)
+@click.option("--policy", metavar="MODULE:FUNCTION", help="Let an async Python function decide instead of rules.")
+@click.option("--contract", metavar="post|get|both", help="Answer relays from 0.15 on (post), 0.14 (get), or both.")
+@click.option("--publish-keys", is_flag=True, help="Serve the public halves: /keys/{kid}.jwk and a JWK Set.")
+@click.option("--share-secrets", is_flag=True, help="Give relay 0.14 on this machine the HMAC secrets that it needs.")
+@click.option("--lenient", is_flag=True, help="Read tokens as relay 0.14 does, for the time of an upgrade.")
+@click.option("--spread", metavar="N", help="Spread re-checks: shorten times by up to this part, 0 to 0.1 (default).")
+@click.option("--tls-cert", type=options.FILE, metavar="FILE", help="Certificate of this server, PEM.")
+@click.option("--tls-key", type=options.FILE, metavar="FILE", help="Its private key, PEM.")
+@click.option("--tls-client-ca", type=options.FILE, metavar="FILE", help="Answer only relays with a certificate of it.")
+@click.option("--secret-file", type=options.FILE, metavar="FILE", help="user:password that relays must send (Basic).")
+@click.option("--admin", metavar="ADDR|unix:PATH", help="Where to answer operators: /metrics, /healthz, /readyz.")
+@click.option("--log", metavar="text|json", help="Form of the log on standard error; default: text.")
+def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noqa: ANN401 - as each option says
+    """Run the auth server that relays ask whom to admit.
+
+    Relays from 0.15 on ask about every session (--auth-url), relay 0.14 about every connection (auth_api). Without
+    rules and keys, everybody is refused. Every setting can also be in the table [serve] of --config, and in the
+    environment: MOQ_TOKEN_SERVE_KEY_DIR is --key-dir. A flag overrides the environment, which overrides the file.
+
+    SIGTERM stops the server in order. SIGHUP reads again the rules of --config, --secret-file and --tls-cert.
+    """
+    given = parsed(flags)
+
+    def read() -> Settings:
+        from moq_token.server.reading import read_settings
+
+        return read_settings(given, config=config, environ=os.environ)
+
+    settings = read()
+    from moq_token.cli import served
+    from moq_token.server.run import Service, serve
+
+    service = Service(settings)
+
+    def announce(address: Address, admin: Address | None) -> Iterator[str]:
+        for label, text in served.lines(settings, address, admin):
+            yield f"{label}: {text}"
+        for text in served.notes(settings):
+            yield f"note: {text}"
+
+    if check:
+        output.emit(served.table(served.lines(settings, settings.address, settings.admin_address)))
+        for text in served.notes(settings):
+            output.note(text)
+        return
+    _log_to_stderr(settings.log)
+    serve(service, read, announce)
+
+
+def parsed(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the flags that were given. Raises :class:`click.UsageError`, and :class:`ConfigError`."""
+    needs_server()
+    from moq_token.server.reading import SETTINGS, parse
+
+    values: dict[str, Any] = {}
+    for name, given in flags.items():
+        if given in (None, False, ()):
+            continue
+        try:
+            if isinstance(given, tuple):
+                values[name] = tuple(parse(SETTINGS[name], text) for text in given)
+            else:
+                values[name] = given if given is True else parse(SETTINGS[name], given)
+        except ValueError as error:
+            raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
+    return values
+
+
+def needs_server() -> None:
+    """Raise :class:`ConfigError` if the extra for the auth server is missing."""
+    from importlib.util import find_spec
+
+    if find_spec("httptools") is None:
+        from moq_token.sources.source import missing_extra
+
+        raise ConfigError(missing_extra("the commands of the auth server", "server"))
+
+
+def _log_to_stderr(form: str) -> None:
+    from moq_token.server.log import JsonFormatter, TextFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    log = logging.getLogger("moq_token")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False

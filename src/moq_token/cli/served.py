@@ -1,0 +1,143 @@
+"""What an auth server with some settings does, in lines for people."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from moq_token.cli import keyring, output, times
+from moq_token.errors import Error, shown
+from moq_token.key import Key
+from moq_token.pattern import Pattern
+from moq_token.server.listen import TcpAddress, UnixAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from moq_token.server.listen import Address
+    from moq_token.server.settings import Settings
+
+_CREDENTIALS = "USER:PASSWORD@"
+_MAX_KEYS = 100
+
+
+def table(lines: Iterable[tuple[str, str]]) -> str:
+    """Write lines with their labels in a column."""
+    return "\n".join(f"{label:<12}{output.printable(text)}" for label, text in lines)
+
+
+def lines(settings: Settings, address: Address, admin: Address | None) -> Iterator[tuple[str, str]]:
+    """Say who is admitted, who may ask, and what a relay needs to ask at this address."""
+    if settings.policy is not None:
+        yield "policy", f"{settings.policy} decides about every session"
+    else:
+        yield "tokens", _tokens(settings)
+        yield "public", f"without a token anybody may {_roles(settings.public_publish, settings.public_subscribe)}"
+        if settings.mtls_publish or settings.mtls_subscribe:
+            yield "mtls", f"a client certificate may {_roles(settings.mtls_publish, settings.mtls_subscribe)}"
+        if settings.expires is not None:
+            again = "" if settings.revalidate is None else f"; relays ask again every {times.span(settings.revalidate)}"
+            yield "sessions", f"end with their token, or after {times.span(settings.expires)}{again}"
+    if settings.caps:
+        yield (
+            "limits",
+            "; ".join(
+                f"{cap.limit} per {kind}{', the oldest is ended' if cap.kick_oldest else ''}"
+                for kind, cap in settings.caps.items()
+            ),
+        )
+    yield "may ask", _who(settings, address)
+    if settings.contract != "get":
+        yield "relay 0.15+", f"moq-relay --auth-url {_url(settings, address)}"
+    if settings.contract != "post" and isinstance(address, TcpAddress):
+        yield "relay 0.14", f'[auth] auth_api = "{_url(settings, address)}"'
+    if settings.publish_keys:
+        yield "keys", "/keys/{kid}.jwk and /.well-known/jwks.json, public halves only"
+    if admin is not None:
+        yield "operators", f"{admin}: /metrics, /healthz, /readyz"
+
+
+def notes(settings: Settings) -> Iterator[str]:
+    """Say what is probably not meant, and what relay 0.14 cannot express."""
+    yield from settings.warnings
+    place = settings.key if settings.key_dir is None else settings.key_dir
+    if place is not None and "://" not in place and not os.path.exists(place):
+        yield f"{shown(place)} does not exist: until it does, every token is refused"
+    address = settings.address
+    if isinstance(address, TcpAddress) and not address.is_loopback and settings.tls_cert is None:
+        yield "relays from 0.15 on refuse plain http to another machine: add --tls-cert and --tls-key"
+        if settings.secret_file is not None:
+            yield "without TLS the shared secret can be read on the network"
+    if settings.contract != "post" and settings.policy is None:
+        yield from _not_for_first(settings, address)
+
+
+def _not_for_first(settings: Settings, address: Address) -> Iterator[str]:
+    if isinstance(address, UnixAddress):
+        if settings.contract == "get":
+            yield "relay 0.14 cannot ask at a unix socket: listen on a loopback address"
+        return
+    for label, rules in (("publishing", settings.public_publish), ("subscribing", settings.public_subscribe)):
+        others = [text for text in rules if not Pattern(text).is_subtree]
+        if others:
+            yield f"relay 0.14 knows subtrees only: not public there for {label}: {', '.join(others)}"
+    mtls = (settings.mtls_publish, settings.mtls_subscribe)
+    if any(mtls) and not all("**" in rules for rules in mtls):
+        yield "relay 0.14 gives a client certificate everything: it is refused there where these rules grant less"
+    if not settings.share_secrets and _has_secret(settings):
+        yield "relay 0.14 cannot verify HMAC tokens (HS256) without the secret: use --share-secrets, or EdDSA keys"
+
+
+def _has_secret(settings: Settings) -> bool:
+    """Whether one of the local keys is for HMAC."""
+    place = settings.key if settings.key_dir is None else settings.key_dir
+    if place is None or "://" in place:
+        return False
+    try:
+        names = keyring.KeyDirectory(place).files() if os.path.isdir(place) else [place]
+    except OSError:
+        return False
+    for name in names[:_MAX_KEYS]:
+        try:
+            if Key.from_file(name).algorithm.symmetric:
+                return True
+        except (Error, OSError):
+            continue
+    return False
+
+
+def _tokens(settings: Settings) -> str:
+    lenient = ", as relay 0.14 reads them" if settings.lenient else ""
+    if settings.key_dir is not None:
+        place = output.place(settings.key_dir).rstrip("/")
+        return f"verified with {place}/{{kid}}.jwk, read when a token names it{lenient}"
+    if settings.key is not None:
+        return f"verified with {output.place(settings.key)}{lenient}"
+    return "all refused: there is no key to verify them with"
+
+
+def _roles(publish: tuple[str, ...], subscribe: tuple[str, ...]) -> str:
+    return f"publish {', '.join(publish) or 'nothing'} and subscribe to {', '.join(subscribe) or 'nothing'}"
+
+
+def _who(settings: Settings, address: Address) -> str:
+    needs = []
+    if settings.tls_client_ca is not None:
+        needs.append(f"a certificate of {output.place(settings.tls_client_ca)}")
+    if settings.secret_file is not None:
+        needs.append("the shared secret")
+    with_what = f" with {' and '.join(needs)}" if needs else ""
+    if isinstance(address, UnixAddress):
+        return f"programs of this user on this machine{with_what}"
+    if address.is_loopback:
+        return f"programs on this machine{with_what}"
+    return f"other machines{with_what}" if needs else "everybody who reaches the address, without authentication"
+
+
+def _url(settings: Settings, address: Address) -> str:
+    if isinstance(address, UnixAddress):
+        return f"unix://{os.path.abspath(address.path)}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    credentials = "" if settings.secret_file is None else _CREDENTIALS
+    place = f"HOST:{address.port}" if address.host in {"0.0.0.0", "::"} else str(address)  # noqa: S104 - compared
+    return f"{scheme}://{credentials}{place}/"

@@ -1,0 +1,59 @@
+"""Loading a policy of the operator's own: ``--policy module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moq_token.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    from moq_token.server.app import Decide, Lookup
+
+# Errors whose text says what to correct in the module, and quotes no value of it.
+_TELLING = (ImportError, NameError, AttributeError, SyntaxError)
+
+
+def load_policy(text: str) -> tuple[Decide, Lookup | None]:
+    """Import ``module:function``; the working directory comes first, then the path of Python.
+
+    What it names is an async function from a :class:`Request` to a :class:`Grant`, or a :class:`Policy`. A function
+    ``lookup`` of the same module answers relay 0.14; without one, a method ``lookup`` of the policy does. Raises
+    :class:`ConfigError`.
+    """
+    name, _, attribute = text.partition(":")
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - the module can raise anything
+        raise ConfigError(f"`--policy`: cannot import {shown(name)}: {_why(error)}") from None
+    decide: Any = module
+    for part in attribute.split("."):
+        decide = getattr(decide, part, None)
+    if not _is_async(decide):
+        what = "not found" if decide is None else "not an async function or a Policy"
+        raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} is {what}")
+    lookup: Lookup | None = getattr(decide, "lookup", None) or getattr(module, "lookup", None)
+    if lookup is not None and not _is_async(lookup):
+        raise ConfigError(f"`--policy`: 'lookup' of {shown(name)} is not an async function")
+    return decide, lookup
+
+
+def _is_async(decide: Any) -> bool:  # noqa: ANN401 - whatever the module has
+    if inspect.isclass(decide) or not callable(decide):
+        return False
+    return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(type(decide).__call__)
+
+
+def _why(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename]
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if len(own) > 1 else ""
+    message = f": {shown(str(error))[1:-1]}" if isinstance(error, _TELLING) else ""
+    return f"{type(error).__name__}{message}{where}"

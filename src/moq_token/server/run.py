@@ -1,0 +1,226 @@
+"""Running the auth server of the command ``serve``: from its settings, until a signal stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+from moq_token import files
+from moq_token.errors import ConfigError, Error, InvalidKeyError, shown
+from moq_token.server.admin import Admin
+from moq_token.server.app import AuthServer
+from moq_token.server.custom import load_policy
+from moq_token.server.keys import open_keys
+from moq_token.server.listen import listening, load_certificate, server_tls, stop_signal
+from moq_token.server.log import log
+from moq_token.server.metrics import Metrics
+from moq_token.server.policy import Policy
+from moq_token.server.publish import PublishedKeys
+from moq_token.server.settings import FIXED
+from moq_token.sources import open_source
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable
+
+    from moq_token.server.app import Decide, Lookup
+    from moq_token.server.listen import Address
+    from moq_token.server.settings import Settings
+    from moq_token.sources import KeySource
+
+EXIT_SECONDS = 5.0
+"""The process ends so long after the signal, even if a thread of a policy or of a file system still hangs."""
+
+_MAX_SECRET_BYTES = 1024
+_OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
+
+
+class Service:
+    """What settings describe: the server, its TLS, its keys.
+
+    Raises :class:`ConfigError` for settings that contradict themselves and for files that cannot be used. Keys are read
+    when a token names them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.check()
+        self.settings = settings
+        self._sources: list[KeySource] = []
+        secret = read_secret(settings.secret_file)
+        self.tls = _tls(settings)
+        self.metrics = None if settings.admin is None else _metrics()
+        decide, lookup = self._policy(settings)
+        if settings.contract == "get" and lookup is None:
+            raise ConfigError(f"`{settings.label('policy')}` has no `lookup`, which answers relay 0.14: add one")
+        published = None
+        if settings.publish_keys and settings.key_dir is not None:
+            published = PublishedKeys(settings.key_dir)
+        self.server = AuthServer(
+            decide,
+            lookup=lookup,
+            caps=settings.caps,
+            contract=settings.contract,
+            max_age=settings.revalidate,
+            secret=secret,
+            share_secrets=settings.share_secrets,
+            published=published,
+            metrics=self.metrics,
+        )
+
+    def _policy(self, settings: Settings, before: Policy | None = None) -> tuple[Decide, Lookup | None]:
+        if settings.policy is not None:
+            return load_policy(settings.policy)
+        policy = Policy(
+            None if before is not None else self._open(settings),
+            **{
+                name: getattr(settings, name)
+                for name in ("public_publish", "public_subscribe", "mtls_publish", "mtls_subscribe")
+            },
+            tier=settings.tier,
+            expires=settings.expires,
+            revalidate=settings.revalidate,
+            lenient=settings.lenient,
+            spread=settings.spread,
+        )
+        if before is not None:
+            policy.keys = before.keys  # with the keys that it remembers for an outage
+        self._built = policy
+        return policy, policy.lookup
+
+    def _open(self, settings: Settings) -> KeySource | None:
+        if settings.key_dir is not None:
+            source = open_source(settings.key_dir, directory=True)
+        elif settings.key is not None:
+            source = open_keys(settings.key)
+        else:
+            return None
+        self._sources.append(source)
+        return source
+
+    def reload(self, settings: Settings) -> list[str]:
+        """Go on with what may change while the server runs: rules, keys, times, the secret and the certificate.
+
+        Returns the names of changed settings that need a restart. Raises as the class does, and then nothing changes.
+        """
+        settings.check()
+        secret = read_secret(settings.secret_file)
+        old, tls = (
+            self.settings,
+            _tls(dataclasses.replace(settings, **{name: getattr(self.settings, name) for name in FIXED})),
+        )
+        if settings.policy is None and old.policy is None:
+            same = all(getattr(settings, name) == getattr(old, name) for name in ("key", "key_dir", "lenient"))
+            decide, lookup = self._policy(settings, self._built if same else None)
+            self.server.change_policy(decide, lookup=lookup, max_age=settings.revalidate)
+        self.server.set_secret(secret)
+        if tls is not None and self.tls is not None:
+            load_certificate(self.tls, old.tls_cert or "", old.tls_key or "")
+        fixed = {name: getattr(old, name) for name in FIXED}
+        self.settings = dataclasses.replace(settings, **fixed)
+        return [name for name, value in fixed.items() if getattr(settings, name) != value]
+
+    async def aclose(self) -> None:
+        """Close what was opened for keys."""
+        for source in self._sources:
+            await source.aclose()
+
+
+def serve(
+    service: Service, reread: Callable[[], Settings], announce: Callable[[Address, Address | None], Iterable[str]]
+) -> None:
+    """Listen until SIGTERM or SIGINT; SIGHUP calls ``reread``, and what it returns counts from then on.
+
+    ``announce`` says what is logged at start about the addresses that are listened on (of relays, of operators).
+    Raises :class:`ConfigError` if an address cannot be used.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(service, reread, announce))
+
+
+async def _run(
+    service: Service, reread: Callable[[], Settings], announce: Callable[[Address, Address | None], Iterable[str]]
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        stopped = stop_signal(lambda: _reload(service, reread))
+        stack.push_async_callback(service.aclose)
+        await stack.enter_async_context(service.server.lifespan())
+        admin = service.settings.admin_address
+        if admin is not None:
+            admin = (
+                await stack.enter_async_context(listening(Admin(service.server, service.metrics).handle, admin))
+            ).address
+        running = await stack.enter_async_context(
+            listening(service.server.handle, service.settings.address, service.tls)
+        )
+        for line in announce(running.address, admin):
+            log.info("%s", line)
+        log.info("listening on %s", running.address, extra={"event": "listening", "address": str(running.address)})
+        await stopped.wait()
+        log.info("stopping", extra={"event": "stopping"})
+        end = threading.Timer(EXIT_SECONDS, os._exit, (0,))
+        end.daemon = True
+        end.start()
+
+
+def _reload(service: Service, reread: Callable[[], Settings]) -> None:
+    try:
+        ignored = service.reload(reread())
+    except (Error, OSError) as error:
+        text = f"{shown(str(error.filename))}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        log.error("not reloaded, the settings before stay in force: %s", text, extra={"event": "reload-failed"})
+        return
+    if ignored:
+        names = ", ".join(f"`{name}`" for name in ignored)
+        log.warning("these settings have changed and need a restart: %s", names, extra={"event": "restart-needed"})
+    log.info("reloaded", extra={"event": "reloaded"})
+
+
+def read_secret(path: str | None) -> str | None:
+    """Read ``user:password`` from a file that only its owner, and perhaps its group, can read.
+
+    Raises :class:`ConfigError`; no message holds what the file does.
+    """
+    if path is None:
+        return None
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would only wrap this
+        text = files.read(path, _MAX_SECRET_BYTES).decode()
+    except OSError as error:
+        raise ConfigError(f"`secret_file`: cannot read {shown(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"`secret_file`: {shown(path)} is not UTF-8 text") from None
+    except InvalidKeyError as error:
+        raise ConfigError(f"`secret_file`: {error}") from None
+    if os.name == "posix" and mode & _OTHERS:
+        raise ConfigError(f"`secret_file`: every user can read or change {shown(path)}: run chmod 600 on it")
+    line = text.removesuffix("\n").removesuffix("\r")
+    user, colon, password = line.partition(":")
+    if not (user and colon and password and line.isprintable()):
+        raise ConfigError(f"`secret_file`: {shown(path)} must hold one line, user:password")
+    return line
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
+def _metrics() -> Metrics | None:
+    try:
+        return Metrics()
+    except ConfigError:
+        return None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
