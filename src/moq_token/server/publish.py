@@ -11,6 +11,7 @@ from moq_token.keyset import MAX_KEYS, KeySet
 from moq_token.kid import KeyId
 from moq_token.server.http import HttpResponse
 from moq_token.sources import DirectorySource
+from moq_token.sources.source import UnusableKeyError
 
 if TYPE_CHECKING:
     from moq_token.key import Key
@@ -44,7 +45,7 @@ class PublishedKeys:
                 return _NOT_FOUND
             key = await self._source.get(KeyId(kid.removesuffix(_SUFFIX)))
             return self._tagged(key.to_public().to_json(), "application/jwk+json", known)
-        except (InvalidKeyIdError, KeyNotFoundError, KeyOperationError):
+        except (InvalidKeyIdError, KeyNotFoundError, KeyOperationError, UnusableKeyError):
             return _NOT_FOUND
         except (UnavailableError, OSError):
             return HttpResponse(503, b"the keys cannot be read at the moment\n", headers=b"retry-after: 1\r\n")
