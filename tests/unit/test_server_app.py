@@ -21,7 +21,7 @@ from moq_token.server.publish import PublishedKeys
 from tests import forge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from moq_token.kid import KeyId
@@ -74,14 +74,14 @@ async def raise_in_a_group(_: Request) -> Grant:
     return grant()
 
 
-def raises(error: BaseException) -> Callable[[Any], Awaitable[Any]]:
+def raises(error: BaseException) -> Callable[[Any], Coroutine[None, None, Any]]:
     async def policy(_: object) -> Grant:
         raise error
 
     return policy
 
 
-def raises_later(error: BaseException) -> Callable[[Any], Awaitable[Any]]:
+def raises_later(error: BaseException) -> Callable[[Any], Coroutine[None, None, Any]]:
     async def policy(_: object) -> Grant:
         await asyncio.sleep(0)
         raise error
@@ -89,7 +89,7 @@ def raises_later(error: BaseException) -> Callable[[Any], Awaitable[Any]]:
     return policy
 
 
-def returns(value: Any) -> Callable[[Any], Awaitable[Any]]:  # noqa: ANN401 - nonsense too
+def returns(value: Any) -> Callable[[Any], Coroutine[None, None, Any]]:  # noqa: ANN401 - nonsense too
     async def policy(_: object) -> Any:  # noqa: ANN401
         return value
 
