@@ -19,7 +19,7 @@ from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from moq_token.auth import Grant
-    from moq_token.claims import Scope
+    from moq_token.claims import Permissions, Scope
 
 
 class Explanation(NamedTuple):
@@ -27,7 +27,7 @@ class Explanation(NamedTuple):
 
     trace: Trace
     claims: dict[str, object]
-    grant: Grant | None = None
+    grant: Grant | Permissions | None = None
     message: str = ""
     fix: str = ""
 
@@ -46,7 +46,10 @@ class Explanation(NamedTuple):
 @options.keys
 @click.option("--path", metavar="PATH", help="Path that the client dials.")
 @click.option(
-    "--config", type=options.FILE, metavar="FILE", help="TOML of a relay (0.14); then a URL is expected, not a token."
+    "--config",
+    type=options.FILE,
+    metavar="FILE",
+    help="TOML of a relay (0.14) or of `serve`; then a URL is expected, not a token.",
 )
 @click.option("--publish", metavar="BROADCAST", help="Also ask whether this may be published there.")
 @click.option("--subscribe", metavar="BROADCAST", help="Also ask whether this may be subscribed to there.")
@@ -109,13 +112,16 @@ def explain(
 
 
 def explain_connection(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
-    """Say what a relay with this TOML decides about a dialed URL; ``now`` is in Unix seconds.
+    """Say what a relay or an auth server with this TOML decides about a dialed URL; ``now`` is in Unix seconds.
 
     Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
     """
     from moq_token.auth import AuthConfig, Connection
+    from moq_token.auth.config import read_toml
     from moq_token.cli.relay import authenticate
 
+    if "serve" in read_toml(config):
+        return _explain_request(config, url, publish, subscribe, now)
     settings = AuthConfig.from_toml(config)
     trace, grant, token = Trace(), None, None
     try:
@@ -130,7 +136,25 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
     return Explanation(trace, _claims(token), grant)
 
 
-def _ask(trace: Trace, grant: Grant, path: str, publish: str | None, subscribe: str | None) -> None:
+def _explain_request(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
+    """Say what an auth server with this TOML answers when a relay asks it about a dialed URL."""
+    from moq_token.cli.asking import ask, request_of
+    from moq_token.server.policy import presented
+
+    trace, grant, token = Trace(), None, None
+    try:
+        with trace:
+            trace.begin("url")
+            request = request_of(url)
+            token = presented(request)
+            grant = ask(config, request, trace)
+            _ask(trace, grant, request.path, publish, subscribe)
+    except RefusedError as error:
+        return _refused(trace, grant, error, _claims(token), None, now)
+    return Explanation(trace, _claims(token), grant)
+
+
+def _ask(trace: Trace, grant: Grant | Permissions, path: str, publish: str | None, subscribe: str | None) -> None:
     """Answer the question about a broadcast, if there is one."""
     for role, broadcast, allowed, prefixes in (
         ("publish", publish, grant.can_publish, grant.publish),
@@ -155,7 +179,7 @@ class _NotCoveredError(UnauthorizedError):
 
 def _refused(
     trace: Trace,
-    grant: Grant | None,
+    grant: Grant | Permissions | None,
     error: RefusedError,
     claims: dict[str, object],
     scope: Scope | None,
@@ -181,7 +205,9 @@ def _members(found: Explanation) -> dict[str, object]:
         "failed": trace.failed,
         "message": found.message or None,
         "fix": found.fix or None,
-        "permissions": None if grant is None else {"publish": grant.publish, "subscribe": grant.subscribe},
+        "permissions": None
+        if grant is None
+        else {"publish": [*map(str, grant.publish)], "subscribe": [*map(str, grant.subscribe)]},
         "ignored": foreign.ignored(found.claims),
     }
 

@@ -30,6 +30,8 @@ _FIXES = {
     "malformed": "copy the whole token: three parts and two dots, nothing around them",
     "unknown-key": "use the key that signed the token, or publish its public half under this id",
     "no-key-source": "set `key`, `key_dir` or `auth_api` in the configuration",
+    "no-access": "dial another path, or dial with ?jwt=TOKEN",
+    "no-public-grant": "dial with ?jwt=TOKEN, or set `public_publish` and `public_subscribe`",
     "kid-missing": "sign with a key that has an id, as `generate` makes them",
     "bad-kid": "sign with a key whose id is 1 to 128 characters of A-Z a-z 0-9 - _",
     "wrong-algorithm": "use the key that signed the token: the key decides the algorithm",
@@ -73,7 +75,7 @@ def fix(error: RefusedError, claims: dict[str, object], scope: Scope | None, now
         case RefusedError(reason="root-mismatch"):
             root = claims.get("root", "")
             advice = f"dial {dialed(root if isinstance(root, str) else '')}, or a path beneath it"
-        case RefusedError(reason="no-access"):
+        case RefusedError(reason="no-access") if claims:
             granted = roles("", granted_by(claims, "publish"), granted_by(claims, "subscribe"))
             advice = f"dial a path that the token covers: it grants {granted}"
         case _:

@@ -11,7 +11,7 @@ import click
 
 from moq_token.auth import AuthConfig, Authenticator
 from moq_token.auth.check import check_files, check_place, nothing_configured
-from moq_token.auth.config import in_one_line
+from moq_token.auth.config import in_one_line, read_toml
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
 from moq_token.errors import shown
@@ -38,12 +38,16 @@ _MAX_NOTES = 20
 @click.option("--strict", is_flag=True, help="Fail for every note, too.")
 @options.as_json
 def check_config_command(file: str, strict: bool, as_json: bool) -> int:
-    """Check the TOML of a relay (moq-relay 0.14), and say how it admits clients.
+    """Check the TOML of a relay (moq-relay 0.14) or of the auth server (`serve`), and say how it admits clients.
 
     Files that it names are read, relative to the working directory, as the relay does. URLs are not asked. Variables
     MOQ_AUTH_… of the environment override the file. Notes name what the relay accepts silently, but what is probably
     not meant. The exit status is 1 where the relay cannot work with the configuration.
     """
+    if "serve" in read_toml(file):
+        from moq_token.cli.serve import check_file
+
+        return check_file(file, strict=strict, as_json=as_json)
     config = AuthConfig.from_toml(file)
     if config == AuthConfig():
         raise output.Failed(f"{shown(file)}: {nothing_configured(config.warnings)}")

@@ -11,7 +11,7 @@ import click
 
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
-from moq_token.errors import ConfigError
+from moq_token.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,12 +105,40 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
             yield f"note: {text}"
 
     if check:
-        output.emit(served.table(served.lines(settings, settings.address, settings.admin_address)))
-        for text in served.notes(settings):
-            output.note(text)
+        _show(settings)
         return
     _log_to_stderr(settings.log)
     serve(service, read, announce)
+
+
+def check_file(file: str, *, strict: bool, as_json: bool) -> int:
+    """Check the TOML of an auth server, with the environment over it, as `serve --check` does."""
+    needs_server()
+    from moq_token.cli import served
+    from moq_token.server.reading import read_settings
+    from moq_token.server.run import Service
+
+    settings = read_settings(config=file, environ=os.environ)
+    Service(settings)
+    notes = list(served.notes(settings))
+    failed = strict and bool(notes)
+    if as_json:
+        admits = dict(served.lines(settings, settings.address, settings.admin_address))
+        result = {"ok": not failed, "admits": admits, "problems": [], "notes": notes}
+        output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
+    elif failed:
+        raise output.Failed(f"{shown(file)}: {'; '.join(notes)}")
+    else:
+        _show(settings)
+    return int(failed)
+
+
+def _show(settings: Settings) -> None:
+    from moq_token.cli import served
+
+    output.emit(served.table(served.lines(settings, settings.address, settings.admin_address)))
+    for text in served.notes(settings):
+        output.note(text)
 
 
 def parsed(flags: dict[str, Any]) -> dict[str, Any]:

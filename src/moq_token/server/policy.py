@@ -21,6 +21,7 @@ from moq_token.errors import (
     NotAdmittedError,
     RefusedError,
     UnauthorizedError,
+    shown,
 )
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import Patterns
@@ -140,7 +141,14 @@ class Policy:
             claims, ends = self.public, None
             if not claims.publish and not claims.subscribe:
                 raise NotAdmittedError("a token is missing: nothing is public here", reason="no-public-grant")
-        permissions = claims.authorize(request.path)
+        try:
+            permissions = claims.authorize(request.path)
+        except UnauthorizedError:
+            if token is not None:
+                raise
+            what = "public" if request.tls is None else "granted to client certificates"
+            message = f"nothing is {what} at the path {shown(request.path)}"
+            raise UnauthorizedError(message, path=request.path) from None
         return self._grant(request.id, claims, permissions, ends, now)
 
     def _grant(self, session: str, claims: Claims, granted: Permissions, ends: int | None, now: float) -> Grant:

@@ -55,6 +55,7 @@ class Service:
         self.tls = _tls(settings)
         self.metrics = None if settings.admin is None else _metrics()
         decide, lookup = self._policy(settings)
+        self.decide = decide
         if settings.contract == "get" and lookup is None:
             raise ConfigError(f"`{settings.label('policy')}` has no `lookup`, which answers relay 0.14: add one")
         published = None
