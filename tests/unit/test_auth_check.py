@@ -19,8 +19,9 @@ from moq_token.algorithm import Algorithm
 from moq_token.auth import AuthConfig, Authenticator, ClientTls, Connection, PublicAccess, decide
 from moq_token.auth.api import public_api_url
 from moq_token.auth.check import check_files
-from moq_token.auth.config import MAX_TOML_BYTES, MAX_TOML_DEPTH, MAX_WARNINGS
+from moq_token.auth.config import MAX_WARNINGS
 from moq_token.auth.outages import MAX_OUTAGES, Outages
+from moq_token.auth.tables import MAX_TOML_BYTES, MAX_TOML_DEPTH
 from tests import forge
 from tests.command_line import Cli
 

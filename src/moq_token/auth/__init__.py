@@ -1,12 +1,16 @@
 """What a relay decides: from its configuration, a connection and the keys to what the session may do.
 
 :class:`Authenticator` fetches what is needed and decides; :func:`decide` is the decision alone, synchronous and pure.
+:class:`RemoteAuthenticator` asks an auth server instead, as relays from 0.15 on do; :func:`load_config` reads the
+configuration of either generation.
 """
 
 from moq_token.auth.authenticator import Authenticator
 from moq_token.auth.config import AuthConfig, ClientTls, PublicAccess
 from moq_token.auth.connection import Certificate, Connection, Transport
 from moq_token.auth.decision import Grant, Rejection, decide
+from moq_token.auth.remote import RemoteAuthenticator, RemoteSession
+from moq_token.auth.remote_config import RemoteConfig, load_config
 
 __all__ = [
     "AuthConfig",
@@ -17,6 +21,10 @@ __all__ = [
     "Grant",
     "PublicAccess",
     "Rejection",
+    "RemoteAuthenticator",
+    "RemoteConfig",
+    "RemoteSession",
     "Transport",
     "decide",
+    "load_config",
 ]

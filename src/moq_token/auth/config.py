@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from moq_token import files
-from moq_token.auth import advice, arguments
+from moq_token.auth import advice, arguments, tables
 from moq_token.auth.connection import canonical_domain
 from moq_token.claims.wire import claims_of_prefixes
-from moq_token.errors import ConfigError, InvalidClaimsError, InvalidKeyError, UnauthorizedError, shown
+from moq_token.errors import ConfigError, InvalidClaimsError, UnauthorizedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from moq_token.auth.tables import Table
     from moq_token.claims import Claims
 
-    Table = dict[str, Any]
-
-MAX_TOML_BYTES = 256 * 1024
-# Deeper keys, such as a.b.c.d, cost the reader memory that grows with the square of their depth.
-MAX_TOML_DEPTH = 32
-# Strings and comments, as TOML has them: what remains outside of them are keys and numbers.
-_TOML_TEXT = re.compile(
-    r'''"""(?:[^"\\]|\\.|"(?!""))*"""+|'{3}(?:[^']|'(?!''))*'{3}'*|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*''', re.DOTALL
-)
 # At most so many of the warnings are kept, and shown in one message.
 MAX_WARNINGS, MAX_SHOWN_WARNINGS = 100, 5
 
@@ -230,7 +219,8 @@ class AuthConfig:
         :class:`ConfigError` for invalid TOML, more than 256 KiB, a member of the wrong type, and with ``strict`` for
         every warning; :class:`OSError` passes.
         """
-        return cls.from_mapping(read_toml(path), environ=os.environ if environ is None else environ, strict=strict)
+        document = tables.read_toml(path)
+        return cls.from_mapping(document, environ=os.environ if environ is None else environ, strict=strict)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
@@ -246,7 +236,7 @@ class AuthConfig:
         ``environ`` overrides them; None is nothing. Raises :class:`ConfigError`.
         """
         environ = environ or {}
-        auth = _table(document, "auth")
+        auth = tables.table(document, "auth")
         warnings = [
             *advice.outside(document),
             *advice.unknown("auth.", auth, advice.AUTH_MEMBERS),
@@ -254,14 +244,14 @@ class AuthConfig:
         ]
         auth |= {member: environ[name] for name, member in _ENVIRONMENT.items() if name in environ}
         public, public_warnings = _public(auth.get("public"), environ)
-        tls, tls_warnings = _tls(auth, _table(document, "client"), environ)
+        tls, tls_warnings = _tls(auth, tables.table(document, "client"), environ)
         config = cls(
-            _text(auth, "auth.", "key"),
-            _text(auth, "auth.", "key_dir"),
+            tables.text(auth, "auth.", "key"),
+            tables.text(auth, "auth.", "key_dir"),
             public,
-            _texts(auth, "auth.", "domains"),
-            _text(auth, "auth.", "auth_api"),
-            _text(auth, "auth.", "mtls_tier"),
+            tables.texts(auth, "auth.", "domains"),
+            tables.text(auth, "auth.", "auth_api"),
+            tables.text(auth, "auth.", "mtls_tier"),
             tls,
         )
         warnings += [*public_warnings, *tls_warnings, *advice.traps(config)]
@@ -280,72 +270,14 @@ def in_one_line(warnings: Iterable[str]) -> str:
     return "; ".join((*warnings[:MAX_SHOWN_WARNINGS], *((f"and {more} more",) if more > 0 else ())))
 
 
-# -- reading tables
-
-
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a TOML file within bounds. Messages never quote the file, because a line may hold a secret.
-
-    Raises :class:`ConfigError`; :class:`OSError` passes.
-    """
-    name = shown(os.fspath(path))
-    try:
-        data = files.read(os.fspath(path))
-    except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
-        raise ConfigError(str(error)) from None
-    if len(data) > MAX_TOML_BYTES:
-        raise ConfigError(f"{name} is larger than {MAX_TOML_BYTES} bytes: a configuration must be smaller")
-    try:
-        text = data.decode("utf-8-sig")
-        if any(line.count(".") > MAX_TOML_DEPTH for line in _TOML_TEXT.sub("", text).splitlines()):
-            raise ConfigError(f"{name} has a key of more than {MAX_TOML_DEPTH} parts")
-        return tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise ConfigError(f"{name} is not valid TOML: it must be UTF-8 text") from None
-    except ValueError as error:
-        place = f" ({str(error).rpartition('(')[2]}" if str(error).endswith(")") else ""
-        raise ConfigError(f"{name} is not valid TOML{place}") from None
-    except RecursionError:
-        raise ConfigError(f"{name} is nested too deeply") from None
-
-
-def _table(document: Mapping[str, Any], name: str, prefix: str = "") -> Table:
-    table = document.get(name, {})
-    if not isinstance(table, dict):
-        raise ConfigError(f"`{prefix}{name}` must be a table")
-    return dict(table)
-
-
-def _text(table: Table, prefix: str, name: str) -> str | None:
-    value = table.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"`{prefix}{name}` must be a string")
-    return value
-
-
-def _texts(table: Table, prefix: str, name: str) -> tuple[str, ...]:
-    value = table.get(name, ())
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list | tuple) or not all(isinstance(text, str) for text in values):
-        raise ConfigError(f"`{prefix}{name}` must be a string or a list of strings")
-    return tuple(values)
-
-
-def _flag(table: Table, prefix: str, name: str) -> bool | None:
-    value = table.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"`{prefix}{name}` must be true or false")
-    return value
-
-
 def _public(value: object, environ: Mapping[str, str]) -> tuple[PublicAccess, list[str]]:
     table: Table = dict(value) if isinstance(value, dict) else {}
     warnings = advice.unknown("auth.public.", table, advice.PUBLIC_MEMBERS)
     if value is not None and not isinstance(value, dict):
-        prefixes = _texts({"public": value}, "auth.", "public")
+        prefixes = tables.texts({"public": value}, "auth.", "public")
         table = {"subscribe": prefixes, "publish": prefixes}
-    subscribe, publish = (_texts(table, "auth.public.", role) for role in ("subscribe", "publish"))
-    api = _text(table, "auth.public.", "api")
+    subscribe, publish = (tables.texts(table, "auth.public.", role) for role in ("subscribe", "publish"))
+    api = tables.text(table, "auth.public.", "api")
     added = {member: environ[name] for name, member in _ENVIRONMENT_PUBLIC.items() if name in environ}
     if api is not None and "api" in added:
         raise ConfigError("`auth.public.api` and MOQ_AUTH_PUBLIC_API exclude each other")
@@ -361,10 +293,10 @@ def _public(value: object, environ: Mapping[str, str]) -> tuple[PublicAccess, li
 def _tls(auth: Table, client: Table, environ: Mapping[str, str]) -> tuple[ClientTls, list[str]]:
     older = _tls_table(auth, "auth.", _AUTH_TLS_MEMBERS, _AUTH_TLS_PREFIX, environ)
     newer = _tls_table(client, "client.", _CLIENT_TLS_MEMBERS, _CLIENT_TLS_PREFIX, environ)
-    client_tls = _client_tls(newer, "client.tls.")  # checked even where it is ignored, as in the relay
+    newer_tls = client_tls(newer, "client.tls.")  # checked even where it is ignored, as in the relay
     if all(value == [] for value in older.values()):
-        return client_tls, []
-    return _client_tls(older, "auth.tls."), [
+        return newer_tls, []
+    return client_tls(older, "auth.tls."), [
         "`auth.tls` is the older form, and makes the relay ignore `client.tls`: write `[client.tls]` only"
     ]
 
@@ -372,7 +304,7 @@ def _tls(auth: Table, client: Table, environ: Mapping[str, str]) -> tuple[Client
 def _tls_table(
     parent: Table, prefix: str, members: tuple[str, ...], variables: str, environ: Mapping[str, str]
 ) -> Table:
-    table = _table(parent, "tls", prefix)
+    table = tables.table(parent, "tls", prefix)
     unknown = advice.unknown(f"{prefix}tls.", table, members)
     if unknown:
         raise ConfigError(unknown[0])
@@ -387,12 +319,13 @@ def _tls_table(
     return table
 
 
-def _client_tls(table: Table, prefix: str) -> ClientTls:
+def client_tls(table: Table, prefix: str) -> ClientTls:
+    """Read the members of a table of TLS options. Raises :class:`ConfigError`."""
     return ClientTls(
-        _texts(table, prefix, "root"),
-        _text(table, prefix, "cert"),
-        _text(table, prefix, "key"),
-        bool(_flag(table, prefix, "disable_verify")),
-        _flag(table, prefix, "system_roots"),
-        _texts(table, prefix, "fingerprint"),
+        tables.texts(table, prefix, "root"),
+        tables.text(table, prefix, "cert"),
+        tables.text(table, prefix, "key"),
+        bool(tables.flag(table, prefix, "disable_verify")),
+        tables.flag(table, prefix, "system_roots"),
+        tables.texts(table, prefix, "fingerprint"),
     )

@@ -117,7 +117,7 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
     Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
     """
     from moq_token.auth import AuthConfig, Connection
-    from moq_token.auth.config import read_toml
+    from moq_token.auth.tables import read_toml
     from moq_token.cli.relay import authenticate
 
     if "serve" in read_toml(config):

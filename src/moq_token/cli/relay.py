@@ -11,7 +11,8 @@ import click
 
 from moq_token.auth import AuthConfig, Authenticator
 from moq_token.auth.check import check_files, check_place, nothing_configured
-from moq_token.auth.config import in_one_line, read_toml
+from moq_token.auth.config import in_one_line
+from moq_token.auth.tables import read_toml
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
 from moq_token.errors import shown

@@ -125,6 +125,24 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
             message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
             raise InvalidGrantError(message, reason="expired")
 
+    def check_paths(self) -> None:
+        """Raise :class:`InvalidGrantError` for a ``*`` in ``root`` (``bad-root``) and for bad ``mounts``.
+
+        The latter (``bad-mounts``) are those with a ``*``, at an empty place or within each other. Relays read such a
+        grant, and then refuse the session.
+        """
+        if self.root is not None and "*" in self.root:
+            raise InvalidGrantError("invalid grant: `root` must not contain `*`", reason="bad-root")
+        _check_mounts(self.mounts)
+
+    def can_publish(self, broadcast: str) -> bool:
+        """Whether the session may publish ``broadcast``, a path relative to the root. ``mounts`` do not count."""
+        return self.publish.matches(broadcast)
+
+    def can_subscribe(self, broadcast: str) -> bool:
+        """Whether the session may subscribe to ``broadcast``, a path relative to the root."""
+        return self.subscribe.matches(broadcast)
+
     @classmethod
     def from_json(cls, document: bytes | str, *, now: float) -> Self:
         """Read what an auth server has answered, as relays do at ``now`` (Unix seconds).
@@ -157,9 +175,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         session, or report an outage.
         """
         self.check(now)
-        if self.root is not None and "*" in self.root:
-            raise InvalidGrantError("invalid grant: `root` must not contain `*`", reason="bad-root")
-        _check_mounts(self.mounts)
+        self.check_paths()
         return encode(
             _Grant(
                 publish=list(map(str, self.publish)),

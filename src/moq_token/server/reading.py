@@ -8,7 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
-from moq_token.auth.config import read_toml
+from moq_token.auth.tables import read_toml
 from moq_token.errors import ConfigError, InvalidPatternError, shown
 from moq_token.pattern import Pattern
 from moq_token.server.caps import CapKind

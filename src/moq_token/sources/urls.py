@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ _MAX_HOST_CHARACTERS = 253
 _MAX_LABEL_CHARACTERS = 63
 _MAX_SHOWN_CHARACTERS = 200
 _BAD_HOST = "invalid URL: it has no valid host and port"
+_LOOPBACK, _LOOPBACK_6 = ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Address("::1")
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -52,6 +54,46 @@ def check_url(url: str) -> str:
         del url  # the traceback of the error holds this frame
         raise ConfigError(fault)
     return url
+
+
+def check_service_url(url: str) -> str:
+    """Return the URL of a service that is sent credentials: https, ``unix:///path``, or http to this machine only.
+
+    Those are the rules of relays for their auth server. Raises :class:`ConfigError`, whose message shows the URL
+    without user, password, query and fragment.
+    """
+    scheme, _, rest = url.partition("://")
+    fault = None
+    if scheme.lower() == "unix":
+        path = socket_path(url)
+        if not rest.startswith("/") or path in {"", "/"} or "\0" in path or "?" in url or "#" in url:
+            fault = "invalid URL: expected unix:///path/of/the.sock"
+    else:
+        fault = _fault(url)
+        if fault is not None and scheme.lower() not in _PORTS:
+            fault = "invalid URL: it must start with https://, unix:///, or http:// for this machine"
+        elif fault is None and scheme.lower() == "http" and not _is_loopback(url):
+            fault = f"{shown_url(url)} is not on this machine: use https:// (http:// sends tokens unencrypted)"
+    if fault is not None:
+        del url, rest  # the traceback of the error holds this frame
+        raise ConfigError(fault)
+    return url
+
+
+def socket_path(url: str) -> str:
+    """Return the path of a ``unix://`` URL."""
+    return unquote(url[len("unix://") :])
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address in _LOOPBACK if address.version == _LOOPBACK.version else address == _LOOPBACK_6
 
 
 def shown_url(url: str) -> str:

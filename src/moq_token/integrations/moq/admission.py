@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import moq
 
-from moq_token.auth import Connection, Rejection, Transport
+from moq_token.auth import Rejection
+from moq_token.contract import Usage
 from moq_token.errors import RefusedError, UnavailableError, shown
+from moq_token.integrations.moq.door import door_of
 from moq_token.integrations.moq.exchange import Contribution, Exchange, Window, mirror
 from moq_token.integrations.moq.tasks import MoqError, Tasks, log
+from moq_token.integrations.moq.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from types import TracebackType
 
-    from moq_token.auth import Authenticator, Grant
+    from moq_token.auth import Authenticator, Grant, RemoteAuthenticator
+    from moq_token.contract import Grant as RemoteGrant
+    from moq_token.integrations.moq.door import Admitted
 
 # The number of clients that wait for the decision. When one more comes, the client that has waited longest is rejected,
 # so that a slow key server delays only the clients whose keys it has.
@@ -31,23 +36,13 @@ REJECTING_SECONDS = 5
 # The number of admitted sessions that the caller's loop has not taken yet. Further clients are rejected with 502.
 MAX_UNSEEN = 1_000
 
-# A session ends at most this many seconds late when the clock is set forward.
-_CLOCK_SECONDS = 30
-# The code that closes a session whose grant has expired: "unauthorized" in the protocol. `reject` translates HTTP
-# statuses into the protocol's codes, `cancel` does not.
+# The code that closes a session whose grant has ended: "unauthorized" in the protocol. `reject` translates statuses of
+# HTTP into the protocol's codes, `cancel` does not.
 _UNAUTHORIZED = 2
 
 # What one log record shows of the path and of the prefixes of a grant.
 _LOGGED_CHARACTERS = 200
 _LOGGED_PREFIXES = 3
-
-_TRANSPORTS = {
-    moq.Transport.QUIC: Transport.QUIC,
-    moq.Transport.IROH: Transport.IROH,
-    moq.Transport.WEB_SOCKET: Transport.WEBSOCKET,
-    moq.Transport.TCP: Transport.TCP,
-    moq.Transport.UNIX: Transport.UNIX,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,15 +54,22 @@ class GuardedSession:
     path
         The path that the client dialed, with the labels of its host where ``domains`` is configured.
     grant
-        What the session may publish and subscribe to, and when it ends.
+        What the session may publish and subscribe to, and when it ends: an :class:`auth.Grant <moq_token.auth.Grant>`
+        of an :class:`~moq_token.auth.Authenticator`, a :class:`contract.Grant <moq_token.contract.Grant>` of a
+        :class:`~moq_token.auth.RemoteAuthenticator`.
     session
         The session of ``moq-rs``.
 
     """
 
     path: str
-    grant: Grant
+    grant: Grant | RemoteGrant
     session: moq.Session
+    _admitted: Admitted = field(repr=False)
+
+    def nudge(self) -> None:
+        """Have the auth server asked about the session at once. Without an auth server, this does nothing."""
+        self._admitted.nudge()
 
     async def closed(self) -> None:
         """Wait until the session has ended, for whatever reason. Raise nothing."""
@@ -76,7 +78,10 @@ class GuardedSession:
 
 
 async def guard(
-    server: moq.Server, authenticator: Authenticator, *, hub: moq.OriginProducer | None = None
+    server: moq.Server,
+    authenticator: Authenticator | RemoteAuthenticator,
+    *,
+    hub: moq.OriginProducer | None = None,
 ) -> AsyncGenerator[GuardedSession]:
     """Answer the clients of a server, and yield each admitted session once it is established.
 
@@ -90,7 +95,9 @@ async def guard(
     server
         A server that is listening.
     authenticator
-        Decides about each client. Its ``clock`` also tells when a session expires.
+        Decides about each client. Its ``clock`` also tells when a session expires. A
+        :class:`~moq_token.auth.RemoteAuthenticator` is asked again while the session lives, and told when it has ended;
+        close it after the generator.
     hub
         The origin that broadcasts are carried through, under their full paths. Sessions can also subscribe to what the
         program itself announces there, as far as their grants allow. By default, a new origin.
@@ -181,9 +188,11 @@ class _Unseen:
 class _Admission:
     """Receives clients, has them admitted or rejected, and keeps the sessions of the admitted."""
 
-    def __init__(self, server: moq.Server, authenticator: Authenticator, hub: moq.OriginProducer) -> None:
+    def __init__(
+        self, server: moq.Server, authenticator: Authenticator | RemoteAuthenticator, hub: moq.OriginProducer
+    ) -> None:
         self._server = server
-        self._authenticator = authenticator
+        self._door = door_of(authenticator)
         self._hub = hub
         self._exchange = Exchange()
         self._pending = _Places(MAX_PENDING)
@@ -217,17 +226,20 @@ class _Admission:
     async def _answer(self, request: moq.Request) -> None:
         """Admit a client and keep its session until it ends, or reject the client."""
         incoming, outgoing = moq.OriginProducer(), moq.OriginProducer()
-        path = request.path
+        path, admitted = request.path, None
         try:
             async with self._pending.place(PENDING_SECONDS):
-                connection = _connection(request, self._authenticator)
-                path, transport = connection.path, connection.transport
-                grant = await self._authenticator.authenticate(connection)
-                del connection  # the token is not needed any more
+                dialed = self._door.read(request)
+                path, transport = dialed.path, dialed.transport
+                admitted = await self._door.admit(dialed)
+                del dialed  # the token is not needed any more
+                grant = admitted.grant
                 request.set_consume(incoming if grant.publish else None)
                 request.set_publish(outgoing if grant.subscribe else None)
                 with self.unseen.reserve():
                     session = await request.accept()
+            guarded = GuardedSession(path, grant, session, admitted)
+            established, admitted = admitted, None
         except (RefusedError, UnavailableError) as error:
             await self._reject(request, path, error)
             return
@@ -241,9 +253,13 @@ class _Admission:
             log.exception("failed at %s: could not decide", shown(path), extra=_fields("failed", path))
             await self._reject(request, path, UnavailableError("the guard has failed"))
             return
+        finally:
+            if admitted is not None:
+                admitted.close("dropped")
         del request
-        _log("admitted", path, _described(grant), kid=grant.kid, expires=grant.expires, transport=str(transport))
-        await self._attend(GuardedSession(path, grant, session), incoming, outgoing)
+        kid = getattr(grant, "kid", None)
+        _log("admitted", path, _described(grant, kid), kid=kid, expires=grant.expires, transport=str(transport))
+        await self._attend(guarded, established, incoming, outgoing)
 
     async def _reject(self, request: moq.Request, path: str, error: RefusedError | UnavailableError) -> None:
         reason = error.reason if isinstance(error, RefusedError) else "unavailable"
@@ -256,36 +272,48 @@ class _Admission:
             request.cancel()  # the client has gone, or does not finish its handshake
 
     async def _attend(
-        self, guarded: GuardedSession, incoming: moq.OriginProducer, outgoing: moq.OriginProducer
+        self,
+        guarded: GuardedSession,
+        admitted: Admitted,
+        incoming: moq.OriginProducer,
+        outgoing: moq.OriginProducer,
     ) -> None:
-        """Carry what is granted, until the client leaves or the grant expires."""
-        grant, session, clock = guarded.grant, guarded.session, self._authenticator.clock
-        async with session, Tasks() as tasks:
-            if grant.expires is not None:
-                tasks.start(_expire(session, grant.expires, clock))
-            if grant.publish:
-                tasks.start(mirror(incoming.consume(), Contribution(self._hub, grant)))
-            if grant.subscribe:
-                tasks.start(self._exchange.show(Window(outgoing, grant)))
-            with self.unseen.session(guarded):
-                await guarded.closed()
-        expired = grant.expires is not None and grant.expires <= clock()
-        reason = "expired" if expired else "left"
-        _log("ended", guarded.path, reason, reason=reason, kid=grant.kid)
+        """Carry what is granted, until the client leaves or the grant ends."""
+        grant, session, reason = guarded.grant, guarded.session, "shutdown"
+        view = View(grant, getattr(grant, "mounts", None))
+        try:
+            async with session, Tasks() as tasks:
+                tasks.start(_end(session, admitted))
+                if grant.publish:
+                    tasks.start(mirror(incoming.consume(), Contribution(self._hub, view)))
+                if grant.subscribe:
+                    tasks.start(self._exchange.show(Window(outgoing, view)))
+                with self.unseen.session(guarded):
+                    await guarded.closed()
+            reason = "closed"
+        finally:
+            reason = admitted.close(reason, _usage(session))
+        reason = "left" if reason == "closed" else reason
+        _log("ended", guarded.path, reason, reason=reason, kid=getattr(grant, "kid", None))
 
 
-def _connection(request: moq.Request, authenticator: Authenticator) -> Connection:
-    """Return what was dialed. Where the transport carries the whole URL, its host counts for ``domains``."""
-    transport = _TRANSPORTS[request.transport]
-    if request.url is not None:
-        return Connection.from_url(request.url, authenticator.config.domains, transport=transport)
-    return Connection.from_path_query(request.path, request.query, transport=transport)
-
-
-async def _expire(session: moq.Session, expires: int, clock: Callable[[], float]) -> None:
-    while (left := expires - clock()) > 0:  # noqa: ASYNC110 - no event tells that the clock was set
-        await asyncio.sleep(min(left, _CLOCK_SECONDS))
+async def _end(session: moq.Session, admitted: Admitted) -> None:
+    """Close a session when its grant ends, or when nobody can tell any more because of a bug."""
+    try:
+        await admitted.ended()
+    except Exception:
+        session.cancel(_UNAUTHORIZED)
+        raise
     session.cancel(_UNAUTHORIZED)
+
+
+def _usage(session: moq.Session) -> Usage:
+    """Return the bytes that a session has sent and received, as far as its transport tells."""
+    try:
+        stats = session.stats()
+    except MoqError:
+        return Usage(0, 0)
+    return Usage(stats.bytes_sent or 0, stats.bytes_received or 0)
 
 
 def _log(event: str, path: str, detail: str, **fields: object) -> None:
@@ -297,13 +325,14 @@ def _fields(event: str, path: str, **fields: object) -> dict[str, object]:
     return {"event": event, "path": path[:_LOGGED_CHARACTERS], **fields}
 
 
-def _described(grant: Grant) -> str:
-    key = "" if grant.kid is None else f"; key {shown(grant.kid)}"
+def _described(grant: Grant | RemoteGrant, kid: str | None) -> str:
+    key = "" if kid is None else f"; key {shown(kid)}"
     return f"may publish {_listed(grant.publish)}, may subscribe to {_listed(grant.subscribe)}{key}"
 
 
-def _listed(prefixes: tuple[str, ...]) -> str:
-    if prefixes in {(), ("",)}:
-        return "everything" if prefixes else "nothing"
-    more = len(prefixes) - _LOGGED_PREFIXES
-    return ", ".join(map(shown, prefixes[:_LOGGED_PREFIXES])) + (f" and {more} more" if more > 0 else "")
+def _listed(granted: Iterable[object]) -> str:
+    texts = list(map(str, granted))
+    if texts in ([], [""], ["**"]):
+        return "everything" if texts else "nothing"
+    more = len(texts) - _LOGGED_PREFIXES
+    return ", ".join(map(shown, texts[:_LOGGED_PREFIXES])) + (f" and {more} more" if more > 0 else "")

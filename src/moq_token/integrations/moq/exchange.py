@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import moq
 
-from moq_token import path as paths
 from moq_token.integrations.moq.tasks import MoqError, Tasks
 
 if TYPE_CHECKING:
-    from moq_token.auth import Grant
+    from moq_token.integrations.moq.view import View
 
 # The broadcasts of one session that are carried at a time. Further ones are ignored.
 MAX_BROADCASTS = 1_000
@@ -57,18 +56,20 @@ class Target(Protocol):
 class Contribution:
     """What one session publishes: the broadcasts that its grant covers go into the hub."""
 
-    def __init__(self, hub: moq.OriginProducer, grant: Grant) -> None:
+    def __init__(self, hub: moq.OriginProducer, view: View) -> None:
         self.limit: float = MAX_BROADCASTS
         self._hub = hub
-        self._grant = grant
+        self._view = view
 
     def wants(self, path: str) -> bool:
         """Return whether the grant covers the path."""
-        return self._grant.can_publish(path)
+        return self._view.published(path) is not None
 
     def create(self, path: str) -> moq.BroadcastProducer:
         """Make a broadcast of the hub, beneath the root of the grant."""
-        return self._hub.create_broadcast(paths.join(self._grant.root, paths.normalize(path)))
+        name = self._view.published(path)
+        assert name is not None  # noqa: S101 - what is not wanted is not made
+        return self._hub.create_broadcast(name)
 
     def announce(self, path: str, copy: moq.BroadcastProducer, route: moq.Route) -> None:  # noqa: ARG002 - the copy knows its path
         """Announce the copy in the hub."""
@@ -125,22 +126,22 @@ class Exchange:
 class Window:
     """What one session sees of the exchange: the broadcasts that its grant covers, relative to its root."""
 
-    def __init__(self, outgoing: moq.OriginProducer, grant: Grant) -> None:
+    def __init__(self, outgoing: moq.OriginProducer, view: View) -> None:
         self._outgoing = outgoing
-        self._grant = grant
-        self._shown: dict[str, asyncio.Task[None]] = {}
+        self._view = view
+        self._shown: dict[str, list[asyncio.Task[None]]] = {}
         self.tasks: Tasks = Tasks()
 
     def show(self, path: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
         """Announce a broadcast if the grant covers it."""
-        name = paths.strip_prefix(path, self._grant.root)
-        if name is not None and self._grant.can_subscribe(name):
-            self._shown[path] = self.tasks.task(self._serve(name, broadcast, route))
+        names = self._view.seen(path)
+        if names:
+            self._shown[path] = [self.tasks.task(self._serve(name, broadcast, route)) for name in names]
 
     def hide(self, path: str) -> None:
         """Take the announcement back."""
-        if path in self._shown:
-            self._shown.pop(path).cancel()
+        for task in self._shown.pop(path, ()):
+            task.cancel()
 
     async def _serve(self, name: str, broadcast: moq.BroadcastProducer, route: moq.Route) -> None:
         # Clients may ask for any path beneath an announced one. Those are other broadcasts, or none.
