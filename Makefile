@@ -5,10 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SITE := build/site
 NODE_MODULES := tests/interop/node_modules
+# Relays before 0.15 and from 0.15 on. The programs of both have the same names, so each has its own directory.
 RUST_CLI := build/cargo/bin/moq-token
 RUST_CLI_VERSION := 0.5.48
 RUST_RELAY := build/cargo/bin/moq-relay
 RUST_RELAY_VERSION := 0.14.18
+RUST_MOQ := build/cargo-second/bin/moq
+RUST_MOQ_VERSION := 0.14.10
+RUST_RELAY_SECOND := build/cargo-second/bin/moq-relay
+RUST_RELAY_SECOND_VERSION := 0.17.10
 BENCH_NODE_MODULES := benchmarks/node/node_modules
 
 # The environment is made again when the interpreter changes.
@@ -107,8 +112,19 @@ $(RUST_CLI):
 $(RUST_RELAY):
 	cargo install moq-relay --version $(RUST_RELAY_VERSION) --locked --root build/cargo
 
-interop: $(VENV)/.test $(SITE)/.installed $(RUST_CLI) $(RUST_RELAY)  ## Run the tests against the Rust programs, which cargo builds
-	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) RUST_MOQ_RELAY=$(CURDIR)/$(RUST_RELAY) PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
+# Only the features that the tests need: the default ones need video libraries. Not --locked: dependencies are the newest.
+$(RUST_MOQ):
+	cargo install moq-cli --version $(RUST_MOQ_VERSION) --no-default-features --features noq,websocket --root build/cargo-second
+
+$(RUST_RELAY_SECOND):
+	cargo install moq-relay --version $(RUST_RELAY_SECOND_VERSION) --no-default-features --features noq,websocket,uds \
+		--root build/cargo-second
+
+RUST := $(RUST_CLI) $(RUST_RELAY) $(RUST_MOQ) $(RUST_RELAY_SECOND)
+interop: $(VENV)/.test $(SITE)/.installed $(INTEROP) $(RUST)  ## Run the tests against the Rust programs, which cargo builds
+	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) RUST_MOQ_RELAY=$(CURDIR)/$(RUST_RELAY) \
+		RUST_MOQ=$(CURDIR)/$(RUST_MOQ) RUST_MOQ_RELAY_SECOND=$(CURDIR)/$(RUST_RELAY_SECOND) \
+		PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
 
 coverage: $(VENV)/.dev $(INTEROP)  ## Report the lines and branches that no test reaches
 	$(BIN)/coverage run -m pytest $(ARGS)

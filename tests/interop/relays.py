@@ -44,15 +44,9 @@ class Accepted(NamedTuple):
 class Relay:
     """A running relay, and what it logs."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+    def __init__(self, lines: queue.SimpleQueue[str]) -> None:
+        self._lines = lines
         self.port = int(self.next(re.compile(r"listening addr=.*:(\d+) kind=\"quic\""))[1])
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            self._lines.put(_COLOUR.sub("", line.rstrip("\n")))
 
     def next(self, pattern: re.Pattern[str]) -> re.Match[str]:
         """Return the next line that has the pattern. Raises ``queue.Empty`` if none comes in time."""
@@ -88,10 +82,20 @@ def running(
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        listener = threading.Thread(target=_listen, args=(process, lines))
+        listener.start()
         try:
-            yield Relay(process)
+            yield Relay(lines)
         finally:
             process.kill()
+            listener.join()  # before the output is closed, which a thread must not be reading then
+
+
+def _listen(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(_COLOUR.sub("", line.rstrip("\n")))
 
 
 def client(url: str) -> moq.Client:
