@@ -64,7 +64,7 @@ NO_ALG = {name: value for name, value in forge.public_jwk(ED).items() if name !=
 BAD_KEYS = [
     (PEM.encode(), "this is PEM, but a relay reads JWK: convert it with `moq-token import`"),
     ({"keys": [forge.public_jwk(ED)]}, "this is a JWK Set, which a relay does not read"),
-    (NO_ALG, "a relay needs the member `alg`"),
+    (NO_ALG, "the member `alg` is missing: convert it with `moq-token import`"),
     (b"\xef\xbb\xbf" + text_of(forge.public_jwk(ED)), "a relay does not read a byte order mark"),
     (text_of(forge.public_jwk(ED)).decode().encode("utf-16"), "a relay does not read a byte order mark or UTF-16"),
     (b"", "invalid key in"),
@@ -72,7 +72,7 @@ BAD_KEYS = [
     (b"[]", "invalid key in"),
     (b"x" * (1024 * 1024 + 1), "larger than"),
     (forge.jwk(HS, k="AAAA"), "`k`"),
-    (forge.jwk(ED, key_ops=["sign"]), "must not verify: its `key_ops` must contain `verify`"),
+    (forge.jwk(ED, key_ops=["sign"]), "the key must not verify: its `key_ops` must contain `verify`"),
 ]
 
 
@@ -180,7 +180,7 @@ sys.exit(main(["check-config", "relay.toml", "--strict"]))
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == cli.done("check-config", "relay.toml")
-    assert "relays   moq-relay 0.14; from 0.15 on, a relay refuses these settings" in done.stdout
+    assert "relays   moq-relay 0.14; from 0.15 on, a relay refuses to start with these settings" in done.stdout
 
 
 def test_only_so_many_keys_of_a_directory_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +219,7 @@ def test_only_so_many_keys_of_a_directory_are_read(monkeypatch: pytest.MonkeyPat
 def test_what_was_seen_and_is_ignored_is_named_with_what_to_write(cli: Cli, toml: str, said: list[str]) -> None:
     Path("relay.toml").write_text(toml, encoding="utf-8")
     for argv in ([], ["--strict"]):
-        message = cli.refused(1, "check-config", "relay.toml", *argv)
+        message = cli.refused(1, "check-config", "relay.toml", "--relay", "0.14", *argv)
         assert message.startswith("'relay.toml': nothing is configured")
         assert all(text in message for text in said), message
         assert HUNTER not in message

@@ -11,12 +11,10 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from moq_token import files
-from moq_token.algorithm import Algorithm
 from moq_token.auth.config import in_one_line
 from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
-from moq_token.key import Key, KeyOperation
-from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
+from moq_token.lint import read_key
 from moq_token.sources.objects import SCHEMES
 from moq_token.sources.opening import open_source
 
@@ -30,11 +28,10 @@ MAX_CHECKED_KEYS = 1000
 
 _SUFFIX = ".jwk"
 _UNEXPANDED = re.compile(r"\$\{|\$[A-Za-z_]|%[A-Za-z_]+%")
-_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _LISTED = 3
 
 
-class Finding(NamedTuple):
+class FileFinding(NamedTuple):
     """What is wrong with the file of one member: ``fatal`` where a relay cannot work with it, else worth a note."""
 
     member: str
@@ -73,17 +70,17 @@ def check_place(text: str, *, directory: bool) -> None:
     open_source(text, directory=directory)
 
 
-def check_files(config: AuthConfig) -> Iterator[Finding]:
+def check_files(config: AuthConfig) -> Iterator[FileFinding]:
     """Read the local files that a configuration names, and say what is wrong with them. No URL is asked.
 
     What is named relatively is looked for in the working directory, as the relay does.
     """
     if (path := _local(config.key)) is not None:
         missing = _missing(path, directory=False)
-        yield from [Finding("key", missing)] if missing is not None else _check_key("key", path)
+        yield from [FileFinding("key", missing)] if missing is not None else _check_key("key", path)
     if (path := _local(config.key_dir)) is not None:
         missing = _missing(path, directory=True)
-        yield from [Finding("key_dir", missing)] if missing is not None else _check_directory(path)
+        yield from [FileFinding("key_dir", missing)] if missing is not None else _check_directory(path)
     yield from _check_tls(config)
 
 
@@ -118,66 +115,70 @@ def _missing(path: str, *, directory: bool) -> str | None:
     return None
 
 
-def _check_key(member: str, path: str) -> Iterator[Finding]:
+def _check_key(member: str, path: str) -> Iterator[FileFinding]:
     name = shown(path)
     try:
-        key = _read_key(path)
+        first, _ = read_key(files.read(path))
     except InvalidKeyError as error:
-        yield Finding(member, f"invalid key in {name}: {error}")
+        yield FileFinding(member, f"invalid key in {name}: {error}")
         return
     except OSError as error:
-        yield Finding(member, f"cannot read {name}: {_why(error)}")
+        yield FileFinding(member, f"cannot read {name}: {_why(error)}")
         return
-    if KeyOperation.VERIFY not in key.operations:
-        yield Finding(member, f"the key in {name} must not verify: its `key_ops` must contain `verify`")
-    elif key.is_private and not key.algorithm.symmetric:
+    refused = next((finding for finding in first.findings if finding.refused), None)
+    if refused is not None:
+        yield FileFinding(member, f"invalid key in {name}: {refused}")
+    elif any(finding.code == "private" for finding in first.findings):
         message = f"{name} is a private key, but a relay needs only its public half: moq-token public {name}"
-        yield Finding(member, message, fatal=False)
+        yield FileFinding(member, message, fatal=False)
 
 
-def _read_key(path: str) -> Key:
-    """Read a key as a relay does, which is stricter than :class:`Key`."""
-    data = files.read(path)
-    if data.startswith(_MARKS):
-        raise InvalidKeyError("a relay does not read a byte order mark or UTF-16: convert it with `moq-token import`")
-    if b"-----BEGIN " in data[:1024]:
-        raise InvalidKeyError("this is PEM, but a relay reads JWK: convert it with `moq-token import`")
-    members = parse_members(data)
-    if "keys" in members and "kty" not in members:
-        raise InvalidKeyError("this is a JWK Set, which a relay does not read: write one key, or use `key_dir`")
-    if members.get("alg") not in Algorithm.__members__.values():
-        raise InvalidKeyError("a relay needs the member `alg`: add it with `moq-token import`")
-    return Key.from_members(members)
+def unread_keys(config: AuthConfig) -> Iterator[str]:
+    """Name the local key files that relays before 0.15 read, but auth servers of relays from 0.15 on do not."""
+    if (path := _local(config.key)) is not None:
+        paths = [path]
+    elif (path := _local(config.key_dir)) is not None:
+        paths = [os.path.join(path, entry) for entry in sorted(os.listdir(path)) if entry.endswith(_SUFFIX)]  # noqa: PTH118, PTH208
+    else:
+        paths = []
+    for path in paths[:MAX_CHECKED_KEYS]:
+        try:
+            first, second = read_key(files.read(path))
+        except (InvalidKeyError, OSError):
+            continue  # check_files says so
+        refused = next((finding for finding in second.findings if finding.refused), None)
+        if refused is not None and not first.refused:
+            yield f"the auth server refuses {shown(path)}: {refused}"
 
 
-def _check_directory(path: str) -> Iterator[Finding]:
+def _check_directory(path: str) -> Iterator[FileFinding]:
     name = shown(path)
     try:
         entries = sorted(os.listdir(path))  # noqa: PTH208 - a name as it was written
     except OSError as error:
-        yield Finding("key_dir", f"cannot read {name}: {_why(error)}")
+        yield FileFinding("key_dir", f"cannot read {name}: {_why(error)}")
         return
     keys = [entry for entry in entries if entry.endswith(_SUFFIX)]
     if not keys:
         others = ", ".join(shown(entry) for entry in entries[:_LISTED])
         more = ", …" if len(entries) > _LISTED else ""
         unread = f"; not read: {others}{more}" if others else ""
-        yield Finding("key_dir", f"{name} holds no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
+        yield FileFinding("key_dir", f"{name} holds no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
     for entry in keys[:MAX_CHECKED_KEYS]:
         file = os.path.join(path, entry)  # noqa: PTH118
         try:
             KeyId(entry.removesuffix(_SUFFIX))
         except InvalidKeyIdError:
             message = f"{shown(entry)} is never read: a key id is 1 to 128 characters of A-Z a-z 0-9 - _"
-            yield Finding("key_dir", message, fatal=False)
+            yield FileFinding("key_dir", message, fatal=False)
             continue
         missing = _missing(file, directory=False)
-        yield from [Finding("key_dir", missing)] if missing is not None else _check_key("key_dir", file)
+        yield from [FileFinding("key_dir", missing)] if missing is not None else _check_key("key_dir", file)
     if len(keys) > MAX_CHECKED_KEYS:
-        yield Finding("key_dir", f"only the first {MAX_CHECKED_KEYS} of {len(keys)} keys were checked", fatal=False)
+        yield FileFinding("key_dir", f"only the first {MAX_CHECKED_KEYS} of {len(keys)} keys were checked", fatal=False)
 
 
-def _check_tls(config: AuthConfig) -> Iterator[Finding]:
+def _check_tls(config: AuthConfig) -> Iterator[FileFinding]:
     tls = config.tls
     named = [("root", root) for root in tls.roots]
     named += [(name, path) for name, path in (("cert", tls.cert), ("key", tls.key)) if path is not None]
@@ -186,7 +187,7 @@ def _check_tls(config: AuthConfig) -> Iterator[Finding]:
         missing = _missing(path, directory=False)
         if missing is not None:
             unusable = True
-            yield Finding(f"client.tls.{name}", missing)
+            yield FileFinding(f"client.tls.{name}", missing)
     if unusable:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -194,13 +195,13 @@ def _check_tls(config: AuthConfig) -> Iterator[Finding]:
         try:
             context.load_verify_locations(root)
         except (OSError, ValueError):
-            yield Finding("client.tls.root", f"{shown(root)} holds no certificate in PEM")
+            yield FileFinding("client.tls.root", f"{shown(root)} holds no certificate in PEM")
     if tls.cert is not None:
         try:
             context.load_cert_chain(tls.cert, tls.key, password=bytes)  # without one, it would ask the terminal
         except (OSError, ValueError):
             message = f"{shown(tls.cert)} and {shown(tls.key or '')} are not a certificate and its key in PEM"
-            yield Finding("client.tls.cert", f"{message}, or the key is encrypted")
+            yield FileFinding("client.tls.cert", f"{message}, or the key is encrypted")
 
 
 def _why(error: OSError | ValueError) -> str:

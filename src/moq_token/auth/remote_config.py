@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from moq_token import path as paths
 from moq_token.auth import advice, arguments, tables
 from moq_token.auth.config import MAX_SHOWN_WARNINGS, MAX_WARNINGS, AuthConfig, ClientTls, client_tls, in_one_line
+from moq_token.auth.remote_check import MEMBERS, NEW_TABLES, OLD_MEMBERS, OLD_VARIABLES, RULES, old_settings
 from moq_token.errors import ConfigError, InvalidPatternError, shown
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import Patterns
@@ -21,30 +22,9 @@ if TYPE_CHECKING:
 
     from moq_token.auth.tables import Table
 
-_RULES = ("public", "public_publish", "public_subscribe")
-_MEMBERS = ("url", *_RULES)
 _TLS_MEMBERS = ("root", "system_roots", "fingerprint", "cert", "key", "insecure", "disable_verify", "host_name")
 _TLS_PREFIX = "MOQ_CONNECT_TLS_"
 _FLAGS = {"true": True, "false": False}
-_SERVER = "`url` of an auth server"
-# The settings of relays before 0.15, which later ones refuse, and what replaces them.
-_OLD_MEMBERS = {
-    "key": f"{_SERVER} (`moq-token serve --key`)",
-    "key_dir": f"{_SERVER} (`moq-token serve --key-dir`)",
-    "auth_api": f"{_SERVER}, which can be the same",
-    "domains": f"{_SERVER} that reads `server_name`",
-    "mtls_tier": f"{_SERVER} (`moq-token serve --tier`)",
-    "tls": "`[connect.tls]`",
-}
-_OLD_VARIABLES = {
-    **{f"MOQ_AUTH_{name}": _OLD_MEMBERS[name.lower()] for name in ("KEY", "KEY_DIR", "MTLS_TIER")},
-    "MOQ_AUTH_API": _OLD_MEMBERS["auth_api"],
-    "MOQ_AUTH_DOMAIN": _OLD_MEMBERS["domains"],
-    "MOQ_AUTH_PUBLIC_API": _OLD_MEMBERS["auth_api"],
-    **{f"MOQ_AUTH_TLS_{name}": _OLD_MEMBERS["tls"] for name in ("ROOT", "CERT", "KEY", "DISABLE_VERIFY")},
-}
-_OLD_TABLES = {"server": "`[listen]`", "client": "`[connect]`"}
-_TABLES = ("listen", "connect")
 _NO_RULES, _SYSTEM_TLS = Patterns(), ClientTls()
 _log = logging.getLogger("moq_token.auth")
 
@@ -138,7 +118,7 @@ class RemoteConfig:
         environ = environ or {}
         auth = tables.table(document, "auth")
         _refuse_old(document, auth, environ)
-        warnings = [f"`auth.{shown(str(name))[1:-1]}` is unknown and ignored" for name in auth if name not in _MEMBERS]
+        warnings = [f"`auth.{shown(str(name))[1:-1]}` is unknown and ignored" for name in auth if name not in MEMBERS]
         rules = {name: [Pattern(text) for text in texts] for name, texts in _rules(auth, environ)}
         url = environ.get("MOQ_AUTH_URL", tables.text(auth, "auth.", "url"))
         config = cls(
@@ -175,11 +155,11 @@ def is_remote(document: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
     table: Table = dict(auth) if isinstance(auth, dict) else {}
     if "MOQ_AUTH_URL" in environ or {"url", "public_publish", "public_subscribe"} & table.keys():
         return True
-    if any(isinstance(document.get(name), dict) for name in _TABLES):
+    if any(isinstance(document.get(name), dict) for name in NEW_TABLES):
         return True
-    if _OLD_MEMBERS.keys() & table.keys() or _OLD_VARIABLES.keys() & environ.keys():
+    if OLD_MEMBERS.keys() & table.keys() or OLD_VARIABLES.keys() & environ.keys():
         return False
-    public = [value for name in _RULES for value in _listed(environ.get(f"MOQ_AUTH_{name.upper()}", table.get(name)))]
+    public = [value for name in RULES for value in _listed(environ.get(f"MOQ_AUTH_{name.upper()}", table.get(name)))]
     return any("*" in value for value in public)
 
 
@@ -189,11 +169,9 @@ def _listed(value: object) -> list[str]:
 
 
 def _refuse_old(document: Mapping[str, Any], auth: Table, environ: Mapping[str, str]) -> None:
-    found = {f"`auth.{name}`": new for name, new in _OLD_MEMBERS.items() if name in auth}
+    found = dict(old_settings(document, environ))
     if isinstance(auth.get("public"), dict):
         found["`[auth.public]`"] = "`public`, `public_subscribe` and `public_publish`, with patterns"
-    found |= {f"`[{name}]`": new for name, new in _OLD_TABLES.items() if name in document}
-    found |= {name: new for name, new in _OLD_VARIABLES.items() if name in environ}
     if found:
         replaced = "; ".join(f"{old}: use {new}" for old, new in found.items())
         raise ConfigError(f"relays from 0.15 on do not read these settings: {replaced}")
@@ -201,7 +179,7 @@ def _refuse_old(document: Mapping[str, Any], auth: Table, environ: Mapping[str, 
 
 def _rules(auth: Table, environ: Mapping[str, str]) -> list[tuple[str, tuple[str, ...]]]:
     found = []
-    for name in _RULES:
+    for name in RULES:
         variable = f"MOQ_AUTH_{name.upper()}"
         if variable in environ:
             texts = tuple(environ[variable].split(","))

@@ -94,7 +94,7 @@ def _read_use(members: Mapping[str, object], found: Findings) -> None:
     if not isinstance(operations, list) or not set(map(str, operations)) <= set(KeyOperation):
         found.refuse("bad-key-ops", f"the member `key_ops` must be a list of {', '.join(KeyOperation)}", _IMPORT)
     elif KeyOperation.VERIFY not in operations:
-        found.refuse("no-verify", "`key_ops` does not have `verify`", "use a key that may verify")
+        found.refuse("no-verify", "the key must not verify", "its `key_ops` must contain `verify`")
 
 
 def _read_material(members: Mapping[str, object], found: Findings) -> None:
