@@ -83,12 +83,12 @@ class CommandLine:
     """A ``moq-token`` command, ours or an original."""
 
     def __init__(self, *command: str | Path) -> None:
-        self._command = command
+        self.command = command
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> str:
         """Run it and return what it prints. Raises :class:`RefusedByPeerError` where it says no."""
         done = subprocess.run(
-            [*self._command, *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False
+            [*self.command, *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False
         )
         if done.returncode != 0:
             raise RefusedByPeerError(f"exit status {done.returncode}: {done.stderr}")

@@ -286,7 +286,7 @@ def test_inspect_shows_patterns_and_which_relays_read_them(
     assert shown == [
         "time       never expires",
         *lines,
-        f"relays     {FIRST_TOKEN}",
+        f"relays     {FIRST_TOKEN[7:]}",
         "signature  not checked: anybody can have written this token",
     ]
     found = json.loads(cli.run("inspect", "--json", token)[1])
@@ -334,7 +334,7 @@ KEY = "key        HS256, secret\nid         test-key\noperations sign, verify\n"
         ({"root": "r", "put": ["a"], "get": []}, "scope      publishing r/a, subscribing to nothing\n"),
         (
             {"root": "", "publish": ["alice"], "subscribe": ["cam*"]},
-            f"scope      publishing alice (that path only), subscribing to cam*\nrelays     {FIRST_KEY}\n",
+            f"scope      publishing alice (that path only), subscribing to cam*\nrelays     {FIRST_KEY[7:]}\n",
         ),
     ],
 )
@@ -351,7 +351,7 @@ def test_inspect_shows_a_key_without_its_secret(cli: Cli, scope: object, lines: 
         "half": "secret",
         "operations": ["sign", "verify"],
         "scope": scope,
-        "needs_relay": "0.15" if FIRST_KEY in lines else None,
+        "needs_relay": "0.15" if "relays" in lines else None,
     }
 
 

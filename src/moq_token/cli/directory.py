@@ -65,10 +65,10 @@ def list_command(directory: str, as_json: bool) -> None:
 
 def _row(listed: Listed, now: float) -> dict[str, object]:
     key = listed.key
-    nothing = dict.fromkeys(("algorithm", "half", "operations", "scope", "needs_relay"))
+    unknown: dict[str, object] = dict.fromkeys(("algorithm", "half", "operations", "scope", "needs_relay"))
     return {
         "kid": listed.kid,
-        **(nothing if key is None else keyinfo.members(key)),
+        **(unknown if key is None else keyinfo.members(key)),
         "use": str(listed.use),
         "age": None if listed.created is None else int(max(now - listed.created, 0)),
         "created": listed.created,

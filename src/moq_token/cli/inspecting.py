@@ -83,7 +83,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
             *(("time", line) for line in _times(claims, now)),
             *((role, listed(allowed, full=True)) for role, allowed in granted.items()),
             *([("ignored", ", ".join(ignored))] if ignored else []),
-            *([("relays", f"{Generation.FIRST} {REFUSE}: {grants.PATTERNS}")] if newer else []),
+            *([("relays", f"{Generation.FIRST} {REFUSE}: {grants.PATTERNS}".removeprefix("relays "))] if newer else []),
             ("signature", f"{signature}: anybody can have written this token" if where is None else signature),
         ]
         if refusal is not None:

@@ -36,7 +36,7 @@ def lines(key: Key) -> list[tuple[str, str]]:
         ("id", "none" if key.kid is None else str(key.kid)),
         ("operations", ", ".join(sorted(key.operations)) or "none"),
         ("scope", "none" if allowed is None else refusals.roles(allowed.root, allowed.publish, allowed.subscribe)),
-        *(("relays", text) for text in unloadable(key)),
+        *(("relays", text.removeprefix("relays ")) for text in unloadable(key)),
     ]
 
 
