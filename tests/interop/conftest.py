@@ -55,16 +55,11 @@ def rust_cli() -> RustCommandLine:
 
 
 @pytest.fixture(scope="session")
-def moq() -> str:
+def moq_auth() -> CommandLine:
     path = os.environ.get("RUST_MOQ")
     if not path:
         missing("the Rust command line `moq`, whose path is in RUST_MOQ: `make interop` builds it")
-    return path
-
-
-@pytest.fixture(scope="session")
-def moq_auth(moq: str) -> CommandLine:
-    return CommandLine(moq, "auth")
+    return CommandLine(path, "auth")
 
 
 # A key for every algorithm, made once: those for RSA take a while.

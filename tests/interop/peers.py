@@ -9,7 +9,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -140,15 +142,20 @@ def _quoted(text: str) -> list[str]:
     return re.findall(r'"(.*?)"', text)
 
 
+OURS = CommandLine(sys.executable, "-m", "moq_token")
+OUR_AUTH = CommandLine(*OURS.command, "auth")
+"""The commands that mean what those of ``moq auth`` mean."""
+
+
 class AuthServer:
-    """A running ``moq auth serve`` on a Unix socket."""
+    """A running auth server on a Unix socket, asked as a relay asks it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = _UnixConnection(path)
 
     def connect(self, path: str, token: str | None = None) -> Json | None:
-        """Ask as a relay does when a client dials, and return the grant, or None for a refusal."""
+        """Say that a client dials, and return what it is granted, or None if it is refused."""
         request = {"id": "0" * 32, "event": "connect", "node": "", "transport": "quic", "path": path}
         if token is not None:
             request["query"] = f"jwt={token}"
@@ -178,23 +185,28 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextmanager
-def auth_server(moq: str, path: Path, *arguments: str | Path) -> Iterator[AuthServer]:
-    """Run ``moq auth serve`` on a Unix socket: of a port that it chooses, it does not say the number."""
-    command = [moq, "auth", "serve", "--listen", f"unix:{path}", *arguments]
+def auth_server(auth: CommandLine, path: Path, *arguments: str | Path) -> Iterator[AuthServer]:
+    """Run ``serve`` of a command line on a Unix socket: the original does not print a port that it chooses."""
+    command = [*auth.command, "serve", "--listen", f"unix:{path}", *arguments]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
+        log = process.stderr
+        assert log is not None
         server = AuthServer(path)
         try:
-            assert process.stderr is not None
-            assert any("listening" in line for line in process.stderr), "it does not listen"
-            yield server
+            assert any("listening" in line for line in log), "it does not listen"
+            # Somebody must read what it logs, or it waits for that.
+            reader = threading.Thread(target=deque, args=(log, 0))
+            reader.start()
+            try:
+                yield server
+            finally:
+                process.kill()
+                reader.join()
         finally:
             server.close()
             process.kill()
-
-
-OURS = CommandLine(sys.executable, "-m", "moq_token")
 
 
 def missing(what: str) -> NoReturn:

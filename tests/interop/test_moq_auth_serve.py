@@ -1,4 +1,4 @@
-"""The decisions of `moq auth serve`, which relays from 0.15 on ask about their clients.
+"""The decisions of `moq auth serve`, which relays from 0.15 on ask about their clients, and ours.
 
 `make interop` builds it and names it in RUST_MOQ.
 """
@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, Claims, Key, KeySet, Pattern, RefusedError, Scope
+from moq_token import Algorithm, Claims, Key, KeySet, Pattern, RefusedError, Scope, read_unverified
+from moq_token.lint import read_token
 from tests import forge
-from tests.interop.peers import EXPIRES, AuthServer, Json, auth_server, canonical, tampered
+from tests.interop.peers import EXPIRES, OUR_AUTH, AuthServer, CommandLine, Json, auth_server, canonical, tampered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +31,18 @@ def key_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(moq: str, key_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthServer]:
-    """Run a server that takes any key which a test puts into the directory."""
-    with auth_server(moq, tmp_path_factory.mktemp("auth") / "s", "--key-dir", key_directory) as running:
+def server(
+    moq_auth: CommandLine, key_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AuthServer]:
+    """Run the original, which takes any key that a test puts into the directory."""
+    with auth_server(moq_auth, tmp_path_factory.mktemp("auth") / "s", "--key-dir", key_directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def our_server(key_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuthServer]:
+    """Run ours with the same keys."""
+    with auth_server(OUR_AUTH, tmp_path_factory.mktemp("auth") / "s", "--key-dir", key_directory) as running:
         yield running
 
 
@@ -51,15 +62,16 @@ def decided(keys: KeySet, path: str, token: str) -> Json | None:
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
-def test_it_decides_about_tokens_of_ours(server: AuthServer, key_directory: Path, algorithm: Algorithm) -> None:
+def test_tokens_of_ours(server: AuthServer, our_server: AuthServer, key_directory: Path, algorithm: Algorithm) -> None:
     key = Key.generate(algorithm, f"ours-{algorithm}")
     verifier = key if algorithm.symmetric else key.to_public()
     verifier.to_file(key_directory / f"{key.kid}.jwk")
     for publish in "alice", Pattern("alice"), ["cam*/hd", "**/chat"]:
         token = key.sign(Claims("rooms/123", publish, "", expires=EXPIRES))
         for path in "/rooms/123", "/rooms/123/alice", "/rooms", "/rooms/124":
-            assert server.connect(path, token) == decided(KeySet([verifier]), path, token)
-            assert server.connect(path, tampered(token)) is None
+            answer = server.connect(path, token)
+            assert answer == our_server.connect(path, token) == decided(KeySet([verifier]), path, token)
+            assert server.connect(path, tampered(token)) is our_server.connect(path, tampered(token)) is None
         assert server.connect("/rooms/123", token) is not None
         assert server.connect("/rooms/124", token) is None
 
@@ -109,7 +121,18 @@ class Walk:
         return {"kid": str(key.kid), **claims}, forge.token(Algorithm.HS256, claims, header)
 
 
-def test_random_walk(server: AuthServer, key_directory: Path) -> None:
+def linted(token: str) -> Json | None:
+    """Return the grant at the top that `lint` speaks of."""
+    reading = read_token(token, now=time.time())[1]
+    above = any(finding.code == "star" for finding in reading.findings)  # a root with `*`, which grants nothing there
+    if reading.refused or above:
+        return None
+    expires = read_unverified(token).claims.get("exp")
+    grant = {"publish": list(reading.publish), "subscribe": list(reading.subscribe), "expires": expires}
+    return {name: value for name, value in grant.items() if value}
+
+
+def test_random_walk(server: AuthServer, our_server: AuthServer, key_directory: Path) -> None:
     key = forge.key(Algorithm.HS256)
     scopes = {
         "any": None,
@@ -125,9 +148,11 @@ def test_random_walk(server: AuthServer, key_directory: Path) -> None:
         described, token = walk.token()
         path = f"/{walk.path(4)}"
         theirs = server.connect(path, token)
+        answers = {"ours": our_server.connect(path, token), "library": decided(ours, path, token)}
+        if described["kid"] == "any" and path == "/":
+            answers["lint"] = linted(token)
+        wrong += [(described, path, theirs, who, answer) for who, answer in answers.items() if answer != theirs]
         admitted[described["kid"]] += theirs is not None
-        if theirs != decided(ours, path, token):
-            wrong.append((described, path, theirs, decided(ours, path, token)))
     assert not wrong, f"{len(wrong)} differ, such as {wrong[:3]}"
     # It has shown something only if both answers are common, whatever the key.
     assert all(QUESTIONS / 100 < count < QUESTIONS / 4 for count in admitted.values()), admitted

@@ -1,4 +1,4 @@
-"""A relay from 0.15 on, with public patterns or with `moq auth serve` to ask, and clients that dial it over QUIC.
+"""A relay from 0.15 on, with public patterns or an auth server, and clients that dial it over QUIC.
 
 `make interop` builds both, and names them in RUST_MOQ_RELAY_SECOND and RUST_MOQ.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from moq_token import Algorithm, Claims, Key, Pattern, RefusedError
 from tests import forge
-from tests.interop.peers import auth_server, canonical, missing
+from tests.interop.peers import OUR_AUTH, auth_server, canonical, missing
 from tests.interop.relays import PATIENCE, UNAUTHORIZED, Accepted, Relay, client, running
 
 if TYPE_CHECKING:
@@ -34,14 +34,15 @@ def command() -> str:
     return path
 
 
-@pytest.fixture(scope="module")
-def relay(command: str, moq: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+@pytest.fixture(scope="module", params=["moq auth serve", "ours"])
+def relay(command: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """Run a relay whose auth server holds the fixed key."""
+    auth = OUR_AUTH if request.param == "ours" else request.getfixturevalue("moq_auth")
     directory = tmp_path_factory.mktemp("relay")
     KEY.to_file(directory / "key.jwk")
     socket = directory / "s"
     with (
-        auth_server(moq, socket, "--key", directory / "key.jwk"),
+        auth_server(auth, socket, "--key", directory / "key.jwk"),
         running(command, *LISTEN, "--auth-url", f"unix://{socket}", directory=directory) as relay,
     ):
         yield relay
