@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import selectors
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Self
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ _P = ParamSpec("_P")
 class Request(NamedTuple):
     path: str
     headers: dict[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 if TYPE_CHECKING:
@@ -92,7 +95,9 @@ class Server:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
                     pairs = (line.partition(":") for line in head[1:] if line)
                     headers = {name.lower(): value.strip() for name, _, value in pairs}
-                    request = Request(head[0].split(" ")[1], headers)
+                    body = await reader.readexactly(int(headers.get("content-length", "0")))
+                    method, path, _ = head[0].split(" ")
+                    request = Request(path, headers, method, body)
                     self.requests.append(request)
                     self._arrival.set()
                     script = self.scripts.get(request.path, reply("", 404))
@@ -118,6 +123,42 @@ class Clock:
 
     def pass_(self, seconds: float) -> None:
         self.now += seconds
+
+
+class _NoWaiting(selectors.DefaultSelector):
+    """Lets the time of its loop pass instead of waiting."""
+
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "everybody waits, and nothing will ever happen"
+        self.loop.now += max(timeout, 0)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes at once. For code that waits for time alone, not for sockets or threads."""
+
+    def __init__(self) -> None:
+        selector = _NoWaiting()
+        self.now = 0.0
+        super().__init__(selector)
+        selector.loop = self
+
+    def time(self) -> float:
+        return self.now
+
+
+def on_virtual_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
+    """Run a test on an event loop of its own, in simulated time."""
+
+    @functools.wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
+    return run
 
 
 def on_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
