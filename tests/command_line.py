@@ -62,3 +62,9 @@ class Cli:
         assert not re.search(r"eyJ\w", err)  # no part of a token either
         assert "this is a bug" not in err
         return err.removeprefix("error: ").strip()
+
+    def refused_after_log(self, *argv: str) -> str:
+        """Return the error that a command ends with which has logged before, or not."""
+        status, out, err = self.run(*argv)
+        assert (status, out) == (1, "")
+        return err.splitlines()[-1].removeprefix("error: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from moq_token.server.listen import Address
+    from moq_token.server.run import Service
     from moq_token.server.settings import Settings
 
 _RULE = "PATTERN"
@@ -99,16 +101,16 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
     service = Service(settings)
 
     def announce(address: Address, admin: Address | None) -> Iterator[str]:
-        for label, text in served.lines(settings, address, admin):
+        for label, text in served.lines(service, address, admin):
             yield f"{label}: {text}"
-        for text in served.notes(settings):
+        for text in served.notes(service):
             yield f"note: {text}"
 
     if check:
-        _show(settings)
+        _show(service)
         return
-    _log_to_stderr(settings.log)
-    serve(service, read, announce)
+    with _logging(settings.log):
+        serve(service, read, announce)
 
 
 def check_file(file: str, *, strict: bool, as_json: bool) -> int:
@@ -119,25 +121,26 @@ def check_file(file: str, *, strict: bool, as_json: bool) -> int:
     from moq_token.server.run import Service
 
     settings = read_settings(config=file, environ=os.environ)
-    Service(settings)
-    notes = list(served.notes(settings))
+    service = Service(settings)
+    notes = list(served.notes(service))
     failed = strict and bool(notes)
     if as_json:
-        admits = dict(served.lines(settings, settings.address, settings.admin_address))
+        admits = dict(served.lines(service, settings.address, settings.admin_address))
         result = {"ok": not failed, "admits": admits, "problems": [], "notes": notes}
         output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     elif failed:
         raise output.Failed(f"{shown(file)}: {'; '.join(notes)}")
     else:
-        _show(settings)
+        _show(service)
     return int(failed)
 
 
-def _show(settings: Settings) -> None:
+def _show(service: Service) -> None:
     from moq_token.cli import served
 
-    output.emit(served.table(served.lines(settings, settings.address, settings.admin_address)))
-    for text in served.notes(settings):
+    settings = service.settings
+    output.emit(served.table(served.lines(service, settings.address, settings.admin_address)))
+    for text in served.notes(service):
         output.note(text)
 
 
@@ -157,6 +160,8 @@ def parsed(flags: dict[str, Any]) -> dict[str, Any]:
                 values[name] = given if given is True else parse(SETTINGS[name], given)
         except ValueError as error:
             raise click.UsageError(f"--{name.replace('_', '-')}: {error}") from None
+    if "key" in values and "key_dir" in values:
+        raise click.UsageError("--key and --key-dir exclude each other: use one of them")
     return values
 
 
@@ -170,12 +175,20 @@ def needs_server() -> None:
         raise ConfigError(missing_extra("the commands of the auth server", "server"))
 
 
-def _log_to_stderr(form: str) -> None:
+@contextlib.contextmanager
+def _logging(form: str) -> Iterator[None]:
+    """Log to standard error."""
     from moq_token.server.log import JsonFormatter, TextFormatter
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     log = logging.getLogger("moq_token")
+    before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.level, log.propagate = before

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from moq_token.server.listen import Address
+    from moq_token.server.run import Service
     from moq_token.server.settings import Settings
 
 _CREDENTIALS = "USER:PASSWORD@"
@@ -26,8 +27,9 @@ def table(lines: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{label:<12}{output.printable(text)}" for label, text in lines)
 
 
-def lines(settings: Settings, address: Address, admin: Address | None) -> Iterator[tuple[str, str]]:
+def lines(service: Service, address: Address, admin: Address | None) -> Iterator[tuple[str, str]]:
     """Say who is admitted, who may ask, and what a relay needs to ask at this address."""
+    settings = service.settings
     if settings.policy is not None:
         yield "policy", f"{settings.policy} decides about every session"
     else:
@@ -49,7 +51,7 @@ def lines(settings: Settings, address: Address, admin: Address | None) -> Iterat
     yield "may ask", _who(settings, address)
     if settings.contract != "get":
         yield "relay 0.15+", f"moq-relay --auth-url {_url(settings, address)}"
-    if settings.contract != "post" and isinstance(address, TcpAddress):
+    if service.is_for_first and isinstance(address, TcpAddress):
         yield "relay 0.14", f'[auth] auth_api = "{_url(settings, address)}"'
     if settings.publish_keys:
         yield "keys", "/keys/{kid}.jwk and /.well-known/jwks.json, public halves only"
@@ -57,8 +59,9 @@ def lines(settings: Settings, address: Address, admin: Address | None) -> Iterat
         yield "operators", f"{admin}: /metrics, /healthz, /readyz"
 
 
-def notes(settings: Settings) -> Iterator[str]:
+def notes(service: Service) -> Iterator[str]:
     """Say what is probably not meant, and what relay 0.14 cannot express."""
+    settings = service.settings
     yield from settings.warnings
     place = settings.key if settings.key_dir is None else settings.key_dir
     if place is not None and "://" not in place and not os.path.exists(place):
@@ -68,7 +71,7 @@ def notes(settings: Settings) -> Iterator[str]:
         yield "relays from 0.15 on refuse plain http to another machine: add --tls-cert and --tls-key"
         if settings.secret_file is not None:
             yield "without TLS the shared secret can be read on the network"
-    if settings.contract != "post" and settings.policy is None:
+    if service.is_for_first and settings.policy is None:
         yield from _not_for_first(settings, address)
 
 

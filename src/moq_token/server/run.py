@@ -56,6 +56,8 @@ class Service:
         self.metrics = None if settings.admin is None else _metrics()
         decide, lookup = self._policy(settings)
         self.decide = decide
+        self.is_for_first = settings.contract != "post" and lookup is not None
+        """Whether relay 0.14 is answered."""
         if settings.contract == "get" and lookup is None:
             raise ConfigError(f"`{settings.label('policy')}` has no `lookup`, which answers relay 0.14: add one")
         published = None
@@ -94,12 +96,15 @@ class Service:
         return policy, policy.lookup
 
     def _open(self, settings: Settings) -> KeySource | None:
-        if settings.key_dir is not None:
-            source = open_source(settings.key_dir, directory=True)
-        elif settings.key is not None:
-            source = open_keys(settings.key)
-        else:
+        name = "key" if settings.key_dir is None else "key_dir"
+        place = getattr(settings, name)
+        if place is None:
             return None
+        try:
+            source = open_source(place, directory=True) if name == "key_dir" else open_keys(place)
+        except ConfigError as error:
+            message = str(error).removeprefix("`key`: ").removeprefix("`key_dir`: ")
+            raise ConfigError(f"`{settings.label(name)}`: {message}") from None
         self._sources.append(source)
         return source
 

@@ -169,9 +169,7 @@ class Settings:
             if given and name not in given:
                 raise ConfigError(f"`{self.label(given[0])}` needs `--{name.replace('_', '-')}` too")
         if given and isinstance(self.address, UnixAddress):
-            raise ConfigError(
-                f"`{self.label(given[0])}`: there is no TLS on a unix socket, which relays ask without it"
-            )
+            raise ConfigError(f"`{self.label(given[0])}`: relays use no TLS on a unix socket: remove it")
 
     def _address(self, name: str, text: str) -> Address:
         try:

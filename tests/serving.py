@@ -1,0 +1,107 @@
+"""The auth server as a process of its own, as a supervisor runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from signal import SIGTERM
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class Process:
+    """A running `serve`, with its log as JSON."""
+
+    def __init__(self, popen: subprocess.Popen[str]) -> None:
+        self.popen = popen
+        self.log: list[dict[str, Any]] = []
+        self.address = self.until("listening")["address"]
+
+    def until(self, event: str) -> dict[str, Any]:
+        """Read the log up to an event."""
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            self.log.append(json.loads(line))
+            if self.log[-1].get("event") == event:
+                return self.log[-1]
+        raise AssertionError(f"it ended without {event}: {self.log}")
+
+    @property
+    def told(self) -> str:
+        """Everything that the log says so far."""
+        return "\n".join(line["message"] for line in self.log)
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def stop(self, number: int = SIGTERM) -> int:
+        """Send a signal, read the rest of the log, and return the exit status."""
+        self.signal(number)
+        assert self.popen.stderr is not None
+        self.log += [json.loads(line) for line in self.popen.stderr]
+        return self.popen.wait(20)
+
+    def ask(self, target: str) -> tuple[int, str]:
+        return ask(self.address, target)
+
+    def connect(
+        self, path: str, query: str | None = None, *, tls: ssl.SSLContext | None = None, headers: str = ""
+    ) -> tuple[int, str]:
+        """Ask about a new session, as a relay from 0.15 on."""
+        session = {"id": "1", "event": "connect", "node": "n", "transport": "quic", "path": path}
+        body: dict[str, object] = {**session, **({} if query is None else {"query": query})}
+        return ask(self.address, "/", body, tls=tls, headers=headers)
+
+
+@contextlib.contextmanager
+def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Iterator[Process]:
+    """Run `serve` with these flags; it listens on a free port unless they say where."""
+    listen = [] if "--listen" in argv or "--config" in argv else ["--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "moq_token", "serve", "--log", "json", *listen, *argv]
+    with subprocess.Popen(
+        command, cwd=cwd, env={**os.environ, **(environ or {})}, stderr=subprocess.PIPE, text=True
+    ) as popen:
+        try:
+            yield Process(popen)
+        finally:
+            popen.kill()
+
+
+def dial(address: str, tls: ssl.SSLContext | None = None) -> socket.socket:
+    if address.startswith("unix:"):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(10)
+        connection.connect(address.removeprefix("unix:"))
+        return connection
+    host, _, port = address.rpartition(":")
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
+    return connection if tls is None else tls.wrap_socket(connection, server_hostname=host)
+
+
+def ask(
+    address: str,
+    target: str,
+    body: dict[str, object] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    headers: str = "",
+) -> tuple[int, str]:
+    """Send one request, and return the status and the body of the answer."""
+    data = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    with dial(address, tls) as connection:
+        connection.sendall(f"{head}{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    head_, _, rest = answer.partition(b"\r\n\r\n")
+    return int(head_.split(b" ")[1]), rest.decode()
