@@ -1017,6 +1017,7 @@ def test_explain_says_why_not(counter: Cli, case: Refusal) -> None:
     assert (status, err) == (1, "")
     found = json.loads(out)
     permissions, ignored = found.pop("permissions"), found.pop("ignored")
+    assert (found.pop("relays"), found.pop("others")) == ("relays before 0.15", [])
     message, fix = found.pop("message"), found.pop("fix")
     assert found == {"allowed": False, "checks": outcomes(case.failed), "failed": case.failed, "reason": case.reason}
     assert list(found["checks"])[-1] == case.failed
@@ -1060,6 +1061,8 @@ def test_explain_says_yes(counter: Cli, key: str) -> None:
     assert text.splitlines() == ["allowed: may publish alice; may subscribe to everything there", *lines]
     found = json.loads(counter.done(*argv, "--json", stdin=TOKEN))
     assert found == {
+        "relays": "relays before 0.15",
+        "others": [],
         "allowed": True,
         "checks": outcomes(None),
         "failed": None,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from moq_token import path as paths
+from moq_token.auth.config import in_one_line
 from moq_token.cli import foreign, keyring, options, output, pasted, refusals
 from moq_token.cli.grammar import command
+from moq_token.cli.lint import finding_members
 from moq_token.cli.refusals import listed
-from moq_token.errors import NotAdmittedError, RefusedError, UnauthorizedError, shown
+from moq_token.errors import ConfigError, NotAdmittedError, RefusedError, UnauthorizedError, shown
+from moq_token.generations import Generation
+from moq_token.lint import Finding, read_token
 from moq_token.trace import Trace
 from moq_token.unverified import read_unverified
 
@@ -21,15 +26,23 @@ if TYPE_CHECKING:
     from moq_token.auth import Grant
     from moq_token.claims import Permissions, Scope
 
+_MAX_OTHERS = 5
+
 
 class Explanation(NamedTuple):
-    """The record of a decision: what was granted, or the message and the fix; and the unverified claims."""
+    """The record of a decision: what was granted, or the message and the fix; and the unverified claims.
+
+    ``relays`` says which relays decide so, where a configuration was asked. ``others`` is what the other generation of
+    relays makes of a token, where that is another answer.
+    """
 
     trace: Trace
     claims: dict[str, object]
     grant: Grant | Permissions | None = None
     message: str = ""
     fix: str = ""
+    relays: str = ""
+    others: tuple[Finding, ...] = ()
 
 
 @command(
@@ -49,7 +62,7 @@ class Explanation(NamedTuple):
     "--config",
     type=options.FILE,
     metavar="FILE",
-    help="TOML of a relay (0.14) or of `serve`; then a URL is expected, not a token.",
+    help="TOML of a relay or of `serve`; then a URL is expected, not a token.",
 )
 @click.option("--publish", metavar="BROADCAST", help="Also ask whether this may be published there.")
 @click.option("--subscribe", metavar="BROADCAST", help="Also ask whether this may be subscribed to there.")
@@ -68,6 +81,9 @@ def explain_command(
 
     The first line is the verdict, with the reason code of a refusal. Then come the checks that were made, in their
     order, and what to do. The exit status is 0 for yes and 1 for no.
+
+    A key decides as relays before 0.15 do, and a note says where relays from 0.15 on would decide otherwise. For a
+    configuration, the answer says which relays it is about.
     """
     if config is not None:
         if key is not None or path is not None:
@@ -81,9 +97,14 @@ def explain_command(
         text, around = pasted.find(keyring.read_token(token, token_file, where))
         if around is not None:
             output.note(f"read the token out of what is around it: {around}")
-        found = explain(keyring.read_keys(where), text, path, publish, subscribe, time.time())
+        now = time.time()
+        found = explain(keyring.read_keys(where), text, path, publish, subscribe, now)
+        found = found._replace(others=_others(found, text, now))
     output.emit(output.json_text(_members(found), pretty=output.to_terminal(sys.stdout)) if as_json else _lines(found))
     output.note_oddities(refusals.claimed_paths(found.claims))
+    for finding in found.others[:_MAX_OTHERS]:
+        verb = "refuse" if finding.refused else "read"
+        output.note(f"{finding.generation} {verb} this token: {finding}")
     return int(not found.trace.allowed)
 
 
@@ -117,12 +138,18 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
     Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
     """
     from moq_token.auth import AuthConfig, Connection
+    from moq_token.auth.remote_config import is_remote
     from moq_token.auth.tables import read_toml
     from moq_token.cli.relay import authenticate
 
-    if "serve" in read_toml(config):
-        return _explain_request(config, url, publish, subscribe, now)
-    settings = AuthConfig.from_toml(config)
+    document = read_toml(config)
+    if "serve" in document:
+        found = _explain_request(config, url, publish, subscribe, now)
+        return found._replace(relays="relays that ask this auth server")
+    if is_remote(document, os.environ):
+        found = _explain_rules(document, url, publish, subscribe, now)
+        return found._replace(relays=str(Generation.SECOND))
+    settings = AuthConfig.from_mapping(document, environ=os.environ)
     trace, grant, token = Trace(), None, None
     try:
         with trace:
@@ -131,9 +158,58 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
             token = connection.token
             grant = authenticate(settings, connection, trace)
             _ask(trace, grant, connection.path, publish, subscribe)
+        found = Explanation(trace, _claims(token), grant)
+    except RefusedError as error:
+        found = _refused(trace, grant, error, _claims(token), None, now)
+    return found._replace(relays=str(Generation.FIRST), others=_others(found, token, now))
+
+
+def _explain_rules(
+    document: dict[str, Any], url: str, publish: str | None, subscribe: str | None, now: float
+) -> Explanation:
+    """Say what a relay from 0.15 on decides about a dialed URL by its public rules.
+
+    Raises :class:`ConfigError`, and :class:`Failed` where an auth server decides.
+    """
+    from moq_token.auth import Connection
+    from moq_token.auth.remote_check import check_settings
+    from moq_token.claims import Claims
+
+    settings, findings = check_settings(document, os.environ)
+    if refused := [str(finding) for finding in findings if finding.refused]:
+        raise ConfigError(in_one_line(refused))
+    if settings.url is not None:
+        raise output.Failed(
+            f"{Generation.SECOND} ask the auth server at {output.place(settings.url)}: pass its configuration as "
+            "--config, or its key and the path with --key and --path"
+        )
+    trace, grant, token = Trace(), None, None
+    try:
+        with trace:
+            trace.begin("url")
+            connection = Connection.from_url(url)
+            token = connection.token
+            trace.begin("public")
+            if token is not None:
+                raise NotAdmittedError("there is a token, and no auth server to verify it", reason="no-key-source")
+            grant = Claims("", settings.publish, settings.subscribe).authorize(connection.path)
+            _ask(trace, grant, connection.path, publish, subscribe)
     except RefusedError as error:
         return _refused(trace, grant, error, _claims(token), None, now)
-    return Explanation(trace, _claims(token), grant)
+    return Explanation(trace, {}, grant)
+
+
+def _others(found: Explanation, token: str | None, now: float) -> tuple[Finding, ...]:
+    """Return why relays from 0.15 on decide otherwise about a token than the relays before them."""
+    if token is None or "signature" not in found.trace.passed:
+        return ()
+    _, second = read_token(token, now=now)
+    if found.trace.allowed and second.refused:
+        return tuple(finding for finding in second.findings if finding.refused)
+    if found.trace.reason == "useless" and not second.refused:
+        granted = ", ".join((*second.publish, *second.subscribe)[:_MAX_OTHERS])
+        return (Finding("patterns", Generation.SECOND, f"it grants patterns ({granted})", refused=False),)
+    return ()
 
 
 def _explain_request(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
@@ -209,6 +285,8 @@ def _members(found: Explanation) -> dict[str, object]:
         if grant is None
         else {"publish": [*map(str, grant.publish)], "subscribe": [*map(str, grant.subscribe)]},
         "ignored": foreign.ignored(found.claims),
+        "relays": found.relays or str(Generation.FIRST),
+        "others": finding_members(found.others),
     }
 
 
@@ -225,6 +303,8 @@ def _lines(found: Explanation) -> str:
         lines.append(f"{trace.failed:<12}{output.paint('NO', 'red', sys.stdout)}")
     if unread := foreign.ignored(found.claims):
         lines.append(output.printable(f"ignored     {', '.join(unread)}"))
+    if found.relays:
+        lines.append(f"answer for  {found.relays}")
     if found.fix:
         lines.append(output.printable(f"fix: {found.fix}"))
     return "\n".join(lines)
