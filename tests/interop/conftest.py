@@ -55,11 +55,16 @@ def rust_cli() -> RustCommandLine:
 
 
 @pytest.fixture(scope="session")
-def moq_auth() -> CommandLine:
+def moq() -> str:
     path = os.environ.get("RUST_MOQ")
     if not path:
         missing("the Rust command line `moq`, whose path is in RUST_MOQ: `make interop` builds it")
-    return CommandLine(path, "auth")
+    return path
+
+
+@pytest.fixture(scope="session")
+def moq_auth(moq: str) -> CommandLine:
+    return CommandLine(moq, "auth")
 
 
 # A key for every algorithm, made once: those for RSA take a while.
