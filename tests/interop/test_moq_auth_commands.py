@@ -10,7 +10,7 @@ import pytest
 
 from moq_token import Algorithm
 from tests import forge
-from tests.interop.peers import EXPIRES, OURS, CommandLine, Json, RefusedByPeerError, public_arguments
+from tests.interop.peers import EXPIRES, OUR_AUTH, CommandLine, Json, RefusedByPeerError, public_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.rust
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "moq_auth.json").read_text(encoding="utf-8"))
-OUR_AUTH = CommandLine(*OURS.command, "auth")
 
 
 def payload(token: str) -> Json:
