@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from tests.interop.peers import (
     TypeScript,
     TypeScriptCommandLine,
     missing,
+    program,
 )
 
 if TYPE_CHECKING:
@@ -48,18 +48,12 @@ def typescript_cli(node: str) -> TypeScriptCommandLine:
 
 @pytest.fixture(scope="session")
 def rust_cli() -> RustCommandLine:
-    path = os.environ.get("RUST_MOQ_TOKEN")
-    if not path:
-        missing("the Rust command line, whose path is in RUST_MOQ_TOKEN: `make interop` builds it")
-    return RustCommandLine(path)
+    return RustCommandLine(program("RUST_MOQ_TOKEN"))
 
 
 @pytest.fixture(scope="session")
 def moq() -> str:
-    path = os.environ.get("RUST_MOQ")
-    if not path:
-        missing("the Rust command line `moq`, whose path is in RUST_MOQ: `make interop` builds it")
-    return path
+    return program("RUST_MOQ")
 
 
 @pytest.fixture(scope="session")

@@ -216,6 +216,14 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"needs {what}")
 
 
+def program(variable: str) -> str:
+    """Return the path of a Rust program."""
+    path = os.environ.get(variable)
+    if not path:
+        missing(f"the Rust program that {variable} names: `make interop` builds it")
+    return path
+
+
 def public_arguments(algorithm: Algorithm, path: Path) -> tuple[str | Path, ...]:
     """Return what asks ``generate`` for the public half, where the algorithm has one."""
     return () if algorithm.symmetric else ("--public", path)

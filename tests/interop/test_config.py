@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.config_cases import CASES, Case
-from tests.interop.peers import missing
+from tests.interop.peers import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,14 +26,12 @@ LISTEN = '[listen]\nbind = "127.0.0.1:0"\n[listen.tls]\ngenerate = ["localhost"]
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.name))
 def test_the_relay_starts_or_refuses_to(case: Case, tmp_path: Path) -> None:
-    program = os.environ.get("RUST_MOQ_RELAY_SECOND")
-    if not program:
-        missing("the relay that RUST_MOQ_RELAY_SECOND names")
     file = tmp_path / "relay.toml"
+    command = program("RUST_MOQ_RELAY_SECOND")
     file.write_text(LISTEN + case.toml, encoding="utf-8")
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MOQ_", "RUST_BACKTRACE"))}
     with subprocess.Popen(
-        [program, file],
+        [command, file],
         env={**environ, **case.environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -5,14 +5,13 @@ RUST_MOQ_TOKEN is `moq-token` of the first generation, RUST_MOQ is `moq` of the 
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from moq_token.lint import read_key, read_token
-from tests.interop.peers import missing
+from tests.interop.peers import program
 from tests.lint_cases import KEY, KEYS, TOKENS, Case, key, token
 
 if TYPE_CHECKING:
@@ -26,10 +25,7 @@ NOW = 1_800_000_000.0  # whatever the clock says: no case has a time between its
 @pytest.fixture(scope="module", params=[0, 1], ids=["first generation", "second generation"])
 def peer(request: pytest.FixtureRequest) -> tuple[int, list[str]]:
     variable, words = (("RUST_MOQ_TOKEN", ["verify"]), ("RUST_MOQ", ["auth", "verify"]))[request.param]
-    program = os.environ.get(variable)
-    if not program:
-        missing(f"the program that {variable} names")
-    return request.param, [program, *words]
+    return request.param, [program(variable), *words]
 
 
 def refuses(command: list[str], directory: Path, content: bytes, text: str) -> bool:

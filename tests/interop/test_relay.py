@@ -7,7 +7,6 @@ package says something else, and on purpose: a code, or "admitted".
 from __future__ import annotations
 
 import json
-import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from tests.forge import b64, compact
+from tests.interop.peers import program
 from tests.interop.relays import BAD_GATEWAY, HOST, UNAUTHORIZED, Accepted, Relay, running
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def content(body: Any) -> str:  # noqa: ANN401 - whatever stands in a JSON file
 
 @pytest.fixture(scope="session")
 def command() -> str:
-    return os.environ["RUST_MOQ_RELAY"]
+    return program("RUST_MOQ_RELAY")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from moq_token import Algorithm, Claims, Key, Pattern, RefusedError
 from tests import forge
-from tests.interop.peers import OUR_AUTH, auth_server, canonical, missing
+from tests.interop.peers import OUR_AUTH, auth_server, canonical, program
 from tests.interop.relays import PATIENCE, UNAUTHORIZED, Accepted, Relay, client, running
 
 if TYPE_CHECKING:
@@ -28,10 +27,7 @@ KEY = forge.key(Algorithm.HS256)
 
 @pytest.fixture(scope="session")
 def command() -> str:
-    path = os.environ.get("RUST_MOQ_RELAY_SECOND")
-    if not path:
-        missing("a Rust relay from 0.15 on, whose path is in RUST_MOQ_RELAY_SECOND: `make interop` builds it")
-    return path
+    return program("RUST_MOQ_RELAY_SECOND")
 
 
 @pytest.fixture(scope="module", params=["moq auth serve", "ours"])
