@@ -55,7 +55,7 @@ class Checked(NamedTuple):
     examples=(
         "check-config relay.toml",
         "check-config relay.toml --strict",
-        "check-config relay.toml --relay 0.17  # can it stay as it is?",
+        "check-config relay.toml --relay 0.17  # can the file stay as it is?",
     ),
 )
 @click.argument("file", type=options.FILE, metavar="FILE")
