@@ -222,6 +222,7 @@ def words(claims: Claims) -> list[str]:
         refused({"put": ["a"]}, "wrong-algorithm", alg="HS512"),
         refused({"put": ["a"]}, "wrong-algorithm", alg="none"),
         refused({"put": ["a"]}, "malformed", kid=5),
+        refused({"put": ["a"]}, "malformed", typ=5),
     ],
 )
 def test_refused_by_both(verify_there: Callable[[str], str], claims: Json | bytes, header: Json, reason: str) -> None:
@@ -262,18 +263,17 @@ def test_refused_by_us_alone(
 
 
 @pytest.mark.parametrize(
-    ("claims", "header"),
+    "claims",
     [
-        # What is not read may be of any type and depth.
-        ({"put": ["a"]}, {"typ": 5}),
-        (b'{"put":["a"],"iss":' + b"[" * 200 + b"]" * 200 + b"}", {}),
+        # What is not read may be of any depth.
+        b'{"put":["a"],"iss":' + b"[" * 200 + b"]" * 200 + b"}",
         # JSON has one zero.
-        (b'{"put":["a"],"iat":-0}', {}),
+        b'{"put":["a"],"iat":-0}',
     ],
-    ids=["typ", "depth", "minus-zero"],
+    ids=["depth", "minus-zero"],
 )
-def test_refused_by_it_alone(verify_there: Callable[[str], str], claims: Json | bytes, header: Json) -> None:
-    token = forge.token(Algorithm.HS256, claims, forge.header(Algorithm.HS256, **header))
+def test_refused_by_it_alone(verify_there: Callable[[str], str], claims: bytes) -> None:
+    token = forge.token(Algorithm.HS256, claims)
     with pytest.raises(RefusedByPeerError, match="JSON error"):
         verify_there(token)
     assert forge.key(Algorithm.HS256).verify(token, strict=True).publish == ("a",)
