@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import stat
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 # What is read though it is no regular file: descriptors that the process has, as a shell hands over `<(command)`.
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _RANDOM_BYTES = 8
-_BACKUP = re.compile(r".+\.[1-9][0-9]*\.bak", re.DOTALL)
+_BACKUP = r"(?s:.+)\.[1-9][0-9]*\.bak"  # compiled when first used, to keep imports fast
 # What a file system without hard links answers, and Linux for files of others (fs.protected_hardlinks).
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -114,7 +113,7 @@ def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | 
 
 def is_backup(name: str) -> bool:
     """Return whether a file name is one that :func:`write_with_backup` gives to a file that it keeps."""
-    return _BACKUP.fullmatch(name) is not None
+    return re.fullmatch(_BACKUP, name) is not None
 
 
 def _back_up(path: str) -> str:
@@ -149,7 +148,8 @@ def _copy(path: str, copy: str) -> None:
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode & _PRIVATE_MODE)
         try:
             with open(descriptor, "wb") as target:  # noqa: PTH123 - as above
-                shutil.copyfileobj(source, target)
+                while chunk := source.read(MAX_FILE_BYTES):
+                    target.write(chunk)
                 target.flush()
                 os.fsync(descriptor)
             os.chmod(copy, mode)  # noqa: PTH101 - as above

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-_VERSION = re.compile(r"[vV]?(\d{1,4})\.(\d{1,4})(\.\d{1,4})?", re.ASCII)
+_VERSION = r"(?a)[vV]?(\d{1,4})\.(\d{1,4})(\.\d{1,4})?"  # compiled when first used, to keep imports fast
 _FIRST_OF_SECOND = (0, 15)
 
 
@@ -23,7 +23,7 @@ def generation_of(version: str) -> Generation:
 
     Raises ``ValueError`` for any other text.
     """
-    match = _VERSION.fullmatch(version)
+    match = re.fullmatch(_VERSION, version)
     if match is None:
         raise ValueError("expected a version of moq-relay, such as 0.14 or 0.17.10")
     return Generation.FIRST if (int(match[1]), int(match[2])) < _FIRST_OF_SECOND else Generation.SECOND

@@ -259,8 +259,10 @@ def _check_segments(segments: Segments, text: str) -> None:
 
 
 def _check_unicode(text: str) -> None:
+    if text.isascii():
+        return
     try:
-        text.isascii() or text.encode()
+        text.encode()
     except UnicodeEncodeError:
         message = f"invalid pattern {shown(text)}: it is not valid Unicode text (it has a lone surrogate)"
         raise InvalidPatternError(message, reason="invalid-unicode") from None

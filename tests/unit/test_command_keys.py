@@ -1575,12 +1575,12 @@ def test_import_mends_the_length_of_numbers(
     cli: Cli, algorithm: Algorithm, name: str, change: Callable[[bytes], bytes]
 ) -> None:
     size = {ES: 32, ES384: 48}[algorithm]
-    for private in range(1, 5000):
-        native = forge.ec_native(algorithm, private)
-        numbers = native.public_key().public_numbers()
-        if {"x": numbers.x, "y": numbers.y, "d": private}[name] < 1 << 8 * (size - 1):
-            break
-    values = {"x": numbers.x, "y": numbers.y, "d": private}
+
+    def numbers(private: int) -> dict[str, int]:
+        public = forge.ec_native(algorithm, private).public_key().public_numbers()
+        return {"x": public.x, "y": public.y, "d": private}
+
+    values = next(found for found in map(numbers, range(1, 5000)) if found[name] < 1 << 8 * (size - 1))
     members: dict[str, object] = {"kty": "EC", "crv": {ES: "P-256", ES384: "P-384"}[algorithm]}
     members |= {key: forge.b64int(value, size) for key, value in values.items()}
     expected = cli.done("import", "-", stdin=json.dumps(members))

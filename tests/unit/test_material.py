@@ -610,10 +610,8 @@ def test_a_crafted_key_would_be_read() -> None:
 def test_a_trial_signature_finds_factors_that_are_no_primes() -> None:
     """All numbers fit, and both factors are of the right length: only what the key signs shows that it is damaged."""
     q = forge.rsa_native().private_numbers().q
-    for seed in range(1, 200, 2):
-        p = prime(513, seed) * prime(513, 300 + seed)
-        if math.gcd(p - 1, q - 1) == 2 and math.gcd(65537, p - 1) == 1:
-            break
+    products = (prime(513, seed) * prime(513, 300 + seed) for seed in range(1, 200, 2))
+    p = next(p for p in products if math.gcd(p - 1, q - 1) == 2 and math.gcd(65537, p - 1) == 1)
     assert "private half" in no_key(crafted(p, q))
 
 

@@ -203,7 +203,16 @@ async def ask(answers: Sequence[tuple[bytes, float]]) -> None:
 
 
 @seed(8)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=(
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+        HealthCheck.large_base_example,
+    ),
+)
 @given(st.lists(st.tuples(answer, step), min_size=1, max_size=3))
 @example([(ok(b'etag: "\xe9"', b"cache-control: max-age=1"), 5.0)] * 3)
 @example([(ok(b"expires: " + YEAR_9999, b"cache-control: stale-if-error=60"), 1e6), (ok(), -1e6), (b"", 1.0)])

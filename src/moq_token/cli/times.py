@@ -11,8 +11,9 @@ from moq_token.times import END_OF_9999, parse_duration
 
 _SHOWN_CHARACTERS = 40
 # The number of digits is bounded, so that every match converts to an int.
-_UNIX = re.compile(r"\+?(\d{1,18})", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
+# Patterns are compiled when first used: most commands need none of them.
+_UNIX = r"(?a)\+?(\d{1,18})"
+_DATE = r"(?a)\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d))?"
 # A smaller number, a moment before September 2001, is more likely a duration without its unit.
 _FIRST_TIMESTAMP = 10**9
 
@@ -22,29 +23,26 @@ FAR = 2**53
 _MOMENT = "a Unix timestamp such as 1798761600, a date such as 2026-12-31T23:59:59Z"
 _CLOCK = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d"
 # What is nearly a date or a duration, and what is missing from it.
-_NEARLY = tuple(
-    (re.compile(pattern, re.ASCII), advice)
-    for pattern, advice in (
-        (rf"{_CLOCK}(:\d\d([.,]\d+)?)?", "the time zone is missing: add Z for UTC, or an offset such as +01:00"),
-        (
-            rf"{_CLOCK}(:\d\d([.,]\d+)?)? ?[+-]\d\d(\d\d)?",
-            "the time zone must have hours, a colon and minutes, such as +01:00",
-        ),
-        (
-            rf"{_CLOCK}(:\d\d([.,]\d+)?)? +([A-Za-z]+|[+-]\d\d:\d\d)",
-            "the time zone must be Z for UTC, or an offset such as +01:00, without a space in front",
-        ),
-        (
-            rf"{_CLOCK}([Zz]|[+-]\d\d:\d\d)",
-            "the seconds are missing: write the time as 12:00:00",
-        ),
-        (r"\d{8}T\d{6}.*", "write the date with dashes and colons, such as 2026-12-31T23:59:59Z"),
-        (r"-(\d+[wdhms])+", "a duration must not be negative"),
-        (
-            r"\d+([.,]\d+)? *(weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|[wdhmsWDHMS])",
-            "a duration is a whole number and a unit out of w, d, h, m and s, without a space: 90s, 15m, 1h, 7d",
-        ),
-    )
+_NEARLY = (
+    (rf"{_CLOCK}(:\d\d([.,]\d+)?)?", "the time zone is missing: add Z for UTC, or an offset such as +01:00"),
+    (
+        rf"{_CLOCK}(:\d\d([.,]\d+)?)? ?[+-]\d\d(\d\d)?",
+        "the time zone must have hours, a colon and minutes, such as +01:00",
+    ),
+    (
+        rf"{_CLOCK}(:\d\d([.,]\d+)?)? +([A-Za-z]+|[+-]\d\d:\d\d)",
+        "the time zone must be Z for UTC, or an offset such as +01:00, without a space in front",
+    ),
+    (
+        rf"{_CLOCK}([Zz]|[+-]\d\d:\d\d)",
+        "the seconds are missing: write the time as 12:00:00",
+    ),
+    (r"\d{8}T\d{6}.*", "write the date with dashes and colons, such as 2026-12-31T23:59:59Z"),
+    (r"-(\d+[wdhms])+", "a duration must not be negative"),
+    (
+        r"\d+([.,]\d+)? *(weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|[wdhmsWDHMS])",
+        "a duration is a whole number and a unit out of w, d, h, m and s, without a space: 90s, 15m, 1h, 7d",
+    ),
 )
 
 
@@ -76,7 +74,7 @@ def dated(text: str) -> str:
 
     So a small timestamp is not taken for a duration without its unit.
     """
-    match = _UNIX.fullmatch(text)
+    match = re.fullmatch(_UNIX, text)
     return text if match is None or int(match[1]) >= _FIRST_TIMESTAMP else utc(int(match[1])).replace(" UTC", "Z")
 
 
@@ -134,7 +132,7 @@ def _later(text: str, now: float, option: str, otherwise: str) -> int:
     if seconds is None:
         forms = f"a duration such as 90s, 15m, 1h or 7d, {_MOMENT}, {otherwise}"
         raise click.UsageError(_nearly(text, option) or f"{option} must be {forms}")
-    if _UNIX.fullmatch(text) and seconds < _FIRST_TIMESTAMP:
+    if re.fullmatch(_UNIX, text) and seconds < _FIRST_TIMESTAMP:
         raise click.UsageError(
             f"{option} {text} is a Unix timestamp, {utc(seconds)}: for a duration add the unit, such as 3600s or 1h"
         )
@@ -145,7 +143,7 @@ def _later(text: str, now: float, option: str, otherwise: str) -> int:
 def _nearly(text: str, option: str) -> str | None:
     """Say what is missing from a value that is nearly a time."""
     for pattern, advice in _NEARLY:
-        if pattern.fullmatch(text):
+        if re.fullmatch(pattern, text, re.ASCII):
             return f"{option} {text[:_SHOWN_CHARACTERS]!r}: {advice}"
     return None
 
@@ -163,9 +161,9 @@ def _duration(text: str, now: float) -> int | None:
 
 
 def _moment(text: str) -> int | None:
-    if match := _UNIX.fullmatch(text):
+    if match := re.fullmatch(_UNIX, text):
         return int(match[1])
-    if not _DATE.fullmatch(text):
+    if not re.fullmatch(_DATE, text):
         return None
     from datetime import UTC, datetime
 

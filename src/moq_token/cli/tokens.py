@@ -10,9 +10,8 @@ import click
 
 from moq_token import path as paths
 from moq_token.claims import Claims
-from moq_token.cli import grants, keyring, options, output, pasted, refusals, times
+from moq_token.cli import grants, keyring, options, output, times
 from moq_token.cli.grammar import command
-from moq_token.cli.refusals import listed
 from moq_token.encoding import parse_json
 from moq_token.errors import RefusedError, shown
 from moq_token.generations import Generation
@@ -202,6 +201,9 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     Checks form, signature, expiry and the scope of the key, as a relay does. With --path, it also checks that the token
     allows something there, and says what.
     """
+    # Their patterns take longer to compile than `sign` takes as a whole, which is in this module too.
+    from moq_token.cli import pasted, refusals
+
     where = keyring.source(key)
     token = read_token(None, token_file, where)
     found = pasted.find(token)
@@ -223,7 +225,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
         grants.note_refused(grants.refused_tokens(claims), (), REFUSE)
     if permissions is not None and not as_json:
         for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
-            output.note(f"may {role} {listed(prefixes, full=True)} at /{paths.normalize(path or '')}")
+            output.note(f"may {role} {refusals.listed(prefixes, full=True)} at /{paths.normalize(path or '')}")
 
 
 def by_kind(granted: Mapping[str, Iterable[str | Pattern]]) -> dict[str, list[str]]:

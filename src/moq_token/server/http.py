@@ -206,7 +206,7 @@ class HttpProtocol(asyncio.Protocol):
             server.idle[self] = None
             self._arm(REQUEST_SECONDS)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
         """Give up what was under way for a client that has gone."""
         self._closing = True
         self._disarm()
