@@ -65,7 +65,8 @@ def list_command(directory: str, as_json: bool) -> None:
 
 def _row(listed: Listed, now: float) -> dict[str, object]:
     key = listed.key
-    unknown: dict[str, object] = dict.fromkeys(("algorithm", "half", "operations", "scope", "needs_relay"))
+    names: tuple[str, ...] = ("algorithm", "half", "operations", "scope", "needs_relay")
+    unknown: dict[str, object] = dict.fromkeys(names)
     return {
         "kid": listed.kid,
         **(unknown if key is None else keyinfo.members(key)),
