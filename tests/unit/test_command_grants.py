@@ -220,9 +220,10 @@ def test_a_pattern_is_a_scope_for_the_root(cli: Cli, option: str) -> None:
 
 
 def test_rotate_takes_patterns(cli: Cli) -> None:
-    status, kid, err = cli.run("keys", "rotate", "keys", "--algorithm", "HS256", "--publish", "cam*/hd")
+    first = ("--publish", "cam*/hd", "--subscribe", "cam", "--subscribe-pattern", "bob")
+    status, kid, err = cli.run("keys", "rotate", "keys", "--algorithm", "HS256", *first)
     assert (status, err) == (0, f"note: {FIRST_KEY}\n")
-    assert Key.from_file(f"keys/{kid.strip()}.jwk").scope == Scope("", "cam*/hd")
+    assert Key.from_file(f"keys/{kid.strip()}.jwk").scope == Scope("", "cam*/hd", ("cam", Pattern("bob")))
     assert "the new scope permits 'cam*', which" in cli.refused(1, "keys", "rotate", "keys", "--publish", "cam*")
     narrower = ("--publish-pattern", "cam1/hd", "--root", "")
     status, kid, err = cli.run("keys", "rotate", "keys", *narrower)
