@@ -65,11 +65,10 @@ def list_command(directory: str, as_json: bool) -> None:
 
 def _row(listed: Listed, now: float) -> dict[str, object]:
     key = listed.key
-    names: tuple[str, ...] = ("algorithm", "half", "operations", "scope", "needs_relay")
-    unknown: dict[str, object] = dict.fromkeys(names)
+    known = {} if key is None else keyinfo.members(key)
     return {
         "kid": listed.kid,
-        **(unknown if key is None else keyinfo.members(key)),
+        **{name: known.get(name) for name in ("algorithm", "half", "operations", "scope", "needs_relay")},
         "use": str(listed.use),
         "age": None if listed.created is None else int(max(now - listed.created, 0)),
         "created": listed.created,
