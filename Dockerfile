@@ -22,12 +22,14 @@ FROM ${BASE}
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="moq-token-cli" \
-      org.opencontainers.image.description="Keys and tokens for Media over QUIC relays: generate, sign, verify, inspect" \
+      org.opencontainers.image.description="Keys, tokens and the auth server for Media over QUIC relays" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/moq-token /opt/moq-token
 ENV PATH="/opt/moq-token/bin:${PATH}"
 COPY scripts/image_entrypoint.py /opt/moq-token/entrypoint.py
+# For `serve`, which listens on loopback unless it is told otherwise: see deploy/compose.yaml.
+EXPOSE 4440
 # No USER: without --user the entry point starts as root, and becomes the owner of the working directory first of all.
 ENTRYPOINT ["/opt/moq-token/bin/python", "-I", "-S", "/opt/moq-token/entrypoint.py"]

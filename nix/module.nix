@@ -1,4 +1,5 @@
 # services.moq-token.keys: directories of signing keys that a timer rotates, their public halves beside them for a relay.
+# services.moq-token.serve: the auth server that relays ask.
 self:
 {
   config,
@@ -12,6 +13,8 @@ let
   cfg = config.services.moq-token;
   unit = name: "moq-token-keys-${name}";
   cli = lib.getExe cfg.package;
+  toml = pkgs.formats.toml { };
+  serveFile = toml.generate "serve.toml" { serve = cfg.serve.settings; };
 in
 {
   options.services.moq-token = {
@@ -20,6 +23,26 @@ in
       default = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
       defaultText = lib.literalMD "the package of this flake";
       description = "The package with moq-token-cli.";
+    };
+
+    serve = {
+      enable = lib.mkEnableOption "the auth server that relays ask";
+      settings = lib.mkOption {
+        type = toml.type;
+        default = { };
+        example = {
+          key_dir = "/var/lib/moq-token/main/public";
+          public_subscribe = [ "lobby/**" ];
+          expires = "1h";
+          revalidate = "1m";
+        };
+        description = "The table [serve], with the flags of `moq-token-cli serve` as names. The store is world-readable: write secrets to files, and name those.";
+      };
+      user = lib.mkOption {
+        type = lib.types.nullOr lib.types.str;
+        default = null;
+        description = "Who runs it and can read the keys; null makes a user for it. A relay that asks over a unix socket needs the same user.";
+      };
     };
 
     keys = lib.mkOption {
@@ -66,8 +89,10 @@ in
     };
   };
 
-  config = lib.mkIf (cfg.keys != { }) {
+  config = lib.mkIf (cfg.keys != { } || cfg.serve.enable) {
     environment.systemPackages = [ cfg.package ];
+
+    environment.etc = lib.mkIf cfg.serve.enable { "moq-token/serve.toml".source = serveFile; };
 
     systemd.tmpfiles.rules = lib.concatLists (
       lib.mapAttrsToList (_: keys: [
@@ -76,7 +101,64 @@ in
       ]) cfg.keys
     );
 
-    systemd.services = lib.mapAttrs' (
+    systemd.services = lib.optionalAttrs cfg.serve.enable {
+      moq-token-serve = {
+        description = "Auth server for Media over QUIC relays";
+        wantedBy = [ "multi-user.target" ];
+        before = [ "moq-relay.service" ];
+        reloadTriggers = [ serveFile ];
+        serviceConfig = {
+          Type = "exec";
+          ExecStart = utils.escapeSystemdExecArgs [
+            cli
+            "serve"
+            "--config"
+            "/etc/moq-token/serve.toml"
+          ];
+          ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
+          Restart = "always";
+          RestartSec = 1;
+          TimeoutStopSec = 10;
+          DynamicUser = cfg.serve.user == null;
+          User = if cfg.serve.user == null then "moq-token" else cfg.serve.user;
+          RuntimeDirectory = "moq-token";
+          LimitNOFILE = 65536;
+          MemoryMax = "512M";
+          UMask = "0077";
+          CapabilityBoundingSet = "";
+          LockPersonality = true;
+          MemoryDenyWriteExecute = true;
+          NoNewPrivileges = true;
+          PrivateDevices = true;
+          PrivateTmp = true;
+          PrivateUsers = true;
+          ProcSubset = "pid";
+          ProtectClock = true;
+          ProtectControlGroups = true;
+          ProtectHome = true;
+          ProtectHostname = true;
+          ProtectKernelLogs = true;
+          ProtectKernelModules = true;
+          ProtectKernelTunables = true;
+          ProtectProc = "invisible";
+          ProtectSystem = "strict";
+          RemoveIPC = true;
+          RestrictAddressFamilies = [
+            "AF_INET"
+            "AF_INET6"
+            "AF_UNIX"
+          ];
+          RestrictNamespaces = true;
+          RestrictRealtime = true;
+          RestrictSUIDSGID = true;
+          SystemCallArchitectures = "native";
+          SystemCallFilter = [
+            "@system-service"
+            "~@privileged"
+          ];
+        };
+      };
+    } // lib.mapAttrs' (
       name: keys:
       lib.nameValuePair (unit name) {
         description = "Rotate the MoQ token keys ${name}";

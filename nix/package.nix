@@ -4,7 +4,10 @@
   click,
   cryptography,
   hatchling,
+  httptools,
   msgspec,
+  prometheus-client,
+  uvloop,
 }:
 
 let
@@ -39,7 +42,10 @@ buildPythonApplication {
   dependencies = [
     click
     cryptography
+    httptools
     msgspec
+    prometheus-client
+    uvloop
   ];
 
   pythonImportsCheck = [ "moq_token" ];

@@ -147,3 +147,28 @@ def test_django(rotation: Rotation) -> None:
     answer = json.loads(done.stdout)
     assert answer["statuses"] == [401, 200, 403, 403, 403, 405]
     check_answer(rotation, answer["body"], answer["headers"])
+
+
+def test_fastapi_auth_server(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("MOQ_KEYS", str(rotation.directory.with_name("keys")))
+    monkeypatch.setenv("MOQ_RELAY_SECRET", "relay:hunter2")
+    example = load("fastapi_auth", monkeypatch)
+    example.app.dependency_overrides[example.signed_in] = lambda: "alice"
+    with TestClient(example.app) as client:
+        url = client.post("/rooms/123/token").json()["url"]
+        asked = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/rooms/123"}
+        asked["query"] = url.partition("?")[2]
+        assert client.post("/moq/", json=asked).status_code == 400  # without the shared secret
+        answer = client.post("/moq/", json=asked, auth=("relay", "hunter2"))
+        assert answer.status_code == 200
+        grant = answer.json()
+        assert (grant["publish"], grant["subscribe"]) == (["alice/**"], ["**"])
+        example.MEMBERS["123"].discard("alice")
+        asked["event"] = "revalidate"
+        refused = client.post("/moq/", json=asked, auth=("relay", "hunter2"))
+        assert (refused.status_code, refused.text) == (403, "no longer a member of this room")
+        example.MEMBERS["123"].add("alice")
+        assert client.post("/moq/", json=asked | {"query": "jwt=x"}, auth=("relay", "hunter2")).status_code == 403
+        assert client.get("/moq/healthz").status_code == 200

@@ -1,0 +1,110 @@
+"""The files of deploy/ and the example of a policy work as they are when somebody copies them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moq_token import Claims, Key
+from moq_token.server.reading import SETTINGS, read_settings
+from tests.command_line import Cli
+from tests.serving import serving
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "moq-token-serve.service"
+
+
+def documents(name: str) -> list[Any]:
+    yaml = pytest.importorskip("yaml")
+    return list(yaml.safe_load_all((DEPLOY / name).read_text()))
+
+
+def test_settings_are_valid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli = Cli(capsys, monkeypatch)
+    (tmp_path / "keys").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "lobby/**" in cli.done("check-config", "--strict", str(DEPLOY / "serve.toml"))
+
+
+def test_unit_is_valid(tmp_path: Path) -> None:
+    verify = shutil.which("systemd-analyze")
+    if verify is None:
+        pytest.skip("needs systemd-analyze")
+    text = UNIT.read_text()
+    program = "/usr/local/bin/moq-token-cli"
+    assert f"ExecStart={program} serve --config /etc/moq-token/serve.toml\n" in text
+    copy = tmp_path / UNIT.name
+    copy.write_text(text.replace(program, "/bin/true"))
+    done = subprocess.run([verify, "verify", copy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_compose_file() -> None:
+    (compose,) = documents("compose.yaml")
+    auth, relay = compose["services"]["auth"], compose["services"]["relay"]
+    assert auth["network_mode"] == "service:relay"  # so that loopback is the same for both
+    assert relay["environment"]["MOQ_AUTH_URL"] == f"http://{read_settings(config=DEPLOY / 'serve.toml').listen}/"
+    assert auth["command"] == ["serve", "--config", f"{auth['working_dir']}/serve.toml"]
+    assert auth["volumes"] == [f"./moq-token:{auth['working_dir']}:ro"]
+
+
+def test_kubernetes_manifest(tmp_path: Path) -> None:
+    settings, deployment, service = documents("kubernetes.yaml")
+    config = tmp_path / "serve.toml"
+    config.write_text(settings["data"]["serve.toml"])
+    read = read_settings(config=config)
+    read.check()
+    pod = deployment["spec"]["template"]["spec"]
+    (auth,), (relay,) = pod["initContainers"], pod["containers"]
+    environment = {each["name"]: each["value"] for each in relay["env"]}
+    assert environment["MOQ_AUTH_URL"] == f"http://{read.listen}/"
+    mounts = {each["mountPath"]: each["name"] for each in auth["volumeMounts"]}
+    assert mounts[str(read.key_dir)] == "keys"
+    assert mounts[str(Path(auth["args"][-1]).parent)] == "settings"
+    volumes = {each["name"] for each in pod["volumes"]}
+    assert volumes == {each["name"] for container in (auth, relay) for each in container["volumeMounts"]}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+
+
+def test_documentation_names_every_setting() -> None:
+    text = (ROOT / "docs" / "auth-server.md").read_text()
+    assert not [name for name in SETTINGS if f"`--{name.replace('_', '-')}" not in text]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_policy_with_a_database(tmp_path: Path) -> None:
+    key = Key.generate("EdDSA", "one")
+    (tmp_path / "keys").mkdir()
+    key.to_public().to_file(tmp_path / "keys" / "one.jwk")
+    users = tmp_path / "users.db"
+    environ = {"MOQ_USERS": str(users), "MOQ_KEYS": str(tmp_path / "keys")}
+
+    def query(subject: str | None) -> str:
+        return f"jwt={key.sign(Claims('r', publish='x', subscribe='', subject=subject, expires='1h'))}"
+
+    with serving("--policy", "examples.policy:decide", cwd=ROOT, environ=environ) as process:
+        assert process.connect("/r", query("alice"))[0] == 503  # no database is no verdict
+        database = sqlite3.connect(users)
+        database.execute("CREATE TABLE users (name TEXT PRIMARY KEY, state TEXT)")
+        database.executemany("INSERT INTO users VALUES (?, ?)", [("bob", "suspended"), ("carol", "muted")])
+        database.commit()
+        database.close()
+        assert json.loads(process.connect("/r", query("alice"))[1])["publish"] == ["x/**"]
+        assert process.connect("/r", query("bob")) == (403, "this user is suspended")
+        muted = json.loads(process.connect("/r", query("carol"))[1])
+        assert ("publish" in muted, muted["subscribe"]) == (False, ["**"])
+        assert process.connect("/r", query(None))[0] == 200
+        assert process.connect("/lobby/x")[0] == 200
+        assert json.loads(process.ask("/?root=r&kid=one&transport=quic")[1])["key"]["kid"] == "one"
+        assert process.stop() == 0
