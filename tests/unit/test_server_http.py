@@ -1,11 +1,16 @@
-"""The HTTP protocol of the auth server, by raw bytes over loopback."""
+"""The HTTP protocol of the auth server, by raw bytes over loopback, and by any bytes without a socket."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import re
+import tracemalloc
+from collections import Counter
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +173,21 @@ def test_bad_request_is_answered_and_ends_the_connection(request_: bytes, status
     run(test)
 
 
+def test_trailers_are_dropped() -> None:
+    """What stands after the body neither gets past the checks of the head nor into the request."""
+
+    async def test() -> None:
+        async with serving() as (_, dial):
+            client = await dial()
+            head = b"POST / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+            body = head + b"%x\r\n%b\r\n0\r\n" % (20_000, bytes(20_000))
+            trailers = b"authorization: Basic eDp5\r\nhost: y\r\n"
+            assert await client.ask(body + trailers + b"\r\n") == (200, b"POST / 20000 ")
+            assert (await client.ask(body + b"a: b\r\n" * (MAX_BODY_BYTES // 6)))[0] == 413
+
+    run(test)
+
+
 def test_bounds_are_exact() -> None:
     async def test() -> None:
         async with serving() as (_, dial):
@@ -311,6 +331,42 @@ def test_connections_are_bounded() -> None:
     run(test)
 
 
+def test_a_flood_of_connections_that_say_nothing_keeps_nobody_out() -> None:
+    async def test() -> None:
+        async with serving(max_connections=5) as (server, dial):
+            flood = [await dial() for _ in range(5)]
+            client = await dial()
+            assert (await client.ask(POST))[0] == 200
+            assert await flood[0].ended()
+            flood += [await dial() for _ in range(20)]
+            assert (await (await dial()).ask(POST))[0] == 200
+            assert len(server.connections) <= 5
+
+    run(test)
+
+
+def test_a_connection_that_comes_while_the_server_stops_is_closed() -> None:
+    async def test() -> None:
+        async with serving() as (server, dial):
+            await server.stop(1)
+            assert await (await dial()).ended()
+
+    run(test)
+
+
+def test_a_handler_that_cancels_itself_gives_no_answer() -> None:
+    async def cancel(_: HttpRequest) -> HttpResponse:
+        raise asyncio.CancelledError
+
+    async def test() -> None:
+        async with serving(cancel) as (_, dial):
+            client = await dial()
+            client.writer.write(POST)
+            assert await client.ended()
+
+    run(test)
+
+
 def test_a_client_that_leaves_ends_the_work_for_it() -> None:
     async def test() -> None:
         cancelled, started = asyncio.Event(), asyncio.Event()
@@ -411,15 +467,24 @@ def test_a_client_that_does_not_read_is_not_read_from() -> None:
     run(test)
 
 
+# -- fuzzing
+
 # The parts of which hostile requests are made.
-PIECES = st.sampled_from(
-    [
-        *(b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\n", b"HEAD / HTTP/1.0\r\n", b"host: x\r\n", b"\r\n", b"\r", b"\n"),
-        *(b"content-length: 2\r\n", b"content-length: 99999999999999999999\r\n", b"transfer-encoding: chunked\r\n"),
-        *(b"2\r\n{}\r\n", b"0\r\n\r\n", b"{}", b"expect: 100-continue\r\n", b"connection: close\r\n", b": ", b"\0"),
-        *(b"connection: upgrade\r\nupgrade: x\r\n", b"ffffffffffffffff\r\n", POST, b"\xff" * 40, b"a" * 5000),
-    ]
+CORPUS = (
+    *(b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\n", b"HEAD / HTTP/1.0\r\n", b"host: x\r\n", b"\r\n", b"\r", b"\n"),
+    *(b"content-length: 2\r\n", b"content-length: 99999999999999999999\r\n", b"transfer-encoding: chunked\r\n"),
+    *(b"2\r\n{}\r\n", b"0\r\n\r\n", b"{}", b"expect: 100-continue\r\n", b"connection: close\r\n", b": ", b"\0"),
+    *(b"connection: upgrade\r\nupgrade: x\r\n", b"ffffffffffffffff\r\n", POST, b"\xff" * 40, b"a" * 5000),
+    *(b"2;a=b\r\n{}\r\n", b"0\r\nhost: y\r\n\r\n", b"transfer-encoding: gzip\r\n", b"authorization: Basic eDp5\r\n"),
+    *(
+        b"GET " + b"/a" * 9000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b" folded\r\n",
+        CHUNKED,
+    ),
 )
+PIECES = st.sampled_from(CORPUS)
 
 
 @settings(max_examples=60)
@@ -438,3 +503,124 @@ def test_any_bytes_are_survived(streams: list[list[bytes]]) -> None:
             assert (await (await dial()).ask(POST))[0] == 200
 
     run(test)
+
+
+class Wire(asyncio.Transport):
+    """A transport without a socket, which keeps what is written."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.written = b""
+        self.open = True
+        protocol.connection_made(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as in asyncio
+        return ("127.0.0.1", 1) if name == "peername" else default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert self.open
+        self.written += data
+
+    def write_eof(self) -> None:
+        assert self.open
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def pause_reading(self) -> None:
+        """Read on: the bounds must hold without this."""
+
+    def resume_reading(self) -> None:
+        """Do as above."""
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self.protocol.connection_lost(None)
+
+    abort = close
+
+
+ANSWER = re.compile(
+    rb"HTTP/1\.1 (?:100 Continue\r\n\r\n|(\d{3}) [^\r\n]+\r\n(?:[a-z-]+: [^\r\n]*\r\n)*?content-length: (\d+)\r\n\r\n)"
+)
+
+
+def statuses(written: bytes) -> list[int]:
+    """Read whole answers, one after the other, with nothing between them."""
+    found: list[int] = []
+    while written:
+        head = ANSWER.match(written)
+        assert head is not None, written[:200]
+        found += [int(head[1])] if head[1] else []
+        written = written[head.end() + int(head[2] or 0) :]
+    return found
+
+
+def mutated(random: Random) -> bytes:
+    data = bytearray(b"".join(random.choices(CORPUS, k=random.randint(1, 10))))
+    for _ in range(random.choice((0, 0, 1, 3))):
+        place = random.randint(0, len(data))
+        data[place : place + random.randint(0, 3)] = random.randbytes(random.randint(0, 3))
+    return bytes(data)
+
+
+def fuzz(streams: int) -> None:
+    random = Random(7)  # noqa: S311 - the same streams each time
+    answered: Counter[int] = Counter()
+
+    async def handler(request: HttpRequest) -> HttpResponse:
+        assert len(request.body) <= MAX_BODY_BYTES
+        assert sum(map(len, request.headers.values())) + len(request.target) <= MAX_HEAD_BYTES
+        if request.target == "/" and not random.randrange(3):
+            await asyncio.sleep(0)
+        return HttpResponse(200, b"x" * random.randrange(3))
+
+    async def batch(server: HttpServer, count: int) -> None:
+        for _ in range(count):
+            wire = Wire(server.protocol())
+            data, sent = mutated(random), 0
+            while sent < len(data) and wire.open:
+                step = random.choice((1, 7, 100, len(data)))
+                wire.protocol.data_received(data[sent : sent + step])
+                sent += step
+                if not random.randrange(20):
+                    await asyncio.sleep(0)
+            for _ in range(3 * http.MAX_PIPELINED):
+                await asyncio.sleep(0)
+            answered.update(statuses(wire.written))
+            wire.close()
+        assert not server.connections
+        assert not server.idle
+
+    async def test() -> None:
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        server = HttpServer(handler)
+        await batch(server, streams // 4)
+        gc.collect()
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        await batch(server, streams)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        assert not errors
+        assert len(asyncio.all_tasks()) == 1
+        assert grown < 200_000, grown
+
+    asyncio.run(test())
+    # It has shown something only if good requests and all kinds of bad ones were among them.
+    assert {200, 400, 413, 431} <= answered.keys() <= {200, 400, 413, 431}
+    assert answered[200] > streams / 10
+
+
+def test_a_fuzz_finds_nothing() -> None:
+    fuzz(1000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_long_fuzz_finds_nothing() -> None:
+    fuzz(100_000)
