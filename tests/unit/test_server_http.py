@@ -481,6 +481,7 @@ CORPUS = (
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01",
         b" folded\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 262145\r\n\r\n",
         CHUNKED,
     ),
 )
