@@ -158,6 +158,7 @@ class HttpProtocol(asyncio.Protocol):
         "_loop",
         "_parser",
         "_paused",
+        "_refusal",
         "_server",
         "_size",
         "_target",
@@ -177,6 +178,7 @@ class HttpProtocol(asyncio.Protocol):
         self._arriving = False
         self._closing = False
         self._paused = False
+        self._refusal: HttpResponse | None = None
         self._local = False
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._in_head = False
@@ -217,7 +219,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
-        if self._closing:
+        if self._closing or self._refusal is not None:
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -358,6 +360,8 @@ class HttpProtocol(asyncio.Protocol):
             self._answer(request, keep=keep)
             if not self._waiting and not self._paused:
                 self._transport.resume_reading()
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
         elif not self._arriving:
             self._server.idle[self] = None
 
@@ -376,12 +380,13 @@ class HttpProtocol(asyncio.Protocol):
         """Answer what cannot be a good request, then let the client read that before the connection ends."""
         if self._closing:
             return
-        if self._answering:  # the answer under way cannot be followed by this one in order
-            self.abort()
+        self._disarm()
+        if self._answering:  # the requests before it have their answers first
+            self._refusal = response
+            self._arriving = False
             return
         self._write(response, keep=False)
         self._closing = True
-        self._disarm()
         self._server.idle.pop(self, None)
         if self._transport.can_write_eof():
             self._transport.write_eof()
