@@ -133,7 +133,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.root is not None and "*" in self.root:
             raise InvalidGrantError("invalid grant: `root` must not contain `*`", reason="bad-root")
-        _check_mounts(self.mounts)
+        if self.mounts:
+            _check_mounts(self.mounts)
 
     def can_publish(self, broadcast: str) -> bool:
         """Whether the session may publish ``broadcast``, a path relative to the root. ``mounts`` do not count."""

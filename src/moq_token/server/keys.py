@@ -89,25 +89,27 @@ class PolicyKeys:
             name = None if kid is None else KeyId(kid)
         except InvalidKeyIdError:
             raise KeyNotFoundError("the `kid` of the token is not a valid key id", kid=kid) from None
+        entry = kid or ""
         try:
             key = await self.source.get(name)
         except KeyNotFoundError:
-            self._forget(str(name))
+            self._forget(entry)
             raise
         except UnavailableError as error:
             if isinstance(error, UnusableKeyError) and isinstance(self.source, _LOCAL):
                 # A file that is there and holds no key: asking again does not help.
-                self._forget(str(name))
+                self._forget(entry)
                 raise KeyNotFoundError(str(error), kid=kid) from None
-            self._unreadable.put(str(name), bare(error))
-            last = self._last_good(str(name))
+            self._unreadable.put(entry, bare(error))
+            last = self._last_good(entry)
             if last is None:
                 raise
             return last
         if self._strict and key.is_first_generation:
             raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it anew", kid=kid)
-        self._unreadable.pop(str(name))
-        self._last.put(str(name), (key, self._clock()))
+        if self._unreadable:
+            self._unreadable.pop(entry)
+        self._last.put(entry, (key, self._clock()))
         return key
 
     def _last_good(self, name: str) -> Key | None:

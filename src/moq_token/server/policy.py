@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from moq_token.claims import Permissions
     from moq_token.contract import Question, Request
     from moq_token.server.keys import Problem
     from moq_token.sources import KeySource
 
 _JWT = "jwt="
+# What is remembered of claims at a path is small, so that all of it is.
+_FEW_PATTERNS = 8
+_SHORT_PATH = 512
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 
 
@@ -112,6 +114,7 @@ class Policy:
         self.spread = spread
         self.keys = None if keys is None else PolicyKeys(keys, strict=not lenient, remember=remember)
         self._clock = clock
+        self._known: dict[tuple[int, str], tuple[Claims, tuple[Patterns, Patterns]]] = {}
 
     async def __call__(self, request: Request) -> Grant:
         """Decide about a ``connect`` or a ``revalidate``, which are alike.
@@ -142,28 +145,44 @@ class Policy:
             if not claims.publish and not claims.subscribe:
                 raise NotAdmittedError("a token is missing: nothing is public here", reason="no-public-grant")
         try:
-            permissions = claims.authorize(request.path)
+            granted = self._granted(claims, request.path)
         except UnauthorizedError:
             if token is not None:
                 raise
             what = "public" if request.tls is None else "granted to client certificates"
             message = f"nothing is {what} at the path {shown(request.path)}"
             raise UnauthorizedError(message, path=request.path) from None
-        return self._grant(request.id, claims, permissions, ends, now)
+        return self._grant(request.id, claims, granted, ends, now)
 
-    def _grant(self, session: str, claims: Claims, granted: Permissions, ends: int | None, now: float) -> Grant:
+    def _granted(self, claims: Claims, path: str) -> tuple[Patterns, Patterns]:
+        """Return what claims grant at a path; the same for the same object and path, which a re-check brings."""
+        place = id(claims), path
+        known = self._known.get(place)
+        if known is not None:
+            return known[1]
+        permissions = claims.authorize(path)
+        try:
+            granted = Patterns(map(_pattern, permissions.publish)), Patterns(map(_pattern, permissions.subscribe))
+        except InvalidPatternError as error:  # a path that is too deep, or in lenient mode one with a `*`
+            raise UnauthorizedError(f"what is granted cannot be written as patterns: {error}") from None
+        if sum(map(len, granted)) <= _FEW_PATTERNS and len(path) <= _SHORT_PATH:
+            if len(self._known) >= REMEMBERED_TOKENS:
+                self._known.clear()
+            # The claims are held too, or their id could become that of others.
+            self._known[place] = claims, granted
+        return granted
+
+    def _grant(
+        self, session: str, claims: Claims, granted: tuple[Patterns, Patterns], ends: int | None, now: float
+    ) -> Grant:
         revalidate = self.revalidate
         if revalidate is not None:
             revalidate = spread_of(revalidate, session, self.spread)
         if ends is None and self.expires is not None:
             ends = int(now) + spread_of(self.expires, session, self.spread)
-        try:
-            publish, subscribe = Patterns(map(_pattern, granted.publish)), Patterns(map(_pattern, granted.subscribe))
-        except InvalidPatternError as error:  # a path that is too deep, or in lenient mode one with a `*`
-            raise UnauthorizedError(f"what is granted cannot be written as patterns: {error}") from None
         return Grant(
-            publish=publish,
-            subscribe=subscribe,
+            publish=granted[0],
+            subscribe=granted[1],
             expires=ends,
             # A grant without an end must have no cadence.
             revalidate=None if ends is None else revalidate,
@@ -235,7 +254,7 @@ def presented(request: Request) -> str | None:
     """
     dialed = None
     if request.query is not None:
-        for parameter in request.query.split("&"):
+        for parameter in request.query.split("&") if "&" in request.query else (request.query,):
             if parameter.startswith(_JWT) and len(parameter) > len(_JWT):
                 dialed = parameter[len(_JWT) :]
     setup = request.token
