@@ -1,37 +1,37 @@
-"""Show everything at work: keys, tokens, a real MoQ server and its clients, over QUIC on the loopback interface.
+"""Show everything at work: keys, tokens, an auth server, a real MoQ relay that asks it, and clients over QUIC.
 
-``make demo`` runs it. The exit status is 0 only if everything went as shown: one client publishes, another watches, and
-clients without a valid token are refused.
+``make demo`` runs it, on the loopback interface only. The exit status is 0 only if everything went as shown: one client
+publishes, another watches, clients without a valid token are refused, and a guest has to leave when his key is removed.
 """
 
 import asyncio
-import subprocess
+import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 import moq
 
-from moq_token import Key
+from moq_token import Claims, Key
 
 # The type stubs of moq-rs do not show that its error class is an exception.
 MoqError = cast("type[Exception]", moq.Error)
 
 RELAY = Path(__file__).with_name("relay.py")
 TIME_LIMIT = 30  # seconds for the whole demo, which takes about three
-LEAVE_SECONDS = 5  # seconds for the relay to shut down
+LEAVE_SECONDS = 5  # seconds for a program to shut down
 ROOM = "rooms/123"
 RELAY_TOML = """
-[server]
+[listen]
 bind = "localhost:0"
-[server.tls]
+[listen.tls]
 generate = ["localhost"]
 [auth]
-key = "{key}"
+url = "http://{address}/"
 """
 FRAMES = [b"one", b"two", b"three"]
 
@@ -39,7 +39,7 @@ FRAMES = [b"one", b"two", b"three"]
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         tokens = make_tokens(Path(directory))
-        asyncio.run(asyncio.wait_for(meet(Path(directory, "public.jwk"), tokens), TIME_LIMIT))
+        asyncio.run(asyncio.wait_for(meet(Path(directory), tokens), TIME_LIMIT))
     say("done", "everything worked as expected")
 
 
@@ -47,116 +47,51 @@ def say(who: str, what: str) -> None:
     print(f"{who:8}{what}", flush=True)
 
 
-def cli(*arguments: str) -> str:
-    """Run ``moq-token``, and return what it prints."""
-    command = [sys.executable, "-m", "moq_token", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=TIME_LIMIT).stdout.strip()
-
-
 def make_tokens(directory: Path) -> dict[str, str]:
-    """Make a key pair, another key with the same id, and a token for each client."""
-    private, public, stranger = (str(directory / name) for name in ("private.jwk", "public.jwk", "stranger.jwk"))
-    cli("generate", "--algorithm", "EdDSA", "--out", private, "--public", public)
-    key = Key.from_file(public)
-    cli("generate", "--algorithm", "EdDSA", "--out", stranger, "--id", str(key.kid))
-    say("keys", f"an {key.algorithm} key pair, of which the server gets the public key; another key with the same id")
+    """Make two key pairs, another key with the same id as one of them, and a token for each client."""
+    friends, guests, stranger = (Key.generate("EdDSA", kid) for kid in ("friends", "guests", "friends"))
+    (directory / "keys").mkdir()
+    for key in (friends, guests):
+        key.to_public().to_file(directory / "keys" / f"{key.kid}.jwk")
+    say("keys", "key pairs `friends` and `guests`, and a stranger's key that is called `friends` too")
 
-    publisher = ("sign", "--root", ROOM, "--publish", "alice", "--expires")
-    viewer = ("sign", "--root", ROOM, "--subscribe", "", "--expires")
+    watch_all = Claims(ROOM, subscribe="", expires="1h")
     tokens = {
-        "alice": cli(*publisher, "1h", "--key", private),
-        "viewer": cli(*viewer, "1h", "--key", private),
-        "forged": cli(*viewer, "1h", "--key", stranger),
-        "expired": cli(*viewer, str(int(time.time()) - 60), "--key", private),
+        "alice": friends.sign(Claims(ROOM, publish="alice/*", expires="1h")),
+        "viewer": friends.sign(watch_all),
+        "guest": guests.sign(watch_all),
+        "forged": stranger.sign(watch_all),
+        "expired": friends.sign(Claims(ROOM, subscribe="", expires=int(time.time()) - 60)),
     }
-    say("tokens", f"for {ROOM}: alice may publish `alice`, viewer may subscribe to all; one is forged, one has expired")
+    say("tokens", f"for {ROOM}: alice may publish `alice/*`, viewer and guest may subscribe to all")
     return tokens
 
 
-async def meet(public_key: Path, tokens: dict[str, str]) -> None:
-    async with server(public_key) as (address, certificate, heard):
+class Program:
+    """A running program, and what it says."""
 
-        def dial(query: str) -> moq.Client:
-            return moq.connect(
-                f"{address}/{ROOM}{query}",
-                tls_fingerprints=[certificate],
-                websocket_enabled=False,
-                reconnect=False,
-                publish=moq.OriginProducer(),
-                subscribe=moq.OriginProducer(),  # a different origin, so that a client does not hear itself
-            )
+    def __init__(self, name: str, lines: asyncio.StreamReader) -> None:
+        self.name = name
+        self._lines = lines
 
-        async with dial(f"?jwt={tokens['alice']}") as alice:
-            await heard("admitted")
-            async with dial(f"?jwt={tokens['viewer']}") as viewer:
-                await heard("admitted")
-                await watch(alice, viewer)
-
-        for who, query, reason in (
-            ("forged", f"?jwt={tokens['forged']}", "bad-signature"),
-            ("expired", f"?jwt={tokens['expired']}", "expired"),
-            ("nobody", "", "token-expected"),
-        ):
-            error = await refusal(dial(query))
-            await heard(f"refused at '/{ROOM}': {reason}")
-            say(who, f"was refused: {error}")
-
-
-async def watch(alice: moq.Client, viewer: moq.Client) -> None:
-    """Let both clients publish, also without permission. The viewer must receive only what alice may publish."""
-    tracks = {}
-    for client, name in ((alice, "bob"), (viewer, "viewer"), (alice, "alice")):
-        broadcast = client.create_broadcast(name)
-        tracks[name] = broadcast, broadcast.publish_track("words")
-        broadcast.announce()
-
-    broadcast = await viewer.announced_broadcast("alice")
-    incoming = await broadcast.subscribe_track("words")
-    track = tracks["alice"][1]
-    await track.used()
-    group = track.append_group()
-    for frame in FRAMES:
-        group.write_frame(frame)
-    group.finish()
-    received = await incoming.next_group()
-    expect("the frames arrive", received is not None and [frame.payload async for frame in received] == FRAMES)
-    say("viewer", f"watches `alice`: {', '.join(frame.decode() for frame in FRAMES)}")
-
-    for name in ("bob", "viewer"):
-        try:
-            await viewer.request_broadcast(name)
-        except MoqError:
-            say("viewer", f"does not find `{name}`, which its publisher has no permission to publish")
-        else:
-            expect(f"`{name}` is not visible", happened=False)
+    async def hears(self, pattern: str) -> str:
+        """Wait for a line that has the pattern, and return its first group."""
+        while True:
+            line = (await self._lines.readline()).decode()
+            expect(f"the {self.name} says {pattern!r}", bool(line))
+            if found := re.search(pattern, line):
+                return found[1]
 
 
 @asynccontextmanager
-async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[str], Awaitable[None]]]]:
-    """Run the relay in a process of its own. Yield its address, its certificate, and how to wait for what it says."""
-    config = public_key.with_name("relay.toml")
-    config.write_text(RELAY_TOML.format(key=public_key.as_posix()), encoding="utf-8")
+async def running(name: str, *arguments: str) -> AsyncIterator[Program]:
+    """Run a program of Python in a process of its own."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(RELAY), str(config), stdout=asyncio.subprocess.PIPE
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     assert process.stdout is not None
-    lines = process.stdout
-
-    async def line() -> str:
-        text = (await lines.readline()).decode().strip()
-        expect("the server is running", bool(text))
-        return text
-
-    async def heard(words: str) -> None:
-        while words not in (text := await line()):
-            expect(f"the server says {words!r} and not {text!r}", text.startswith(("left", "ended")))
-        say("server", text)
-
     try:
-        address = (await line()).removeprefix("listening on ")
-        certificate = (await line()).removeprefix("certificate ")
-        say("server", f"listens on {address}")
-        yield address, certificate, heard
+        yield Program(name, process.stdout)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -165,11 +100,105 @@ async def server(public_key: Path) -> AsyncIterator[tuple[str, str, Callable[[st
         except TimeoutError:
             process.kill()
             await process.communicate()
-            expect("the relay stops on SIGTERM", happened=False)
+            expect(f"the {name} stops on SIGTERM", happened=False)
 
 
-async def refusal(client: moq.Client) -> str:
-    """Dial, and return the error that the refused client gets."""
+async def meet(directory: Path, tokens: dict[str, str]) -> None:
+    serve = ("-m", "moq_token", "serve", "--listen", "127.0.0.1:0", "--key-dir", str(directory / "keys"))
+    async with running("auth server", *serve, "--expires", "1h", "--revalidate", "1s") as auth:
+        address = await auth.hears(r"listening on (\S+)")
+        say("auth", f"answers at {address}, and has every session asked about again each second")
+        config = directory / "relay.toml"
+        config.write_text(RELAY_TOML.format(address=address), encoding="utf-8")
+        async with running("relay", str(RELAY), str(config)) as relay:
+            url = await relay.hears(r"^listening on (\S+)")
+            say("relay", f"listens on {url}, and asks the auth server")
+            await visit(Clients(url, await relay.hears(r"^certificate (\S+)"), tokens), auth, relay, directory)
+
+
+class Clients:
+    def __init__(self, url: str, certificate: str, tokens: dict[str, str]) -> None:
+        self._url = url
+        self._certificate = certificate
+        self._tokens = tokens
+
+    def dial(self, who: str) -> moq.Client:
+        token = self._tokens.get(who)
+        return moq.connect(
+            f"{self._url}/{ROOM}" + (f"?jwt={token}" if token else ""),
+            tls_fingerprints=[self._certificate],
+            websocket_enabled=False,
+            reconnect=False,
+            publish=moq.OriginProducer(),
+            subscribe=moq.OriginProducer(),  # a different origin, so that a client does not hear itself
+        )
+
+    async def refusal(self, who: str) -> str:
+        """Dial, and return the error that the client gets."""
+        async with asyncio.timeout(TIME_LIMIT):
+            return await ending(self.dial(who))
+
+
+async def visit(clients: Clients, auth: Program, relay: Program, directory: Path) -> None:
+    async with clients.dial("alice") as alice:
+        say("relay", await relay.hears("^(admitted .*)"))
+        async with clients.dial("viewer") as viewer:
+            say("relay", await relay.hears("^(admitted .*)"))
+            await watch(alice, viewer)
+
+            guest = asyncio.create_task(ending(clients.dial("guest")))
+            say("relay", await relay.hears("^(admitted .*)"))
+            (directory / "keys" / "guests.jwk").unlink()
+            say("keys", "`guests` is removed")
+            reason = await auth.hears('reason="(unknown-key)" asked="revalidate"')
+            say("auth", f"refuses at the next re-check: {reason}")
+            say("guest", f"had to leave: {await guest}")
+            say("relay", await relay.hears("^(ended .*: refused)"))
+            await send(alice, viewer, "alice/screen")  # the others are still there
+
+    for who, expected in (("forged", "bad-signature"), ("expired", "expired"), ("nobody", "no-public-grant")):
+        error = await clients.refusal(who)
+        reason = await auth.hears(f'reason="({expected})" asked="connect"')
+        say("auth", f"refuses: {reason}")
+        await relay.hears(f"^(refused at '/{ROOM}': .*)")
+        say(who, f"was refused: {error}")
+
+
+async def watch(alice: moq.Client, viewer: moq.Client) -> None:
+    """Let both clients publish, also without permission. The viewer must receive only what alice may publish."""
+    kept = []
+    for client, name in ((alice, "bob"), (alice, "alice"), (viewer, "viewer")):
+        kept.append(client.create_broadcast(name))
+        kept[-1].announce()
+    await send(alice, viewer, "alice/camera")
+    for broadcast, name in zip(kept, ("bob", "alice", "viewer"), strict=True):
+        try:
+            await viewer.request_broadcast(name)
+        except MoqError:
+            say("viewer", f"does not find `{name}`, which its publisher has no permission to publish")
+        else:
+            expect(f"`{name}` is not visible", happened=False)
+        broadcast.close()
+
+
+async def send(alice: moq.Client, viewer: moq.Client, name: str) -> None:
+    """Publish a few frames, and watch them."""
+    broadcast = alice.create_broadcast(name)
+    track = broadcast.publish_track("words")
+    broadcast.announce()
+    incoming = await (await viewer.announced_broadcast(name)).subscribe_track("words")
+    await track.used()
+    group = track.append_group()
+    for frame in FRAMES:
+        group.write_frame(frame)
+    group.finish()
+    received = await incoming.next_group()
+    expect("the frames arrive", received is not None and [frame.payload async for frame in received] == FRAMES)
+    say("viewer", f"watches `{name}`: {', '.join(frame.decode() for frame in FRAMES)}")
+
+
+async def ending(client: moq.Client) -> str:
+    """Dial, wait until the relay closes the session, and return the error that the client gets."""
     try:
         async with client:
             assert client.session is not None
@@ -178,7 +207,7 @@ async def refusal(client: moq.Client) -> str:
         details = moq.protocol_error(error)
         expect("the client is told that it is unauthorized", moq.is_auth(error))
         return details.message if details is not None else str(error)
-    raise AssertionError("a client was admitted that must be refused")
+    raise AssertionError("a session ended without an error")
 
 
 def expect(what: str, happened: bool) -> None:  # noqa: FBT001 - it reads as a sentence

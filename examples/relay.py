@@ -4,8 +4,8 @@
     moq-token generate --algorithm EdDSA --out private.jwk --public public.jwk
     python examples/relay.py relay.toml
 
-relay.toml is the configuration of a moq-relay (0.10 to 0.14). Environment variables MOQ_AUTH_… override it, as they do
-for moq-relay. The relay reads `[auth]`, `[client.tls]`, and these settings of `[server]`:
+relay.toml is the configuration of a moq-relay, before 0.15 or from 0.15 on. Environment variables MOQ_AUTH_… override
+it, as they do for moq-relay. Before 0.15, the relay reads `[auth]`, `[client.tls]`, and these settings of `[server]`:
 
     [server]
     bind = "localhost:4443"
@@ -14,7 +14,18 @@ for moq-relay. The relay reads `[auth]`, `[client.tls]`, and these settings of `
     [auth]
     key = "public.jwk"
 
-The extra `http` is needed only for keys at URLs. For what the relay enforces, see ``moq_token.integrations.moq``.
+From 0.15 on, it reads `[auth]`, `[connect.tls]`, and the same settings of `[listen]`. An auth server decides, such as
+`moq-token serve --key public.jwk`:
+
+    [listen]
+    bind = "localhost:4443"
+    [listen.tls]
+    generate = ["localhost"]
+    [auth]
+    url = "http://127.0.0.1:4440"
+
+The extra `http` is needed only for an auth server, and for keys at URLs. For what the relay enforces, see
+``moq_token.integrations.moq``.
 """
 
 import asyncio
@@ -29,7 +40,7 @@ from typing import Any, cast
 import moq
 
 from moq_token import Error
-from moq_token.auth import AuthConfig, Authenticator
+from moq_token.auth import AuthConfig, Authenticator, RemoteAuthenticator, RemoteConfig, load_config
 from moq_token.integrations.moq import guard
 
 # The type stubs of moq-rs do not show that its error class is an exception.
@@ -37,20 +48,21 @@ MoqError = cast("type[Exception]", moq.Error)
 
 
 def main(path: str) -> None:
-    config = AuthConfig.from_toml(path)
+    config = load_config(path)
     for warning in config.warnings:
         say(f"warning: {warning}")
-    asyncio.run(serve(config, tomllib.loads(Path(path).read_text(encoding="utf-8")).get("server", {})))
+    document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    asyncio.run(serve(config, document.get("listen", document.get("server", {}))))
 
 
-async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
+async def serve(config: AuthConfig | RemoteConfig, table: dict[str, Any]) -> None:
     this = cast("asyncio.Task[None]", asyncio.current_task())
     if sys.platform != "win32":  # a clean shutdown closes the sessions of the clients
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     tls = {name: texts(value) for name, value in table.get("tls", {}).items() if name in ("cert", "key", "generate")}
     bind = table.get("bind", table.get("listen", "localhost:4443"))
     async with (
-        Authenticator(config) as authenticator,
+        authenticator_of(config) as authenticator,
         moq.Server(
             bind,
             tls_cert=tls.get("cert", ()),
@@ -63,6 +75,10 @@ async def serve(config: AuthConfig, table: dict[str, Any]) -> None:
         async with aclosing(guard(server, authenticator)) as sessions:
             async for _ in sessions:
                 pass  # the guard serves the sessions, and logs who comes and goes
+
+
+def authenticator_of(config: AuthConfig | RemoteConfig) -> Authenticator | RemoteAuthenticator:
+    return RemoteAuthenticator(config) if isinstance(config, RemoteConfig) else Authenticator(config)
 
 
 def texts(value: str | list[str]) -> list[str]:

@@ -22,11 +22,16 @@ def test_the_demo_happens() -> None:
     done = run(EXAMPLES / "demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
     for line in (
-        "viewer  watches `alice`: one, two, three",
+        "viewer  watches `alice/camera`: one, two, three",
         "viewer  does not find `bob`",
-        "server  refused at '/rooms/123': bad-signature",
-        "server  refused at '/rooms/123': expired",
-        "server  refused at '/rooms/123': token-expected",
+        "viewer  does not find `alice`",
+        "auth    refuses at the next re-check: unknown-key",
+        "guest   had to leave: unauthorized",
+        "relay   ended at '/rooms/123': refused",
+        "viewer  watches `alice/screen`: one, two, three",
+        "auth    refuses: bad-signature",
+        "auth    refuses: expired",
+        "auth    refuses: no-public-grant",
         "forged  was refused",
         "expired was refused",
         "nobody  was refused",
@@ -35,27 +40,34 @@ def test_the_demo_happens() -> None:
         assert f"\n{line}" in done.stdout, line
 
 
+ALL = 'Grant(publish=["**"], subscribe=["**"])'
+
+
 @pytest.mark.parametrize(
     ("correct", "wrong"),
     [
-        ("Authenticator(config)", "Authenticator(config, clock=lambda: 0)"),  # the expired token is admitted
-        (MAIN, f"Grant.can_publish = lambda self, name: True\n\n\n{MAIN}"),  # what may not be published is seen
-        (MAIN, f"Grant.can_subscribe = lambda self, name: False\n\n\n{MAIN}"),  # nothing reaches the viewer
+        (MAIN, f"remote.read_answer = lambda *_: {ALL}\n\n\n{MAIN}"),  # who is refused is admitted
+        (MAIN, f"RemoteSession.ended = lambda _: asyncio.sleep(3600)\n\n\n{MAIN}"),  # who was admitted may stay
+        (MAIN, f"Grant.can_publish = lambda *_: True\n\n\n{MAIN}"),  # what may not be published is seen
+        (MAIN, f"Grant.can_subscribe = lambda *_: False\n\n\n{MAIN}"),  # nothing reaches the viewer
         ('"%(message)s"', '"%(levelname)s"'),  # it says something else
     ],
-    ids=["expired", "everything", "nothing", "words"],
+    ids=["anybody", "forever", "everything", "nothing", "words"],
 )
 def test_a_relay_that_is_wrong_is_noticed(tmp_path: Path, correct: str, wrong: str) -> None:
     relay = (EXAMPLES / "relay.py").read_text(encoding="utf-8")
     assert relay.count(correct) == 1
     relay = relay.replace(correct, wrong).replace(
-        "import AuthConfig, Authenticator", "import AuthConfig, Authenticator, Grant"
+        "import moq\n",
+        "import moq\nfrom moq_token.auth import RemoteSession, remote\nfrom moq_token.contract import Grant\n",
+        1,
     )
     (tmp_path / "relay.py").write_text(relay, encoding="utf-8")
-    demo = (EXAMPLES / "demo.py").read_text(encoding="utf-8").replace("TIME_LIMIT = 30", "TIME_LIMIT = 3")
+    demo = (EXAMPLES / "demo.py").read_text(encoding="utf-8").replace("TIME_LIMIT = 30", "TIME_LIMIT = 5")
     (tmp_path / "demo.py").write_text(demo, encoding="utf-8")
     done = run(tmp_path / "demo.py")
     assert done.returncode != 0
+    assert "relay   listens on" in done.stdout, done.stderr
     assert "done " not in done.stdout
 
 
@@ -67,8 +79,10 @@ def test_a_relay_that_is_wrong_is_noticed(tmp_path: Path, correct: str, wrong: s
         ("[auth", "is not valid TOML"),
         ("[auth]\npublic = ''\n[server]\nbind = 'nonsense'\n", "error: "),
         (None, "error: "),
+        ("[auth]\nurl = 'http://192.0.2.1/'\n", "error: `url`: http://192.0.2.1/ is not on this machine"),
+        ("[auth]\nurl = 'unix:///x'\nkey = 'x'\n", "error: relays from 0.15 on do not read these settings: `auth.key`"),
     ],
-    ids=["nothing", "no-key", "no-toml", "no-address", "no-file"],
+    ids=["nothing", "no-key", "no-toml", "no-address", "no-file", "no-loopback", "mixed"],
 )
 def test_the_relay_says_in_one_line_why_it_cannot_start(tmp_path: Path, text: str | None, said: str) -> None:
     config = tmp_path / "relay.toml"
