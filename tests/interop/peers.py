@@ -185,28 +185,38 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextmanager
-def auth_server(auth: CommandLine, path: Path, *arguments: str | Path) -> Iterator[AuthServer]:
-    """Run ``serve`` of a command line on a Unix socket: the original does not print a port that it chooses."""
-    command = [*auth.command, "serve", "--listen", f"unix:{path}", *arguments]
+def serving(auth: CommandLine, *arguments: str | Path) -> Iterator[str]:
+    """Run ``serve`` of a command line, and yield the line in which it says that it listens."""
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*auth.command, "serve", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         log = process.stderr
         assert log is not None
+        listens = next((line for line in log if "listening" in line), None)
+        # Somebody must read what it logs, or it waits for that.
+        reader = threading.Thread(target=deque, args=(log, 0))
+        reader.start()
+        try:
+            assert listens is not None, "it does not listen"
+            yield listens
+        finally:
+            process.kill()
+            reader.join()
+
+
+@contextmanager
+def auth_server(auth: CommandLine, path: Path, *arguments: str | Path) -> Iterator[AuthServer]:
+    """Run ``serve`` on a Unix socket: the original does not print a port that it chooses."""
+    with serving(auth, "--listen", f"unix:{path}", *arguments):
         server = AuthServer(path)
         try:
-            assert any("listening" in line for line in log), "it does not listen"
-            # Somebody must read what it logs, or it waits for that.
-            reader = threading.Thread(target=deque, args=(log, 0))
-            reader.start()
-            try:
-                yield server
-            finally:
-                process.kill()
-                reader.join()
+            yield server
         finally:
             server.close()
-            process.kill()
 
 
 def missing(what: str) -> NoReturn:
