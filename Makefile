@@ -90,7 +90,7 @@ $(BENCH_NODE_MODULES)/.installed: benchmarks/node/package.json benchmarks/node/p
 
 venv: $(VENV)/.dev  ## Make the virtual environment with all development tools
 
-demo: $(VENV)/.demo  ## Run a real MoQ server that admits and refuses clients by token
+demo: $(VENV)/.demo  ## Run an auth server, a relay that asks it, and clients that it admits and refuses
 	@PYTHONPATH=$(CURDIR)/src $(BIN)/python examples/demo.py
 
 # The tests for which it matters whether the extra `fast` is installed. They run with it and without it.

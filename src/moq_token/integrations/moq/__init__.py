@@ -8,15 +8,22 @@ Install it with ``pip install "moq-token[moq]"``.
 
 What is enforced for each session:
 
-- Admission: the :class:`~moq_token.auth.Authenticator` decides. A client that is not admitted is rejected with 401, 403
-  or 502, see :class:`~moq_token.auth.Rejection`. ``moq-rs`` does that after the connection is established: the client's
+- Admission: the :class:`~moq_token.auth.Authenticator` decides, or an auth server by way of a
+  :class:`~moq_token.auth.RemoteAuthenticator`. A client that is not admitted is rejected with 401, 403 or 502, see
+  :class:`~moq_token.auth.Rejection`. ``moq-rs`` does that after the connection is established: the client's
   ``connect`` succeeds, then its session fails with an error for which ``moq.is_auth`` is true (401 and 403 alike).
-- Publishing: each session announces into an origin of its own. Only broadcasts at or beneath a granted prefix are
-  copied from there into ``hub``, under the root of the grant. Other announcements are ignored.
-- Subscribing: each session sees an origin of its own, which announces only the broadcasts of ``hub`` at or beneath a
-  granted prefix. Other broadcasts can be neither discovered nor requested by name.
+- Publishing: each session announces into an origin of its own. Only broadcasts that the grant covers (at or beneath a
+  prefix, or matched by a pattern) are copied from there into ``hub``, under the root of the grant. Other announcements
+  are ignored.
+- Subscribing: each session sees an origin of its own, which announces only the broadcasts of ``hub`` that the grant
+  covers. Others cannot be discovered, and have no tracks when they are requested by name.
+- Mounts: what an auth server mounts is seen at its place, and hides what the root has there. Nothing can be published
+  at it.
 - A session to which nothing is granted in a role has no origin for that role, not even the origin of the server.
 - Expiry: the session is closed when the grant expires, at most 30 seconds late if the clock is set forward.
+- Re-checks: an auth server is asked again as often as it says, and when :meth:`GuardedSession.nudge` is called. The
+  session is closed when the answer is no, and when the new grant has another root, other mounts or another ``peer``, or
+  allows less. One that allows more does not widen the session. ``peer`` has no other effect here.
 
 Limits:
 
@@ -29,8 +36,8 @@ Limits:
 - ``MAX_FETCHES`` (100): past groups of a track that are fetched at a time. Further fetches are refused.
 - ``LINGER_SECONDS`` (2): how long a track is still pulled after its last subscriber has left.
 
-Not limited: the number of sessions, and the amount of data, that the bearer of a valid token can cause. A token is
-valid until it expires; removing its key does not close sessions.
+Not limited: the number of sessions, and the amount of data, that the bearer of a valid token can cause. Without an auth
+server, a token is valid until it expires; removing its key does not close sessions.
 
 Live groups and datagrams are carried as they arrive, past groups when they are fetched. A track is pulled from its
 publisher once for all subscribers, and only while it has some. If several broadcasts have the same path, subscribers
