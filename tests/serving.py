@@ -8,13 +8,13 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Process:
@@ -66,9 +66,11 @@ def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Ite
     """Run `serve` with these flags; it listens on a free port unless they say where."""
     listen = [] if "--listen" in argv or "--config" in argv else ["--listen", "127.0.0.1:0"]
     command = [sys.executable, "-m", "moq_token", "serve", "--log", "json", *listen, *argv]
-    with subprocess.Popen(
-        command, cwd=cwd, env={**os.environ, **(environ or {})}, stderr=subprocess.PIPE, text=True
-    ) as popen:
+    # The same package as in this process, wherever it works.
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join(str(Path(each).resolve()) for each in given if each)
+    env = {**os.environ, "PYTHONPATH": path, **(environ or {})}
+    with subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True) as popen:
         try:
             yield Process(popen)
         finally:

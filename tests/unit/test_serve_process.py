@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, Claims, Key
+from moq_token import Algorithm, Claims, Key, KeySet
 from moq_token.cli import serve as serve_module
 from tests.certificates import Authority
 from tests.command_line import Cli
@@ -123,6 +123,15 @@ def test_unix_socket(tmp_path: Path, cli: Cli) -> None:
     place.write_text("mine")
     assert "is not a socket; it is not replaced" in cli.refused_after_log("serve", "--listen", f"unix:{place}")
     assert place.read_text() == "mine"
+
+
+def test_socket_of_another_server_is_kept(tmp_path: Path) -> None:
+    place = tmp_path / "auth.sock"
+    with serving("--listen", f"unix:{place}", cwd=tmp_path) as process:
+        place.rename(tmp_path / "old.sock")
+        with serving("--listen", f"unix:{place}", "--public-subscribe", "a/**", cwd=tmp_path) as other:
+            assert process.stop() == 0
+            assert other.connect("/a")[0] == 200
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -254,6 +263,20 @@ def test_reload(tmp_path: Path, keys: Path) -> None:
         assert process.stop() == 0
 
 
+def test_reload_finds_a_set_in_place_of_a_key(tmp_path: Path, keys: Path) -> None:
+    one, two = add_key(keys, "one"), add_key(keys, "two")
+    place = tmp_path / "verify.json"
+    one.to_public().to_file(place)
+    query = f"jwt={two.sign(Claims(publish='x', expires='1h'))}"
+    with serving("--key", "verify.json", cwd=tmp_path) as process:
+        assert process.connect("/", query)[0] == 403
+        place.write_text(KeySet([one.to_public(), two.to_public()]).to_str())
+        process.signal(signal.SIGHUP)
+        process.until("reloaded")
+        assert process.connect("/", query)[0] == 200
+        assert process.stop() == 0
+
+
 POLICY = """
 from moq_token import RefusedError
 from moq_token.contract import Answer, PublicPaths
@@ -296,6 +319,7 @@ def test_own_policy(tmp_path: Path) -> None:
         ("import absent_module", "ModuleNotFoundError: No module named 'absent_module'"),
         ("def decide(:\n", "SyntaxError: "),
         ("x = 1\nraise ValueError('hunter2')", "ValueError ("),
+        ("raise SystemExit(3)", "SystemExit ("),
         ("decide = 1", "'decide' of 'own_broken' is not an async function or a Policy"),
         ("def decide(request): ...", "is not an async function or a Policy"),
         ("async def decide(request): ...\ndef lookup(question): ...", "'lookup' of 'own_broken' is not an async"),

@@ -63,6 +63,8 @@ def notes(service: Service) -> Iterator[str]:
     """Say what is probably not meant, and what relay 0.14 cannot express."""
     settings = service.settings
     yield from settings.warnings
+    if settings.admin is not None and service.metrics is None:
+        yield 'there are no metrics without the extra `metrics`: pip install "moq-token[metrics]"'
     place = settings.key if settings.key_dir is None else settings.key_dir
     if place is not None and "://" not in place and not os.path.exists(place):
         yield f"{shown(place)} does not exist: until it does, every token is refused"

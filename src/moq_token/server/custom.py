@@ -31,7 +31,7 @@ def load_policy(text: str) -> tuple[Decide, Lookup | None]:
         sys.path.insert(0, directory)
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - the module can raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module can raise anything
         raise ConfigError(f"`--policy`: cannot import {shown(name)}: {_why(error)}") from None
     decide: Any = module
     for part in attribute.split("."):
@@ -51,7 +51,7 @@ def _is_async(decide: Any) -> bool:  # noqa: ANN401 - whatever the module has
     return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(type(decide).__call__)
 
 
-def _why(error: Exception) -> str:
+def _why(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename]
     where = f" ({own[-1].filename}, line {own[-1].lineno})" if len(own) > 1 else ""

@@ -141,13 +141,15 @@ async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | No
     except BaseException:
         bound.close()
         raise
+    inode = _inode(address)
     try:
         yield Running(address, server)
     finally:
+        # Before it stops listening: from then on, the next server takes the socket for a stale one and replaces it.
+        if isinstance(address, UnixAddress) and inode is not None and _inode(address) == inode:
+            _remove(address.path)
         listener.close()
         await server.stop(STOP_SECONDS)
-        if isinstance(address, UnixAddress):
-            _remove(address.path)
 
 
 def _open_files() -> int:
@@ -181,6 +183,8 @@ def _bind(address: Address) -> socket.socket:
 
 def _bind_unix(path: str) -> socket.socket:
     """Bind a socket that only this user can connect to. One that a live server listens on is never taken over."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise ConfigError(f"cannot listen on {shown(path)}: this system has no unix sockets")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -189,6 +193,7 @@ def _bind_unix(path: str) -> socket.socket:
             made.bind(path)
         finally:
             os.umask(before)
+        made.listen(_BACKLOG)  # at once, as nobody takes a socket that listens for a stale one
     except OSError as error:
         made.close()
         raise ConfigError(f"cannot listen on {shown(path)}: {error.strerror or error}") from None
@@ -200,6 +205,17 @@ def _bind_unix(path: str) -> socket.socket:
 
 def _remove(path: str) -> None:
     Path(path).unlink(missing_ok=True)
+
+
+def _inode(address: Address) -> tuple[int, int] | None:
+    """Return what tells the socket of this server from that of another one at the same path."""
+    if not isinstance(address, UnixAddress):
+        return None
+    try:
+        status = os.lstat(address.path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _remove_stale(path: str) -> None:
@@ -225,7 +241,10 @@ def stop_signal(reload: Callable[[], None]) -> asyncio.Event:
     """Return what SIGTERM and SIGINT set from now on; each SIGHUP calls ``reload``."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    if hasattr(signal, "SIGHUP"):
+        if sys.platform == "win32":  # where event loops take no signals
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+        else:
+            loop.add_signal_handler(number, stopped.set)
+    if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGHUP, reload)
     return stopped

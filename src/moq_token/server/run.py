@@ -121,6 +121,7 @@ class Service:
         )
         if settings.policy is None and old.policy is None:
             same = all(getattr(settings, name) == getattr(old, name) for name in ("key", "key_dir", "lenient"))
+            same = same and not self._has_another_form(settings)
             decide, lookup = self._policy(settings, self._built if same else None)
             self.server.change_policy(decide, lookup=lookup, max_age=settings.revalidate)
         self.server.set_secret(secret)
@@ -129,6 +130,13 @@ class Service:
         fixed = {name: getattr(old, name) for name in FIXED}
         self.settings = dataclasses.replace(settings, **fixed)
         return [name for name, value in fixed.items() if getattr(settings, name) != value]
+
+    def _has_another_form(self, settings: Settings) -> bool:
+        """Whether the file of keys was a key and now is a set, or the other way round."""
+        key, keys = settings.key, self._built.keys
+        return (
+            key is not None and "://" not in key and keys is not None and type(open_keys(key)) is not type(keys.source)
+        )
 
     async def aclose(self) -> None:
         """Close what was opened for keys."""
