@@ -159,15 +159,19 @@ class AuthServer:
         request = {"id": "0" * 32, "event": "connect", "node": "", "transport": "quic", "path": path}
         if token is not None:
             request["query"] = f"jwt={token}"
-        self._connection.request("POST", "/", json.dumps(request), {"content-type": "application/json"})
-        with self._connection.getresponse() as response:
-            body = response.read()
-        if response.status == http.HTTPStatus.FORBIDDEN:
+        status, body = self.ask(json.dumps(request))
+        if status == http.HTTPStatus.FORBIDDEN:
             return None
-        assert response.status == http.HTTPStatus.OK, body
+        assert status == http.HTTPStatus.OK, body
         grant = json.loads(body)
         assert isinstance(grant, dict)
         return grant
+
+    def ask(self, body: str) -> tuple[int, bytes]:
+        """Send the body of a request, and return the status and the body of the answer."""
+        self._connection.request("POST", "/", body.encode(), {"content-type": "application/json"})
+        with self._connection.getresponse() as response:
+            return response.status, response.read()
 
     def close(self) -> None:
         self._connection.close()

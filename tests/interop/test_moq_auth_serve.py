@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from collections import Counter
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import pytest
@@ -156,3 +159,139 @@ def test_random_walk(server: AuthServer, our_server: AuthServer, key_directory: 
     assert not wrong, f"{len(wrong)} differ, such as {wrong[:3]}"
     # It has shown something only if both answers are common, whatever the key.
     assert all(QUESTIONS / 100 < count < QUESTIONS / 4 for count in admitted.values()), admitted
+
+
+# -- whole requests
+
+# Where ours says something else on purpose: what a request has, and what it is answered with.
+DIFFERENT = {
+    "duplicate members": 400,  # they are one kind of bad JSON; the reference says 422
+    "crit": 403,  # an extension that is not understood (RFC 7515, section 4.1.11)
+    "certificate past its end": 403,  # the reference answers with a grant that no relay takes
+}
+MORE_LENIENT = {
+    "unknown transport": 200,  # the contract grows, and neither decides anything
+    "unknown role": 200,
+    "remote not an address": 200,
+    "end without its members": 204,
+}
+
+
+class Requests(Walk):
+    """Random requests, with the name of what ours decides otherwise, if it has such a thing."""
+
+    def __init__(self, seed: int, keys: list[Key]) -> None:
+        super().__init__(seed, keys)
+        self._number = 0
+
+    def request(self) -> tuple[str, str]:
+        """Return the body, and the name of a known difference or nothing."""
+        chance, self._number = self._random.random, self._number + 1
+        request: Json = {"id": f"{self._number:032x}", "event": self._random.choice(("connect", "revalidate"))}
+        request |= {"node": "n", "transport": self._random.choice(("quic", "websocket", "http")), "remote": "[::1]:5"}
+        request |= {"path": f"/{self.path(4)}", "role": self._random.choice(("publisher", "subscriber", None))}
+        known = ""
+        if chance() < 0.7:
+            _, token = self.token()
+            if chance() < 0.05:
+                token, known = forge.token(Algorithm.HS256, {"root": ""}, {**self._header(), "crit": ["x"]}), "crit"
+            elif chance() < 0.1:
+                token = self._random.choice(
+                    (tampered(token), token.replace(".", ""), "", "x", token + "=", "%20" + token)
+                )
+            query = self._random.choice((f"jwt={token}", f"a=b&jwt={token}", f"jwt=&jwt={token}&jwt=", f"JWT={token}"))
+            request["query"] = self._random.choice((query, query, query.replace("&", ";")))
+            if known:
+                request["query"] = f"jwt={token}"
+            elif chance() < 0.15:
+                value = self._random.choice((token.encode(), b"\xff", b"other", b""))
+                request["token"] = {"kind": self._random.choice((0, 0, 0, 1, 0x40B5)), "value": forge.b64(value)}
+        if chance() < 0.15:
+            request["tls"] = {"name": "a", "fingerprint": "b", "issuer": "CN=c"}
+            if chance() < 0.5:
+                ended = "query" not in request and chance() < 0.5
+                request["tls"]["expires"] = 7 if ended else EXPIRES
+                known = "certificate past its end" if ended else known
+        return self._spoiled(request, known)
+
+    def _header(self) -> Json:
+        return {"alg": "HS256", "kid": str(self._keys[0].kid)}
+
+    def _spoiled(self, request: Json, known: str) -> tuple[str, str]:
+        roll = self._random.random()
+        if self._random.random() < 0.1:
+            request |= {"x": {"y": [1]}, "local": None, "server_name": None}
+        if known or roll < 0.84:
+            return json.dumps(request), known
+        if roll < 0.88:
+            del request[self._random.choice(("id", "event", "node", "transport", "path"))]
+            return json.dumps(request), ""
+        if roll < 0.92:
+            name = self._random.choice(("id", "node", "path", "query", "alpn", "tls", "token"))
+            return json.dumps({**request, name: self._random.choice((7, [], True, {}))}), ""
+        body = json.dumps(request)
+        if roll < 0.96:
+            if self._random.random() < 0.2:
+                return f"{body[:-1]},{body[1:]}", "duplicate members"
+            return self._random.choice((body[:-1], f"[{body}]", "", "7", body + "x")), ""
+        ending = {"event": "end", "reason": "x", "duration": 0.5, "bytes": {"sent": 1, "received": 2}}
+        return json.dumps({**request, **ending}), ""
+
+
+def comparable(status: int, body: bytes) -> tuple[int, Json | None]:
+    """Return the verdict and the grant; an end that is counted from the time of the question is left out."""
+    if status != HTTPStatus.OK:
+        return status, None
+    grant = json.loads(body)
+    if abs(grant.get("expires", 0) - time.time() - 3600) < 60:
+        grant["expires"] = "in an hour"
+    return status, grant
+
+
+def test_the_same_requests_get_the_same_answers(moq_auth: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    key = forge.key(Algorithm.HS256)
+    keys = [key.with_kid("any"), key.with_kid("patterns").with_scope(Scope("", ["a/**/b", "a*/**"], "**/b"))]
+    for each in keys:
+        each.to_file(tmp_path / "keys" / f"{each.kid}.jwk")
+    rules: dict[str, list[str]] = {
+        "public-subscribe": ["a/**", "*/b"],
+        "public-publish": ["b/*"],
+        "mtls-publish": ["a/**"],
+        "mtls-subscribe": ["**"],
+    }
+    flags: list[str | Path] = [
+        "--key-dir",
+        tmp_path / "keys",
+        "--tier",
+        "gold",
+        "--expires",
+        "1h",
+        "--revalidate",
+        "1m",
+    ]
+    for name, patterns in rules.items():
+        for pattern in patterns:
+            flags += [f"--{name}", pattern]
+    walk, wrong, answers = Requests(7, keys), [], Counter[int]()
+    with (
+        auth_server(moq_auth, tmp_path / "theirs", *flags) as reference,
+        auth_server(OUR_AUTH, tmp_path / "ours", *flags, "--spread", "0") as server,
+    ):
+        for _ in range(QUESTIONS):
+            body, known = walk.request()
+            theirs, own = comparable(*reference.ask(body)), comparable(*server.ask(body))
+            answers[own[0]] += 1
+            if (own[0] != DIFFERENT[known]) if known else (own != theirs):
+                wrong.append((body, known, theirs, own))
+        lenient = {
+            "unknown transport": {"transport": "carrier-pigeon"},
+            "unknown role": {"role": "both"},
+            "remote not an address": {"remote": "localhost:80"},
+            "end without its members": {"event": "end"},
+        }
+        for name, status in MORE_LENIENT.items():
+            request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/a", **lenient[name]}
+            assert (reference.ask(json.dumps(request))[0], server.ask(json.dumps(request))[0]) == (422, status)
+    assert not wrong, f"{len(wrong)} differ, such as {wrong[:3]}"
+    assert min(answers[status] for status in (200, 204, 400, 403, 422)) > QUESTIONS / 100, answers
