@@ -131,6 +131,19 @@ TOKENS = [
     Case("alg none", ('{"alg":"none"}', '{"put":["a"]}'), refused("bad-alg"), refused("bad-alg")),
     Case("alg of the page", ('{"alg":"EC256"}', '{"put":["a"]}'), refused("bad-alg"), refused("bad-alg")),
     Case("typ is a number", ('{"alg":"HS256","typ":1}', '{"put":["a"]}'), *_BOTH),
+    *(
+        Case(
+            f"{name} in the header is of another type", (f'{{"alg":"HS256","{name}":{value}}}', '{"put":["a"]}'), *_BOTH
+        )
+        for name, value in (("cty", 1), ("jku", "[]"), ("x5t#S256", "true"), ("x5c", '"x"'), ("jwk", "[]"), ("zip", 0))
+    ),
+    Case("members of the header that are ignored", ('{"alg":"HS256","jku":"x","x5c":["x"],"y":1}', '{"put":["a"]}')),
+    Case(
+        "null in the header",
+        ('{"alg":"HS256","typ":null,"jku":null,"crit":null}', '{"put":["a"]}'),
+        noted("crit"),
+        noted("crit"),
+    ),
     Case("typ of another kind", ('{"alg":"HS256","typ":"at+jwt"}', '{"put":["a"]}')),
     Case("crit", ('{"alg":"HS256","crit":["x"],"x":1}', '{"put":["a"]}'), noted("crit"), noted("crit")),
 ]

@@ -23,6 +23,13 @@ MAX_NAMED = 8
 
 _BOTH_READ = frozenset(("root", *PREFIXES, *ROLES, "exp", "iat", "nbf", "iss", "sub", "jti"))
 _LONGEST = 2**63
+# Relays use none of these members, but refuse a token in which one has another type.
+_HEADER_TYPES = {
+    **dict.fromkeys(("typ", "cty", "jku", "x5u", "x5t", "x5t#S256", "enc", "zip", "url", "nonce"), str),
+    **dict.fromkeys(("x5c", "crit"), list),
+    "jwk": dict,
+}
+_HEADER_WORDS = {str: "a string", list: "a list of strings", dict: "a JSON object"}
 _RESIGN = "sign the token with `moq-token sign`"
 _WITHOUT = "sign the token without it"
 _WORDS = Words("the claim", "", "the token grants nothing", _RESIGN, single_text=True)
@@ -39,10 +46,12 @@ def read_token(token: str, *, now: float) -> tuple[Reading, Reading]:
     found = Findings()
     try:
         _, header, payload, signature = jws.split(token)
-        _read_header(jws.parse_header(header), signature, found)
+        members = jws.parse_header(header)
     except InvalidTokenError as error:
         found.refuse("malformed", str(error), "copy the whole token: three parts and two dots")
         return found.readings()
+    _read_header(members, signature, found)
+    _check_header_types(members, found)
     try:
         claims = parse_json(payload)
     except ValueError as error:
@@ -65,8 +74,6 @@ def _read_header(header: Mapping[str, object], signature: bytes, found: Findings
         found.refuse("unsigned", "the token has no signature", _RESIGN)
     elif Algorithm(algorithm).symmetric:
         note_shared_secret(found)
-    if not isinstance(header.get("typ", ""), str | None):
-        found.refuse("bad-type", "`typ` in the header must be a string", _RESIGN)
     kid = header.get("kid")
     if kid is None:
         note_no_kid("the token", found)
@@ -77,6 +84,15 @@ def _read_header(header: Mapping[str, object], signature: bytes, found: Findings
     for name in ("crit", "b64"):
         if name in header:
             found.note(name, f"`{name}` in the header: relays ignore it, and this package refuses the token", _WITHOUT)
+
+
+def _check_header_types(header: Mapping[str, object], found: Findings) -> None:
+    for name, value in header.items():
+        kind = _HEADER_TYPES.get(name)
+        if kind is None or value is None:
+            continue
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(text, str) for text in value)):
+            found.refuse("bad-type", f"`{name}` in the header must be {_HEADER_WORDS[kind]}", _RESIGN)
 
 
 def _check_kid(kid: str, found: Findings) -> None:
