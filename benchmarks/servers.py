@@ -166,14 +166,20 @@ def fill(port: int, sessions: int, token: str) -> None:
 
 
 def commands(key_file: Path, *, door: bool) -> dict[str, tuple[list[str], int]]:
-    limits = ["--expires", "1h", "--revalidate", "1m", "--limit-token", "1000000"]
-    own, asgi, reference = free_port(), free_port(), free_port()
-    found = {"ours": ([sys.executable, "-m", "benchmarks.served", str(key_file), str(own)], own)}
+    ports = iter((free_port(), free_port(), free_port()))
+    flags = ["--key", str(key_file), "--expires", "1h", "--revalidate", "1m", "--limit-token", "1000000"]
+
+    def serve(*command: str) -> tuple[list[str], int]:
+        port = next(ports)
+        return [*command, "serve", "--listen", f"{HOST}:{port}", *flags], port
+
+    found = {"ours": serve(sys.executable, "-m", "moq_token")}
     if door:
-        found["ours, uvicorn"] = ([sys.executable, "-m", "benchmarks.served", str(key_file), str(asgi), "asgi"], asgi)
+        port = next(ports)
+        uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(port)]
+        found["ours, uvicorn"] = (["env", f"BENCH_KEY={key_file}", *uvicorn, "benchmarks.served:app"], port)
     if moq := os.environ.get("RUST_MOQ"):
-        serve = [moq, "auth", "serve", "--listen", f"{HOST}:{reference}", "--key", str(key_file), *limits]
-        found["moq auth serve"] = (serve, reference)
+        found["moq auth serve"] = serve(moq, "auth")
     return found
 
 
@@ -207,8 +213,8 @@ def race(
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description="Measure auth servers.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, nargs="*", default=[1, 16, 64])
     parser.add_argument("--sessions", type=int, nargs="*", default=[0, 10_000, 100_000])
     parser.add_argument("--algorithms", nargs="*", type=Algorithm, default=[Algorithm.HS256, Algorithm.EDDSA])

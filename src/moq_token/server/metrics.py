@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, get_args
 
 from moq_token.errors import ConfigError, Reason
@@ -34,19 +35,22 @@ class Metrics:
         except ImportError:
             raise ConfigError('metrics need the extra `metrics`: pip install "moq-token[metrics]"') from None
         self._registry = CollectorRegistry(auto_describe=True)
-        self._decisions = Counter(
+        decisions = Counter(
             "moq_token_decisions",
             "Decisions about sessions, by event, verdict and reason.",
             ("event", "verdict", "reason"),
             registry=self._registry,
         )
-        self._seconds = Histogram(
+        seconds = Histogram(
             "moq_token_decision_seconds",
             "How long decisions took.",
             ("event",),
             buckets=_BUCKETS,
             registry=self._registry,
         )
+        # Looking a series up costs more than counting; there are few of them.
+        self._decision = functools.cache(decisions.labels)
+        self._duration = functools.cache(seconds.labels)
         self._ends = Counter("moq_token_session_ends", "Sessions whose end a relay reported.", registry=self._registry)
         self._lost = Counter(
             "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
@@ -58,11 +62,11 @@ class Metrics:
 
     def decided(self, event: Event, verdict: str, reason: str) -> None:
         """Count a decision: ``granted``, ``refused`` or ``unavailable``. Reasons of an own policy become ``other``."""
-        self._decisions.labels(str(event), verdict, reason if reason in _REASONS else "other").inc()
+        self._decision(event.value, verdict, reason if reason in _REASONS else "other").inc()
 
     def took(self, event: Event, seconds: float) -> None:
         """Note how long a decision took."""
-        self._seconds.labels(str(event)).observe(seconds)
+        self._duration(event.value).observe(seconds)
 
     def ended(self) -> None:
         """Count the end of a session."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import os
 import stat
 import threading
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from moq_token.server.settings import Settings
     from moq_token.sources import KeySource
 
+GC_THRESHOLD = 10_000
 EXIT_SECONDS = 5.0
 """The process ends so long after the signal, even if a thread of a policy or of a file system still hangs."""
 
@@ -171,6 +173,10 @@ async def _run(
         running = await stack.enter_async_context(
             listening(service.server.handle, service.settings.address, service.tls)
         )
+        # What is there by now stays: collections, of which a busy server needs few, have not to look at it any more.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
         for line in announce(running.address, admin):
             log.info("%s", line)
         log.info("listening on %s", running.address, extra={"event": "listening", "address": str(running.address)})
