@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = MAX_KEY_BYTES
 
 _PRIVATE_MODE = 0o600
-_PUBLIC_MODE = 0o666  # less the umask
+_PUBLIC_MODE = 0o664  # less the umask; never writable for every user
 # Not on every system: without it a symbolic link is still refused, by `lstat`.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -57,10 +57,10 @@ def read(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
 def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = True) -> None:
     """Write a file so that a crash or a kill at any moment leaves what was there before or ``data``, whole.
 
-    A ``private`` file gets mode 0600, even where a more open one is replaced; others get the default. A device or a
-    pipe is written to as it is. Raises :class:`FileExistsError` where the file exists and ``overwrite`` is off, and
-    for a symbolic link, which is never followed or replaced; :class:`InvalidKeyError` for a name with a NUL, and for a
-    key given in place of its name; other :class:`OSError` passes.
+    A ``private`` file gets mode 0600, even where a more open one is replaced; others get 0664, less the umask. A device
+    or a pipe is written to as it is. Raises :class:`FileExistsError` where the file exists and ``overwrite`` is off,
+    and for a symbolic link, which is never followed or replaced; :class:`InvalidKeyError` for a name with a NUL, and
+    for a key given in place of its name; other :class:`OSError` passes.
     """
     path = os.fspath(path)
     check_name(os.fsdecode(path))
@@ -211,9 +211,10 @@ def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
             os.replace(temporary, path)  # noqa: PTH105 - as above
         else:
             _give_new_name(temporary, path)
-    finally:
+    except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)  # noqa: PTH108 - as above
+        raise
     _sync_directory(directory or ".")
 
 
@@ -232,6 +233,8 @@ def _give_new_name(temporary: str, path: str) -> None:
         except BaseException:
             os.unlink(path)  # noqa: PTH108 - as above
             raise
+    else:
+        os.unlink(temporary)  # noqa: PTH108 - as above
 
 
 def _sync_directory(directory: str) -> None:

@@ -218,7 +218,7 @@ class Key:
         ``secret`` counts byte for byte; a str is encoded as UTF-8. Decode a secret that is kept in hexadecimal or
         base64 first, if the other program does so. ``kid`` None makes a key without an id.
 
-        Raises ``InvalidKeyError`` for a secret of less than 32 bytes (RFC 7518, section 3.2) or more than 1 MiB,
+        Raises ``InvalidKeyError`` for a secret of less than 32 bytes (RFC 7518, section 3.2) or more than 4,096,
         and ``ValueError`` for an algorithm other than HS256, HS384 and HS512.
         """
         algorithm = Algorithm.parse(algorithm)

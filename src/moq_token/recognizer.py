@@ -269,11 +269,17 @@ def _is_random(text: str) -> bool:
     return len(text) >= _RANDOM_CHARACTERS and body.isalnum() and mixed
 
 
+def secret_in_place_of_path(path: str) -> str | None:
+    """Say what a path is that looks like a key, a secret or a token, or return None. An existing path is none."""
+    what = what_is_secret(path)
+    return None if what is None or os.path.lexists(path) else what
+
+
 def check_name(name: str) -> None:
-    """Refuse a key, secret or token given as the name of a file, unless there is a file of that name.
+    """Refuse a key, secret or token given as a path, unless something of that name exists.
 
     Raises :class:`InvalidKeyError`, whose message does not repeat it: the error of the operating system would.
     """
-    what = what_is_secret(name)
-    if what is not None and not os.path.lexists(name):
-        raise InvalidKeyError(f"expected the name of a file, and this looks like {what}")
+    what = secret_in_place_of_path(name)
+    if what is not None:
+        raise InvalidKeyError(f"expected a path, but this looks like {what}")

@@ -16,7 +16,8 @@ import pytest
 
 from moq_token import ConfigError, Error, Key, KeyNotFoundError, RefusedError, UnavailableError
 from moq_token.algorithm import Algorithm
-from moq_token.auth import AuthConfig, Authenticator, ClientTls, Connection, PublicAccess, decide
+from moq_token.auth import AuthConfig, Authenticator, ClientTls, ConfigWarning, Connection, PublicAccess, decide
+from moq_token.auth.advice import MAX_HINTS
 from moq_token.auth.api import public_api_url
 from moq_token.auth.check import check_files
 from moq_token.auth.config import MAX_WARNINGS
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 HS, ED = Algorithm.HS256, Algorithm.EDDSA
 PEM = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
 HUNTER = "hunter2"
+
+pytestmark = pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +117,8 @@ def test_a_key_that_no_relay_can_use_is_named(cli: Cli, member: str, content: ob
         ("key", "s3://bucket/keys", "`key`"),
         ("key_dir", "gopher://x", "unsupported scheme"),
         ("key", "http://[", "is not a valid URL"),
+        ("key", "https://user:hunter2@a b.example/", "is not a valid URL"),
+        ("key_dir", "https://a.example/x y", "is not a valid URL"),
         ("key_dir", "https://user:hunter2@[::1/", "is not a valid URL"),
         ("key", "https://user:hunter2@a.example:99999/", "is not a valid URL"),
         ("key", "https://user:hunter2@a\u2100b.example/", "is not a valid URL"),
@@ -229,17 +234,42 @@ def test_what_was_seen_and_is_ignored_is_named_with_what_to_write(cli: Cli, toml
     assert all(text in str(caught.value) for text in said)
 
 
-def test_a_mapping_is_warned_about_as_a_file_is(caplog: pytest.LogCaptureFixture) -> None:
-    config = AuthConfig.from_mapping({"key": "pub.jwk"})
-    assert config.warnings == ("`key` is outside of `[auth]` and ignored: move it there",)
-    config = AuthConfig.from_mapping({"auth": {"key": "pub.jwk", "kei": "x"}})
-    assert config.warnings == ("`auth.kei` is unknown and ignored; did you mean `key`?",)
-    logged = [record for record in caplog.records if record.name == "moq_token.auth"]
-    assert [record.getMessage() for record in logged] == [
-        "`key` is outside of `[auth]` and ignored: move it there",
-        "`auth.kei` is unknown and ignored; did you mean `key`?",
-    ]
-    assert {record.levelname for record in logged} == {"WARNING"}
+@pytest.mark.parametrize(
+    ("document", "warning"),
+    [
+        ({"key": "pub.jwk"}, "`key` is outside of `[auth]` and ignored: move it there"),
+        ({"auth": {"key": "pub.jwk", "kei": "x"}}, "`auth.kei` is unknown and ignored; did you mean `key`?"),
+        ({"auth": {"public": {"publsh": "x"}}}, "`auth.public.publsh` is unknown and ignored; did you mean `publish`?"),
+        ({"authentication": {"key": "pub.jwk"}}, "the table `[authentication]` is ignored: write `[auth]`"),
+    ],
+)
+def test_a_setting_without_effect_is_a_warning_at_the_line_that_reads_it(
+    document: dict[str, Any], warning: str
+) -> None:
+    with pytest.warns(ConfigWarning) as caught:
+        config = AuthConfig.from_mapping(document)
+    assert [str(one.message) for one in caught] == [warning]
+    assert caught[0].filename == __file__
+    assert config.warnings == (warning,)
+
+
+def test_a_file_and_the_environment_are_warned_about_as_a_mapping_is(tmp_path: Path) -> None:
+    path = tmp_path / "relay.toml"
+    path.write_text('key = "pub.jwk"\n', encoding="utf-8")
+    with pytest.warns(ConfigWarning, match="`key` is outside") as caught:
+        AuthConfig.from_toml(path, environ={})
+    assert caught[0].filename == __file__
+    with pytest.warns(ConfigWarning, match="MOQ_AUTH_KEYS is unknown") as caught:
+        AuthConfig.from_env({"MOQ_AUTH_KEYS": "x"})
+    assert caught[0].filename == __file__
+
+
+def test_a_warning_is_never_longer_than_a_line_and_never_a_key() -> None:
+    secret = forge.key(Algorithm.HS256).to_json()
+    with pytest.warns(ConfigWarning) as caught:
+        AuthConfig.from_mapping({"auth": {"key": "k", secret: 1, "x" * 10_000: 2}})
+    assert all(len(str(one.message)) < 300 for one in caught)
+    assert secret[-20:] not in "".join(str(one.message) for one in caught)
 
 
 def test_a_variable_of_newer_relays_is_named() -> None:
@@ -358,6 +388,18 @@ def test_warnings_are_bounded_however_many_there_are(cli: Cli) -> None:
     assert len(str(caught.value)) < 2_000
     assert len(cli.refused(1, "check-config", "relay.toml", "--strict")) < 2_000
     assert len(cli.run("check-config", "relay.toml")[2]) < 10_000
+
+
+def test_similar_names_are_looked_for_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def get_close_matches(word: str, *_: object) -> list[str]:
+        asked.append(word)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", get_close_matches)
+    found = AuthConfig.from_mapping({"auth": {"key": "k"} | {f"x{number}": 1 for number in range(2_000)}}).warnings
+    assert (len(found), len(asked)) == (MAX_WARNINGS, MAX_HINTS)
 
 
 def test_a_host_is_bounded_before_it_is_decoded() -> None:

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moq_token import ConfigError
+from moq_token import Algorithm, ConfigError
 from moq_token.auth import AuthConfig, ClientTls, PublicAccess
+from tests import forge
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
 
 SECRET = "hunter2"
 URL = f"https://user:{SECRET}@api.example/auth?key={SECRET}"
@@ -296,3 +299,18 @@ def test_a_file_that_is_none_is_no_configuration(tmp_path: Path) -> None:
     for path, why in ((large, "larger than"), (tmp_path, "is a directory")):
         with pytest.raises(ConfigError, match=why):
             AuthConfig.from_toml(path)
+
+
+@pytest.mark.parametrize("text", [forge.key(Algorithm.HS256).to_json(), forge.key(Algorithm.ES256).to_pem(), "0f" * 32])
+def test_a_key_in_place_of_a_path_is_not_repeated(text: str) -> None:
+    for make in (
+        lambda: AuthConfig(key=text),
+        lambda: AuthConfig(key_dir=text),
+        lambda: auth(key=text),
+        lambda: AuthConfig.from_env({"MOQ_AUTH_KEY_DIR": text}),
+        lambda: ClientTls(roots=[text]),
+        lambda: ClientTls(cert="c", key=text),
+    ):
+        with pytest.raises(ConfigError, match="expected a path or URL, but this looks like") as caught:
+            make()
+        assert text[-24:-4] not in str(caught.value)

@@ -23,6 +23,8 @@ KEYS, TOKENS = DOCUMENT["keys"], DOCUMENT["tokens"]
 CASES = {case["name"]: case for case in DOCUMENT["cases"]}
 NO_ONE = "http://127.0.0.1:1"
 
+pytestmark = pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
+
 
 def filled(text: str | None, http: str = "") -> str | None:
     """Put the address of the server, and tokens, in place of their names."""

@@ -56,6 +56,7 @@ def test_what_keeps_a_relay_from_starting(case: Case) -> None:
         assert HUNTER not in str(finding)
 
 
+@pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.name))
 def test_the_configuration_in_use_is_refused_for_the_same(case: Case) -> None:
     document = tomllib.loads(case.toml)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moq_token import ConfigError, Pattern, Patterns
-from moq_token.auth import AuthConfig, ClientTls, RemoteConfig, load_config
+from moq_token.auth import AuthConfig, ClientTls, ConfigWarning, RemoteConfig, load_config
 from moq_token.auth.remote_config import is_remote
 
 if TYPE_CHECKING:
@@ -165,7 +165,9 @@ def test_all_old_settings_are_named_at_once() -> None:
 
 
 def test_unknown_members_are_ignored_with_a_warning() -> None:
-    config = auth(url=URL, zzz=1)
+    with pytest.warns(ConfigWarning, match=r"`auth\.zzz` is unknown") as caught:
+        config = RemoteConfig.from_mapping({"auth": {"url": URL, "zzz": 1}})
+    assert caught[0].filename == __file__
     assert config == RemoteConfig(URL)
     assert config.warnings == ("`auth.zzz` is unknown and ignored",)
     assert "zzz" in fault({"auth": {"url": URL, "zzz": 1}}, strict=True)

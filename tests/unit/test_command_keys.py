@@ -1590,6 +1590,21 @@ def test_import_mends_the_length_of_numbers(
     cli.refused(1, "import", "-", stdin=json.dumps(members))
 
 
+@pytest.mark.parametrize("name", ["x", "d"])
+def test_import_gives_ed25519_its_length(cli: Cli, name: str) -> None:
+    for number in range(1, 5000):
+        native = forge.ed25519_native(number.to_bytes(32, "little" if name == "x" else "big"))
+        values = {"x": native.public_key().public_bytes_raw(), "d": native.private_bytes_raw()}
+        if values[name][0] == 0:
+            break
+    members = {"kty": "OKP", "crv": "Ed25519"} | {key: forge.b64(value) for key, value in values.items()}
+    expected = cli.done("import", "-", stdin=json.dumps(members))
+    for changed in (values[name][1:], b"\0" + values[name]):
+        assert cli.done("import", "-", stdin=json.dumps(members | {name: forge.b64(changed)})) == expected
+    for wrong in (values[name][:-1], b"\1" + values[name], values[name][2:] + b"\1"):
+        cli.refused(1, "import", "-", stdin=json.dumps(members | {name: forge.b64(wrong)}))
+
+
 TEXT = "a shared secret of more than 32 bytes, as it is"
 
 

@@ -399,7 +399,7 @@ def test_what_is_no_path_is_refused(path: str, error: type[Exception]) -> None:
     "path", [SECRET, f"  {SECRET}", Key.from_str(SECRET).to_str(), f"-----BEGIN PRIVATE KEY-----\n{SECRET}"]
 )
 def test_a_key_in_place_of_its_path_is_not_repeated(path: str) -> None:
-    with pytest.raises(InvalidKeyError, match="expected the name of a file, and this looks like") as caught:
+    with pytest.raises(InvalidKeyError, match="expected a path, but this looks like") as caught:
         SigningKeys(path)
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     assert not [frame for frame in frames if frame.filename != __file__ and path[-60:-20] in str(frame.locals)]

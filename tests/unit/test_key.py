@@ -25,6 +25,7 @@ from moq_token import (
     KeySet,
     Scope,
 )
+from moq_token.key import MAX_SCOPE_PREFIXES
 from tests import forge
 from tests.forge import ASYMMETRIC, KID, NOW, ONE_OF_EACH, b64, compact, jwk, load
 
@@ -170,6 +171,33 @@ def test_what_is_signed_is_small_enough_to_be_verified(algorithm: Algorithm) -> 
     assert 45_000 < low < 49_152
     claims = Claims("x" * low, "a")
     assert key.verify(key.sign(claims)) == claims
+
+
+def test_claims_that_are_too_large_are_not_compared_with_the_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = forge.key(HS256).with_scope(SCOPE)
+    monkeypatch.setattr(Scope, "exceeded_by", None)
+    with pytest.raises(InvalidClaimsError, match="must not take more than"):
+        key.sign(Claims("", ["live"] * 10_000))
+
+
+def test_a_scope_has_a_bounded_number_of_prefixes() -> None:
+    prefixes = [f"p{number}" for number in range(MAX_SCOPE_PREFIXES)]
+    for scope in (Scope("", prefixes), Scope("", [], prefixes), Scope("", prefixes[1:], ["p"])):
+        assert forge.key(HS256).with_scope(scope).scope == scope
+        larger = Scope("", (*scope.publish, "one more"), scope.subscribe)
+        with pytest.raises(InvalidKeyError, match="must not have more than 1000 prefixes"):
+            forge.key(HS256).with_scope(larger)
+        members = {"root": "", "put": list(larger.publish), "get": list(larger.subscribe)}
+        with pytest.raises(InvalidKeyError, match="must not have more than 1000 prefixes"):
+            Key.from_members(jwk(HS256, scope=members))
+
+
+@pytest.mark.parametrize("operation", ["sign", "nonsense"])
+def test_operations_have_a_bounded_number(operation: str) -> None:
+    members = jwk(HS256)
+    with pytest.raises(InvalidKeyError, match="`key_ops` must be a list"):
+        Key.from_members(members | {"key_ops": [operation] * 65})
+    assert Key.from_members(members | {"key_ops": ["sign"] * 64}).operations == {KeyOperation.SIGN}
 
 
 def test_what_is_signed_are_claims() -> None:

@@ -418,3 +418,10 @@ def test_a_key_that_is_withdrawn_while_it_is_read_is_not_missed(rotation: Rotati
             return state
 
     assert Late(rotation.directory).signing_key() == rotation.signing_key()
+
+
+def test_a_key_in_place_of_a_directory_is_not_repeated() -> None:
+    text = Key.generate("HS256").to_json()
+    with pytest.raises(InvalidKeyError, match="expected a path, but this looks like") as caught:
+        Rotation(text)
+    assert text[-24:-4] not in str(caught.value)

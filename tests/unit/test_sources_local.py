@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Key, KeyId, KeyNotFoundError, UnavailableError, files
-from moq_token.sources import DirectorySource, FileSource, ObjectStoreSource, local, open_source
+from moq_token import Algorithm, ConfigError, Key, KeyId, KeyNotFoundError, UnavailableError, files
+from moq_token.sources import DirectorySource, FileSource, JwksFileSource, ObjectStoreSource, Tls, local, open_source
 from moq_token.sources.memory import MAX_ENTRIES
+from moq_token.sources.tls import make_context
+from tests import forge
 from tests.sources_server import on_loop
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEY = Key.generate("HS256", "one")
@@ -251,3 +256,35 @@ async def test_a_pipe_behind_a_url_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="not a regular file"):
             await source.get(KeyId("one"))
         await source.aclose()
+
+
+KEY_TEXTS = [
+    forge.key(Algorithm.HS256).to_json(),
+    forge.key(Algorithm.HS256).to_str(),
+    forge.key(Algorithm.ES256).to_pem(),
+    "c2VjcmV0" * 7 + "AB0",
+    "0f" * 32,
+]
+
+
+@pytest.mark.parametrize("text", KEY_TEXTS, ids=["json", "base64url", "pem", "base64", "hex"])
+def test_a_key_in_place_of_a_path_is_not_repeated(text: str) -> None:
+    made: list[Callable[[], object]] = [
+        *(partial(source, text) for source in (FileSource, JwksFileSource, DirectorySource, open_source)),
+        partial(open_source, text, directory=True),
+        lambda: make_context(Tls(roots=(text,))),
+        lambda: make_context(Tls(cert="c", key=text)),
+    ]
+    for make in made:
+        with pytest.raises(ConfigError, match="looks like") as caught:
+            make()
+        assert text[-24:-4] not in str(caught.value)
+        frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+        assert not [frame for frame in frames if frame.filename != __file__ and text[-24:-4] in str(frame.locals)]
+
+
+@on_loop
+async def test_a_file_may_be_called_like_a_key(tmp_path: Path) -> None:
+    path = tmp_path / ("0f" * 32)
+    forge.key(Algorithm.HS256).to_file(path)
+    assert await FileSource(path).get(None) == forge.key(Algorithm.HS256)

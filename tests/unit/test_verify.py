@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from datetime import timedelta
@@ -9,6 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from moq_token import (
     Algorithm,
@@ -23,6 +26,7 @@ from moq_token import (
     Scope,
     ScopeExceededError,
 )
+from moq_token import path as paths
 from tests import forge
 from tests.forge import GRANT, NOW, accepted, b64, claim, compact, header, reason, token
 
@@ -396,6 +400,54 @@ def test_beyond_the_scope(granted: Granted, path: str) -> None:
             assert caught.value.path == path
             assert caught.value.reason == "scope-exceeded"
         forge.verifier(algorithm).verify(text, now=NOW)
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "aa", "!", "-", "a-", ""]), max_size=4).map("/".join)
+
+
+@given(scope_root=PATHS, allowed=st.lists(PATHS), root=PATHS, granted=st.lists(PATHS))
+def test_each_prefix_lies_below_one_of_the_scope(
+    scope_root: str, allowed: list[str], root: str, granted: list[str]
+) -> None:
+    def from_top(*parts: str) -> str:
+        return "".join(f"{segment}/" for part in parts for segment in part.split("/") if segment)
+
+    ceilings = [from_top(scope_root, prefix) for prefix in allowed]
+    beyond = [path for prefix in granted if not (path := from_top(root, prefix)).startswith(tuple(ceilings))]
+    exceeded = Scope(scope_root, publish=allowed).exceeded_by(Claims(root, publish=granted))
+    assert exceeded == (beyond[0].rstrip("/") if beyond else None)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("scope", "claims"),
+    [
+        (Scope("", [f"p{number}" for number in range(1000)]), Claims("p1/" + "r/" * 14_000, map(str, range(2000)))),
+        (Scope("s" * 900_000, [f"p{number}" for number in range(1000)]), Claims("", "a")),
+        (Scope("s/" * 450_000, [f"p{number}" for number in range(1000)]), Claims("s", "a")),
+    ],
+    ids=["a long root in the token", "a long root in the scope", "a deep root in the scope"],
+)
+def test_a_long_root_is_not_joined_with_each_prefix(
+    scope: Scope,
+    claims: Claims,
+    strict: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text, key = forge.key(HS256).sign(claims), forge.key(HS256).with_scope(scope)
+    read = 0
+
+    def counted(path: str) -> str:
+        nonlocal read
+        read += len(path)
+        return normalize(path)
+
+    normalize = paths.normalize
+    monkeypatch.setattr(paths, "normalize", counted)
+    monkeypatch.setattr(paths, "join", lambda base, rest: counted(f"{base}/{rest}"))
+    with contextlib.suppress(ScopeExceededError):
+        key.verify(text, now=NOW, strict=strict)
+    assert read < 2_000_000
 
 
 def test_a_role_that_the_scope_leaves_out() -> None:

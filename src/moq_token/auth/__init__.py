@@ -6,7 +6,7 @@ configuration of either generation.
 """
 
 from moq_token.auth.authenticator import Authenticator
-from moq_token.auth.config import AuthConfig, ClientTls, PublicAccess
+from moq_token.auth.config import AuthConfig, ClientTls, ConfigWarning, PublicAccess
 from moq_token.auth.connection import Certificate, Connection, Transport
 from moq_token.auth.decision import Grant, Rejection, decide
 from moq_token.auth.remote import RemoteAuthenticator, RemoteSession
@@ -17,6 +17,7 @@ __all__ = [
     "Authenticator",
     "Certificate",
     "ClientTls",
+    "ConfigWarning",
     "Connection",
     "Grant",
     "PublicAccess",

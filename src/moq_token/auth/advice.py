@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from moq_token import path as paths
 from moq_token.errors import shown
+from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 WEB = ("http://", "https://")
 AUTH_MEMBERS = ("key", "key_dir", "public", "domains", "auth_api", "mtls_tier", "tls")
 PUBLIC_MEMBERS = ("subscribe", "publish", "api")
+
+# Only so many unknown members of a table get advice: finding a similar name takes time.
+MAX_HINTS = 100
 
 _SET = "a relay reads no JWK Set: put each key into a directory as {kid}.jwk, and write `key_dir`"
 _SECRET = "make a key of the secret with `moq-token import`, and write the name of its file as `key`"  # noqa: S105
@@ -50,11 +54,12 @@ _LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
 
 def unknown(prefix: str, table: Iterable[str], members: tuple[str, ...]) -> list[str]:
     """Name the members of a table that a relay does not know."""
-    return [
-        f"`{prefix}{_name(name)}` is unknown and ignored{_hint(str(name), members, foreign=prefix == 'auth.')}"
-        for name in table
-        if name not in members
-    ]
+    found: list[str] = []
+    for name in table:
+        if name not in members:
+            hint = _hint(str(name), members, foreign=prefix == "auth.") if len(found) < MAX_HINTS else ""
+            found.append(f"`{prefix}{_name(name)}` is unknown and ignored{hint}")
+    return found
 
 
 def outside(document: Mapping[str, Any]) -> list[str]:
@@ -112,11 +117,12 @@ def is_web_url(text: str) -> bool:
         good = bool(parts.hostname) and parts.port != 0  # reading the port checks it
     except ValueError:
         return False
-    return good and text.isascii() and text.isprintable() and text.lower().startswith(WEB)
+    return good and text.isascii() and text.isprintable() and " " not in text and text.lower().startswith(WEB)
 
 
 def _name(name: object) -> str:
-    return shown(str(name))[1:-1]
+    text = str(name)
+    return "…" if what_is_secret(text) else shown(text)[1:-1]
 
 
 def _hint(name: str, known: tuple[str, ...], *, foreign: bool) -> str:

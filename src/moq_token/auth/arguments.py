@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+from moq_token.errors import ConfigError
+from moq_token.recognizer import secret_in_place_of_path
+
 
 def set_path(config: object, name: str) -> None:
-    """Turn a path, where there is one, into text."""
+    """Turn a path, where there is one, into text. Raise :class:`ConfigError` for a key in its place."""
     value = getattr(config, name)
-    if value is None or isinstance(value, str):
+    if value is None:
         return
     try:
         text = os.fspath(value)
@@ -16,6 +19,7 @@ def set_path(config: object, name: str) -> None:
         text = None
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a str, a Path or None, not {type(value).__name__}")
+    _check_place(text, name)
     object.__setattr__(config, name, text)
 
 
@@ -30,7 +34,17 @@ def set_texts(config: object, *names: str, paths: bool = False) -> None:
             texts = (None,)
         if isinstance(value, bytes) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"{name} must be a str or an iterable of str, not {type(value).__name__}")
+        if paths and name != "fingerprints":
+            for text in texts:
+                _check_place(text, name)
         object.__setattr__(config, name, texts)
+
+
+def _check_place(text: str, name: str) -> None:
+    """Raise :class:`ConfigError` for a key in place of a path or URL. The message does not repeat it."""
+    what = None if "://" in text[:16] else secret_in_place_of_path(text)
+    if what is not None:
+        raise ConfigError(f"`{name}`: expected a path or URL, but this looks like {what}")
 
 
 def check_kind(config: object, name: str, kind: type) -> None:

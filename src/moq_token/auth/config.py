@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from moq_token.auth import advice, arguments, tables
 from moq_token.auth.connection import canonical_domain
 from moq_token.claims.wire import claims_of_prefixes
-from moq_token.errors import ConfigError, InvalidClaimsError, UnauthorizedError
+from moq_token.errors import ConfigError, InvalidClaimsError, UnauthorizedError, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from moq_token.auth.tables import Table
@@ -41,7 +41,10 @@ _ENVIRONMENT_PUBLIC = {
 _AUTH_TLS_PREFIX, _CLIENT_TLS_PREFIX = "MOQ_AUTH_TLS_", "MOQ_CLIENT_TLS_"
 _VARIABLES = (*_ENVIRONMENT, *_ENVIRONMENT_PUBLIC, *(_AUTH_TLS_PREFIX + name.upper() for name in _AUTH_TLS_MEMBERS))
 _FLAGS = {"true": True, "false": False}
-_log = logging.getLogger("moq_token.auth")
+
+
+class ConfigWarning(UserWarning):
+    """The configuration has a setting that a relay accepts silently, but that is probably not meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,8 @@ class AuthConfig:
 
     Made by :meth:`from_toml`, :meth:`from_mapping` and :meth:`from_env`, or by hand; paths may be
     :class:`~pathlib.Path` objects. ``warnings`` names settings that a relay accepts silently, but that are probably
-    not meant; the ``from_…`` methods also log them (``moq_token.auth``). Messages name members, never their values, and
-    the repr hides values that may contain a password.
+    not meant; the ``from_…`` methods also issue each as a :class:`ConfigWarning`. Messages name members, never their
+    values, and the repr hides values that may contain a password.
 
     Raises :class:`ConfigError` where members exclude each other or a URL is invalid, and :class:`TypeError` for
     arguments of other types.
@@ -212,6 +215,7 @@ class AuthConfig:
         return tuple(url for url in members if url is not None and url.lower().startswith(advice.WEB))
 
     @classmethod
+    @sealed
     def from_toml(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Self:
         """Read the TOML file of a relay: ``[auth]``, ``[client.tls]``, and ``MOQ_AUTH_…`` of the environment over them.
 
@@ -220,14 +224,16 @@ class AuthConfig:
         every warning; :class:`OSError` passes.
         """
         document = tables.read_toml(path)
-        return cls.from_mapping(document, environ=os.environ if environ is None else environ, strict=strict)
+        return cls._read(document, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
+    @sealed
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
         """Read the environment alone. Raises :class:`ConfigError`."""
-        return cls.from_mapping({}, environ=os.environ if environ is None else environ, strict=strict)
+        return cls._read({}, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
+    @sealed
     def from_mapping(
         cls, document: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, strict: bool = False
     ) -> Self:
@@ -235,9 +241,12 @@ class AuthConfig:
 
         ``environ`` overrides them; None is nothing. Raises :class:`ConfigError`.
         """
-        environ = environ or {}
+        return cls._read(document, environ or {}, strict=strict)
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any], environ: Mapping[str, str], *, strict: bool) -> Self:
         auth = tables.table(document, "auth")
-        warnings = [
+        found = [
             *advice.outside(document),
             *advice.unknown("auth.", auth, advice.AUTH_MEMBERS),
             *advice.unknown_variables(environ, _VARIABLES),
@@ -254,13 +263,19 @@ class AuthConfig:
             tables.text(auth, "auth.", "mtls_tier"),
             tls,
         )
-        warnings += [*public_warnings, *tls_warnings, *advice.traps(config)]
-        if strict and warnings:
-            raise ConfigError(in_one_line(warnings))
-        object.__setattr__(config, "warnings", tuple(warnings[:MAX_WARNINGS]))
-        for warning in warnings[:MAX_SHOWN_WARNINGS]:
-            _log.warning("%s", warning, extra={"event": "config"})
+        found += [*public_warnings, *tls_warnings, *advice.traps(config)]
+        set_warnings(config, found, strict=strict)
         return config
+
+
+def set_warnings(config: object, found: Sequence[str], *, strict: bool) -> None:
+    """Keep what was found in a configuration and issue it as warnings. With ``strict``, raise :class:`ConfigError`."""
+    if strict and found:
+        raise ConfigError(in_one_line(found))
+    object.__setattr__(config, "warnings", tuple(found[:MAX_WARNINGS]))
+    for warning in found[:MAX_SHOWN_WARNINGS]:
+        # The caller of the public method: between are `_read`, that method and its `sealed`.
+        warnings.warn(warning, ConfigWarning, stacklevel=5)
 
 
 def in_one_line(warnings: Iterable[str]) -> str:

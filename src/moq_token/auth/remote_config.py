@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from moq_token import path as paths
 from moq_token.auth import advice, arguments, tables
-from moq_token.auth.config import MAX_SHOWN_WARNINGS, MAX_WARNINGS, AuthConfig, ClientTls, client_tls, in_one_line
+from moq_token.auth.config import AuthConfig, ClientTls, client_tls, set_warnings
 from moq_token.auth.remote_check import MEMBERS, NEW_TABLES, OLD_MEMBERS, OLD_VARIABLES, RULES, old_settings
-from moq_token.errors import ConfigError, InvalidPatternError, shown
+from moq_token.errors import ConfigError, InvalidPatternError, sealed, shown
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import Patterns
 from moq_token.sources.urls import check_service_url
@@ -26,7 +25,6 @@ _TLS_MEMBERS = ("root", "system_roots", "fingerprint", "cert", "key", "insecure"
 _TLS_PREFIX = "MOQ_CONNECT_TLS_"
 _FLAGS = {"true": True, "false": False}
 _NO_RULES, _SYSTEM_TLS = Patterns(), ClientTls()
-_log = logging.getLogger("moq_token.auth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +90,7 @@ class RemoteConfig:
             raise ConfigError("`fingerprint` is not supported for HTTP here: write the certificate as `root` instead")
 
     @classmethod
+    @sealed
     def from_toml(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Self:
         """Read ``[auth]`` and ``[connect.tls]`` of the TOML file of a relay, with the environment over them.
 
@@ -99,14 +98,16 @@ class RemoteConfig:
         :class:`OSError` passes.
         """
         document = tables.read_toml(path)
-        return cls.from_mapping(document, environ=os.environ if environ is None else environ, strict=strict)
+        return cls._read(document, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
+    @sealed
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
         """Read the environment alone. Raises :class:`ConfigError`."""
-        return cls.from_mapping({}, environ=os.environ if environ is None else environ, strict=strict)
+        return cls._read({}, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
+    @sealed
     def from_mapping(
         cls, document: Mapping[str, Any], *, environ: Mapping[str, str] | None = None, strict: bool = False
     ) -> Self:
@@ -115,10 +116,13 @@ class RemoteConfig:
         ``environ`` overrides them; None is nothing. Settings of relays before 0.15 are refused by name, as these relays
         do. Raises :class:`ConfigError`.
         """
-        environ = environ or {}
+        return cls._read(document, environ or {}, strict=strict)
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any], environ: Mapping[str, str], *, strict: bool) -> Self:
         auth = tables.table(document, "auth")
         _refuse_old(document, auth, environ)
-        warnings = [f"`auth.{shown(str(name))[1:-1]}` is unknown and ignored" for name in auth if name not in MEMBERS]
+        found = [f"`auth.{shown(str(name))[1:-1]}` is unknown and ignored" for name in auth if name not in MEMBERS]
         rules = {name: [Pattern(text) for text in texts] for name, texts in _rules(auth, environ)}
         url = environ.get("MOQ_AUTH_URL", tables.text(auth, "auth.", "url"))
         config = cls(
@@ -128,12 +132,8 @@ class RemoteConfig:
             _tls(document, environ),
         )
         if config.tls.disable_verify and url is not None:
-            warnings.append("`insecure` lets anybody on the network answer instead of the auth server: use `root`")
-        if strict and warnings:
-            raise ConfigError(in_one_line(warnings))
-        object.__setattr__(config, "warnings", tuple(warnings[:MAX_WARNINGS]))
-        for warning in warnings[:MAX_SHOWN_WARNINGS]:
-            _log.warning("%s", warning, extra={"event": "config"})
+            found.append("`insecure` lets anybody on the network answer instead of the auth server: use `root`")
+        set_warnings(config, found, strict=strict)
         return config
 
 

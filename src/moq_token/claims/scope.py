@@ -11,13 +11,13 @@ from moq_token import path as paths
 from moq_token.claims.arguments import Checked, changed, plain_text, unexpected
 from moq_token.claims.grants import Held, all_subtrees, as_pattern, check_unicode, given
 from moq_token.errors import InvalidKeyError, InvalidPatternError
+from moq_token.pattern import Pattern
 from moq_token.patterns import Patterns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.claims.claims import Claims
-    from moq_token.pattern import Pattern
 
 
 class _CheckedScope(Checked):
@@ -102,20 +102,48 @@ def exceeded(scope: Scope, claims: Claims, *, as_patterns: bool = False) -> str 
 
 
 def _beyond_prefixes(scope_root: str, allowed: tuple[str, ...], root: str, requested: tuple[str, ...]) -> str | None:
-    ceilings: list[str] = []
-    # With a slash at the end, what lies below a path begins with it, and in this order follows it at once.
-    for ceiling in sorted(f"{path}/" if (path := _from_top(scope_root, prefix)) else "" for prefix in allowed):
-        if not ceilings or not ceiling.startswith(ceilings[-1]):
-            ceilings.append(ceiling)
+    # The two roots are compared once, and only what lies below the deeper one is compared for each prefix: a token can
+    # have a long root and thousands of prefixes.
+    scope_root, root = paths.normalize(scope_root), paths.normalize(root)
+    below = paths.strip_prefix(root, scope_root)
+    above = "" if below is not None else paths.strip_prefix(scope_root, root)
+    ceilings = _ceilings(allowed, below or "") if above is not None else []
     for prefix in requested:
-        path = _from_top(root, prefix)
-        at = bisect(ceilings, f"{path}/")
-        if not at or not f"{path}/".startswith(ceilings[at - 1]):
-            return path
+        path = paths.normalize(prefix)
+        rest = paths.strip_prefix(path, above) if above is not None else None
+        at = bisect(ceilings, f"{rest}/") if rest is not None else 0
+        if not at or not f"{rest}/".startswith(ceilings[at - 1]):
+            return paths.join(root, path)
     return None
 
 
+def _ceilings(allowed: tuple[str, ...], below: str) -> list[str]:
+    """Return what the prefixes of a scope allow below a path, sorted, none below another one.
+
+    Each ends with a slash, so that what lies below it begins with it. Empty is everything.
+    """
+    ceilings = []
+    for prefix in allowed:
+        path = paths.normalize(prefix)
+        if paths.strip_prefix(below, path) is not None:
+            return [""]
+        rest = paths.strip_prefix(path, below)
+        if rest is not None:
+            ceilings.append(f"{rest}/")
+    if len(ceilings) > 1:
+        ceilings.sort()
+        # What lies below a path follows it at once in this order.
+        kept: list[str] = []
+        for ceiling in ceilings:
+            if not kept or not ceiling.startswith(kept[-1]):
+                kept.append(ceiling)
+        return kept
+    return ceilings
+
+
 def _beyond_patterns(scope_root: str, allowed: Held, root: str, requested: Held) -> str | None:
+    if _rooted(Pattern(""), scope_root) is None:
+        allowed = ()  # found once, as a root can be long and have a thousand prefixes
     ceiling = Patterns(pattern for grant in allowed if (pattern := _rooted(grant, scope_root)) is not None)
     for grant in requested:
         pattern = _rooted(grant, root)

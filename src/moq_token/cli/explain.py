@@ -137,10 +137,10 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
 
     Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
     """
-    from moq_token.auth import AuthConfig, Connection
+    from moq_token.auth import Connection
     from moq_token.auth.remote_config import is_remote
     from moq_token.auth.tables import read_toml
-    from moq_token.cli.relay import authenticate
+    from moq_token.cli.relay import authenticate, read_config
 
     document = read_toml(config)
     if "serve" in document:
@@ -149,7 +149,7 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
     if is_remote(document, os.environ):
         found = _explain_rules(document, url, publish, subscribe, now)
         return found._replace(relays=str(Generation.SECOND))
-    settings = AuthConfig.from_mapping(document, environ=os.environ)
+    settings = read_config(document)
     trace, grant, token = Trace(), None, None
     try:
         with trace:

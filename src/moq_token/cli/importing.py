@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _K = TypeVar("_K")
 _FORMS = ("text", "hex", "base64", "base64url", "binary")
-# The members of an EC key that are numbers of a fixed length, and that length in bytes.
+# The members of a key of a curve that have a fixed length, and that length in bytes.
 _COORDINATES = ("x", "y", "d")
-_COORDINATE_BYTES = {"P-256": 32, "P-384": 48}
+_COORDINATE_BYTES = {"P-256": 32, "P-384": 48, "Ed25519": 32}
 
 
 @command(
@@ -156,7 +156,7 @@ def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: st
     what = name_of_members(jwk)
     if what is not None:
         raise InvalidKeyError(what)
-    members = _mended(jwk)
+    members = _with_whole_coordinates(jwk)
     if members.get("use", "sig") != "sig":
         raise InvalidKeyError("the member `use` says that the key is not for signatures")
     named = members.setdefault("alg", algorithm)
@@ -189,14 +189,14 @@ def _operations(jwk: Mapping[str, object]) -> object:
     return names
 
 
-def _mended(jwk: Mapping[str, object]) -> dict[str, object]:
-    """Give the numbers of an EC key their length: some tools drop zero bytes at their start, others add one.
+def _with_whole_coordinates(jwk: Mapping[str, object]) -> dict[str, object]:
+    """Give the coordinates of a key their length: some tools drop zero bytes at their start, others add one.
 
-    What comes out is a point of the curve, or it is refused when the key is loaded.
+    Loading the key refuses a result that is not a point of the curve, or whose halves do not match.
     """
     members = dict(jwk)
-    size = _COORDINATE_BYTES.get(str(jwk.get("crv")))
-    for name in _COORDINATES if size is not None and jwk.get("kty") == "EC" else ():
+    size = _COORDINATE_BYTES.get(str(jwk.get("crv"))) if jwk.get("kty") in {"EC", "OKP"} else None
+    for name in _COORDINATES if size is not None else ():
         value = jwk.get(name)
         if isinstance(value, str) and value.isascii():
             try:

@@ -120,7 +120,7 @@ def source(path: str | None) -> Source:
         )
     if path and is_secret(path):
         raise click.UsageError(
-            "MOQ_TOKEN_KEY takes the name of a file, and this looks like a key itself: that is for MOQ_TOKEN_KEY_DATA"
+            "MOQ_TOKEN_KEY takes the name of a file, but this looks like a key itself: that is for MOQ_TOKEN_KEY_DATA"
         )
     return Source(path or None)
 

@@ -190,7 +190,7 @@ def make_directory(path: Path) -> None:
     """Make a directory and its parents where they do not exist, and say so. Raises :class:`Failed`."""
     try:
         if not path.is_dir():
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o775, parents=True)
             note(f"created directory {shown(str(path))}")
     except (OSError, ValueError) as error:
         raise Failed(f"cannot create directory {shown(str(path))}: {reason(error)}") from None

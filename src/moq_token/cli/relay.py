@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from moq_token.auth import AuthConfig, Authenticator
+from moq_token.auth import AuthConfig, Authenticator, ConfigWarning
 from moq_token.auth.check import check_files, check_place, nothing_configured, unread_keys
 from moq_token.auth.config import in_one_line
 from moq_token.auth.remote_check import check_settings
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from moq_token.auth.remote_check import Settings
     from moq_token.auth.upgrade import Upgrade
     from moq_token.trace import Trace
-
-# What is logged is also a note of the command.
-logging.getLogger("moq_token").addHandler(logging.NullHandler())
 
 _RELAYS = {Generation.FIRST: "0.14", Generation.SECOND: "0.15"}
 _MAX_NOTES = 20
@@ -106,7 +103,7 @@ def check_config_command(file: str, relay: tuple[Generation, ...] | None, strict
 
 def _check_first(file: str, document: dict[str, Any]) -> Checked:
     """Check a configuration for relays before 0.15. Raises :class:`ConfigError` and :class:`Failed`."""
-    config = AuthConfig.from_mapping(document, environ=os.environ)
+    config = read_config(document)
     if config == AuthConfig():
         raise output.Failed(f"{shown(file)}: {nothing_configured(config.warnings)}")
     for text, directory in ((config.key, False), (config.key_dir, True)):
@@ -135,6 +132,12 @@ def _check_second(_: str, document: dict[str, Any]) -> Checked:
     )
     more: dict[str, object] = {"findings": finding_members(findings)}
     return Checked(Generation.SECOND, tuple(_second_lines(settings)), problems, notes, more)
+
+
+def read_config(document: dict[str, Any]) -> AuthConfig:
+    """Read the settings of relays before 0.15 without issuing the warnings, which a command shows as notes."""
+    with warnings.catch_warnings(action="ignore", category=ConfigWarning):
+        return AuthConfig.from_mapping(document, environ=os.environ)
 
 
 def authenticate(config: AuthConfig, connection: Connection, trace: Trace) -> Grant:

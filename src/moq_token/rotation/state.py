@@ -12,9 +12,10 @@ import msgspec
 
 from moq_token import files
 from moq_token.encoding import parse_json
-from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, KeyOperationError, shown
+from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, KeyOperationError, sealed, shown
 from moq_token.key import Key, KeyOperation
 from moq_token.kid import KeyId
+from moq_token.recognizer import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,9 +111,14 @@ class Listed(NamedTuple):
 
 
 class Directory:
-    """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes."""
+    """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes.
 
+    Raises :class:`InvalidKeyError` for a key given in place of the path.
+    """
+
+    @sealed
     def __init__(self, directory: str | Path) -> None:
+        check_name(os.fspath(directory))
         self.directory: Path = Path(directory)
 
     def state(self) -> State:

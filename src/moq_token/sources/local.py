@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from moq_token import files
-from moq_token.errors import InvalidKeyError, KeyNotFoundError, UnavailableError, bare
+from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, UnavailableError, bare, sealed, shown
 from moq_token.key import Key
 from moq_token.keyset import KeySet, read_set
 from moq_token.keytext import parse_members
+from moq_token.recognizer import secret_in_place_of_path
 from moq_token.sources.memory import Lru
 from moq_token.sources.outage import Outage
 from moq_token.sources.source import Closing, Parsed, named, not_found
@@ -68,17 +69,17 @@ class _Files(Generic[_T]):
                 return seen[1]
             if not stat.S_ISREG(status.st_mode):
                 # Opening a pipe would wait for whoever writes to it.
-                raise UnavailableError(f"{path!r} is not a regular file")
+                raise UnavailableError(f"{shown(path)} is not a regular file")
             started = time.time_ns()
             key = self._keys.get(repr(path), files.read(path))
         except FileNotFoundError:
             self._forget(path)
-            raise not_found(f"the key file {path!r}", kid) from None
+            raise not_found(f"the key file {shown(path)}", kid) from None
         except InvalidKeyError as error:  # too large
             raise UnavailableError(str(error)) from None
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            raise UnavailableError(f"cannot read {path!r}: {why}") from bare(error)
+            raise UnavailableError(f"cannot read {shown(path)}: {why}") from bare(error)
         if started - max(identity.mtime_ns, identity.ctime_ns) > SETTLED_NANOSECONDS:
             self._seen.put(path, (identity, key))
         return key
@@ -88,16 +89,26 @@ class _Files(Generic[_T]):
         self._keys.forget(repr(path))
 
 
+def _checked(path: str | Path) -> str:
+    """Return a path as text. Raises :class:`ConfigError` for a key in its place, which later errors would quote."""
+    text = os.fspath(path)
+    what = secret_in_place_of_path(text)
+    if what is not None:
+        raise ConfigError(f"expected a path, but this looks like {what}")
+    return text
+
+
 class FileSource(Closing):
     """One key, in a file of at most 1 MiB, which verifies every token.
 
     The file is read again when it changes (its times, size, inode or device). :meth:`get` raises
     :class:`KeyNotFoundError` for a missing file, and :class:`UnavailableError` for one that cannot be read, holds no
-    key or is not a regular file.
+    key or is not a regular file. Raises :class:`ConfigError` for a key given in place of the path.
     """
 
+    @sealed
     def __init__(self, path: str | Path) -> None:
-        self._path = os.fspath(path)
+        self._path = _checked(path)
         self._files = _Files(self._path, Key.from_str)
 
     async def get(self, kid: KeyId | None, /) -> Key:
@@ -111,8 +122,9 @@ class JwksFileSource(Closing):
     Keys that tokens cannot use are passed over (RFC 7517, section 5). Without a key id the set must have one key.
     """
 
+    @sealed
     def __init__(self, path: str | Path) -> None:
-        self._path = os.fspath(path)
+        self._path = _checked(path)
         self._files = _Files(self._path, _parse_set)
 
     async def get(self, kid: KeyId | None, /) -> Key:
@@ -120,7 +132,9 @@ class JwksFileSource(Closing):
         keys = self._files.get(self._path, kid)
         key = keys.find_key(kid) if kid is not None else keys.keys[0] if len(keys) == 1 else None
         if key is None:
-            raise not_found(f"the key {kid} in {self._path!r}" if kid else f"the only key in {self._path!r}", kid)
+            raise not_found(
+                f"the key {kid} in {shown(self._path)}" if kid else f"the only key in {shown(self._path)}", kid
+            )
         return key
 
 
@@ -132,11 +146,12 @@ class DirectorySource(Closing):
     """A directory with one file ``{kid}.jwk`` for each key, read as :class:`FileSource` reads its file.
 
     The file name is the key id, whatever ``kid`` the file has inside, as it is for a relay. At most 1,024 keys are
-    remembered.
+    remembered. Raises :class:`ConfigError` for a key given in place of the path.
     """
 
+    @sealed
     def __init__(self, path: str | Path) -> None:
-        self._path = os.fspath(path)
+        self._path = _checked(path)
         self._files = _Files(self._path, Key.from_str)
 
     async def get(self, kid: KeyId | None, /) -> Key:
@@ -149,7 +164,7 @@ class DirectorySource(Closing):
             return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above
         except KeyNotFoundError:
             if kid is not None and not _is_directory(self._path):
-                raise UnavailableError(f"the key directory {self._path!r} does not exist") from None
+                raise UnavailableError(f"the key directory {shown(self._path)} does not exist") from None
             raise
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from moq_token.errors import ConfigError, shown
-from moq_token.recognizer import what_is_secret
+from moq_token.recognizer import secret_in_place_of_path
 from moq_token.sources.local import DirectorySource, FileSource
 from moq_token.sources.objects import SCHEMES, ObjectStoreSource
 from moq_token.sources.source import sealed_function
@@ -33,11 +32,10 @@ def open_source(text: str, *, directory: bool = False, http: Http | None = None)
     :meth:`KeySource.get` finds out. Raises :class:`ConfigError` for an unknown scheme, an invalid URL and a missing
     extra; the message does not quote the text, which may hold a password.
     """
-    what = None if _SCHEME.match(text) else what_is_secret(text)
-    if what is not None and not os.path.lexists(text):
-        raise ConfigError(
-            f"{'`key_dir`' if directory else '`key`'}: expected a path or URL, and this looks like {what}"
-        )
+    what = None if _SCHEME.match(text) else secret_in_place_of_path(text)
+    if what is not None:
+        member = "`key_dir`" if directory else "`key`"
+        raise ConfigError(f"{member}: expected a path or URL, but this looks like {what}")
     try:
         return open_directory(text, http=http) if directory else _open_file(text, http)
     except ConfigError as error:

@@ -6,7 +6,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Protocol
 
-from moq_token.errors import ConfigError
+from moq_token.errors import ConfigError, sealed, shown
+from moq_token.recognizer import secret_in_place_of_path
 
 
 class TlsOptions(Protocol):
@@ -53,6 +54,7 @@ class Tls:
     system_roots: bool | None = None
 
 
+@sealed
 def make_context(tls: TlsOptions) -> ssl.SSLContext:
     """Return the TLS context for these options.
 
@@ -69,17 +71,22 @@ def make_context(tls: TlsOptions) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_NONE
     if (tls.cert is None) != (tls.key is None):
         raise ConfigError("TLS: `cert` and `key` must be set together")
+    for place in (*tls.roots, tls.cert, tls.key):
+        what = None if place is None else secret_in_place_of_path(place)
+        if what is not None:
+            raise ConfigError(f"TLS: expected the path of a PEM file, but this looks like {what}")
     name = ""
     try:
-        for name in tls.roots:
-            context.load_verify_locations(name)
+        for root in tls.roots:
+            name = shown(root)
+            context.load_verify_locations(root)
         if tls.cert is not None:
-            name = f"{tls.cert}, {tls.key}"
+            name = f"{shown(tls.cert)}, {shown(tls.key or '')}"
             # Without a password here, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(tls.cert, tls.key, password=_no_password)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else None
-        raise ConfigError(f"TLS: cannot use {name!r}: {why or 'no valid PEM, or encrypted with a password'}") from None
+        raise ConfigError(f"TLS: cannot use {name}: {why or 'no valid PEM, or encrypted with a password'}") from None
     return context
 
 
