@@ -25,7 +25,7 @@ from moq_token.auth import RemoteAuthenticator, RemoteConfig
 from moq_token.contract import Event, Request
 from moq_token.contract import Grant as RemoteGrant
 from moq_token.errors import RefusedError
-from moq_token.integrations.moq import GuardedSession, guard
+from moq_token.integrations.moq import GuardedSession, admission, guard
 from moq_token.integrations.moq.view import View
 from moq_token.server import AuthServer, Grant
 from moq_token.server.listen import listening, parse_address
@@ -237,6 +237,14 @@ async def test_a_grant_that_cannot_be_used_is_dropped() -> None:
     async with relay() as here:
         here.auth.grant = lambda _: Grant(publish=["**"], mounts={str(number): "x" for number in range(101)})
         assert await ending(here.dial()) == "unauthorized"
+        assert (await here.auth.told(Event.END)).reason == "dropped"
+
+
+@on_loop
+async def test_who_was_admitted_but_has_no_session_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_UNSEEN", 0)
+    async with relay() as here:
+        assert await ending(here.dial()) == OUTAGE
         assert (await here.auth.told(Event.END)).reason == "dropped"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -131,6 +132,23 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await send(url)
     with pytest.raises(UnavailableError, match="No such file"):
         await send(f"unix://{tmp_path}/s")
+
+
+@on_loop
+async def test_no_frame_of_an_error_holds_what_was_sent() -> None:
+    async def hang_up(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with Server() as server:
+        server.scripts["/?key=hidden"] = hang_up
+        async with Post(f"http://user:hidden@127.0.0.1:{server.port}/?key=hidden") as service:
+            sending = service.send(b"hidden")
+            with pytest.raises(UnavailableError) as caught:
+                await sending
+    found = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "/?key" not in "".join(found.format())
+    assert not any("hidden" in str(frame.locals) for frame in found.stack if frame.filename != __file__)
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 @on_loop

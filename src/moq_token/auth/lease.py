@@ -95,9 +95,9 @@ class Lease:
         """Note that time has passed, and return whether the auth server is to be asked."""
         if self.ended is None and self._grant.expires is not None and now.unix >= self._grant.expires:
             self.ended = "expired"
-        if self.ended is not None or self._asking or now.steady < self._next:
+        if self.ended is not None or now.steady < self._next:
             return False
-        self._asking, self._next = True, math.inf
+        self._asking, self._next = True, math.inf  # until the answer, nothing but its end is due
         return True
 
     def wait(self, now: Instant) -> float:
@@ -105,7 +105,7 @@ class Lease:
         if self.ended is not None:
             return math.inf
         expires = math.inf if self._grant.expires is None else self._grant.expires - now.unix
-        return max(0.0, min(expires, math.inf if self._asking else self._next - now.steady))
+        return max(0.0, min(expires, self._next - now.steady))
 
     def nudge(self) -> None:
         """Ask for a re-check at once. During one, that is for another one after it, however often it is asked."""
