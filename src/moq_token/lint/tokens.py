@@ -121,8 +121,7 @@ def note_shared_secret(found: Findings) -> None:
 
 
 def _read_names(claims: Mapping[str, object], found: Findings) -> None:
-    if claims.get("aud") is not None:
-        found.refuse("aud", "the claim `aud`: the token is meant for another service", _WITHOUT, FIRST)
+    _read_audience(claims, found)
     if isinstance(claims.get("sub"), list | dict):
         found.refuse("bad-type", "the claim `sub` must not be a list or an object", "write a string")
     unknown = [name for name in claims if name not in _BOTH_READ]
@@ -138,6 +137,15 @@ def _read_names(claims: Mapping[str, object], found: Findings) -> None:
         more = f"{len(unknown) - MAX_NAMED} more unknown claims"
         found.refuse("unknown-claim", more, _WITHOUT, SECOND)
         found.note("unknown-claim", f"{more} are ignored", _WITHOUT, FIRST)
+
+
+def _read_audience(claims: Mapping[str, object], found: Findings) -> None:
+    audience = claims.get("aud")
+    if isinstance(audience, str) or (isinstance(audience, list) and all(isinstance(text, str) for text in audience)):
+        found.refuse("aud", "the claim `aud`: the token is meant for another service", _WITHOUT, FIRST)
+    elif "aud" in claims:
+        message = "the claim `aud` is not a string: relays ignore it, and this package refuses the token"
+        found.note("aud", message, _WITHOUT, FIRST)
 
 
 def _read_times(claims: Mapping[str, object], now: float, found: Findings) -> None:
