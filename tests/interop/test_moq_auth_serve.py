@@ -161,6 +161,42 @@ def test_random_walk(server: AuthServer, our_server: AuthServer, key_directory: 
     assert all(QUESTIONS / 100 < count < QUESTIONS / 4 for count in admitted.values()), admitted
 
 
+def deep(segments: int) -> str:
+    return "/".join("a" * segments)
+
+
+@pytest.mark.parametrize(
+    ("claims", "path"),
+    [
+        ({"put": [deep(32)]}, "/"),
+        ({"put": [deep(32)]}, f"/{deep(33)}"),
+        ({"root": deep(16), "put": [deep(15)]}, "/"),
+        ({"root": deep(16), "put": [deep(16)]}, "/"),
+        ({"root": deep(16), "publish": [f"{deep(16)}/**"]}, "/"),
+        ({"root": deep(16), "publish": [deep(16)]}, "/"),
+        ({"root": deep(16), "put": [deep(16)]}, f"/{deep(16)}"),
+        ({"root": deep(32), "put": [""]}, "/"),
+        ({"root": deep(33), "put": [""]}, f"/{deep(40)}"),
+        ({"root": "a", "publish": [f"{deep(31)}", "b/**"]}, "/"),
+        ({"root": "a", "publish": [f"{deep(32)}", "b/**"]}, "/"),
+    ],
+)
+def test_paths_of_the_greatest_depth(
+    server: AuthServer, our_server: AuthServer, key_directory: Path, claims: Json, path: str
+) -> None:
+    forge.key(Algorithm.HS256).to_file(key_directory / f"{forge.KID}.jwk")
+    token = forge.token(Algorithm.HS256, claims)
+    assert server.connect(path, token) == our_server.connect(path, token)
+
+
+def test_a_covered_path_that_gets_too_deep(server: AuthServer, our_server: AuthServer, key_directory: Path) -> None:
+    """The original drops a path that another one covers when it reads the token; ours refuses such a token."""
+    forge.key(Algorithm.HS256).to_file(key_directory / f"{forge.KID}.jwk")
+    token = forge.token(Algorithm.HS256, {"root": "a/a", "put": ["", deep(31)]})
+    assert server.connect("/", token) == {"publish": ["a/a/**"]}
+    assert our_server.connect("/", token) is None
+
+
 # -- whole requests
 
 # Where ours says something else on purpose: what a request has, and what it is answered with.

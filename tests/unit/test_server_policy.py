@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moq_token import Pattern
+from moq_token import Algorithm, Pattern
 from moq_token.server import AuthServer, Cap, CapKind, Policy
 from moq_token.server.http import HttpRequest, HttpResponse
+from tests import forge
 from tests.forge import VECTORS
 
 if TYPE_CHECKING:
@@ -106,3 +107,12 @@ def test_http(row: dict[str, Any], directory: Path) -> None:
     status = asyncio.run(asked.handle(HttpRequest(row["method"], row["uri"], headers, body))).status
     # What the reference does not know: a question of relay 0.14, here without its `root`.
     assert status == (422 if row["method"] in {"GET", "HEAD"} else row["status"])
+
+
+@pytest.mark.parametrize(("segments", "status"), [(15, 200), (16, 403)])
+def test_a_subtree_beyond_what_patterns_can_express_is_refused(tmp_path: Path, segments: int, status: int) -> None:
+    """Seen from the top, the path has so many segments more; `**` counts as one."""
+    forge.key(Algorithm.HS256).to_file(tmp_path / "key.jwk")
+    token = forge.token(Algorithm.HS256, {"root": "/".join("a" * 16), "put": ["/".join("b" * segments)]})
+    request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/", "query": f"jwt={token}"}
+    assert ask(server({"key": "key.jwk"}, tmp_path, Clock(forge.NOW)), request).status == status

@@ -101,7 +101,7 @@ def _read_second(root: str, read: Mapping[str, Sequence[Pattern] | None], words:
                 found.refuse("too-many-patterns", f"{error}", "grant fewer patterns", SECOND)
                 return
             rooted = False
-            found.grant(SECOND, role, (f"{base}/{pattern}" for pattern in values or ()))
+            found.grant(SECOND, role, (paths.join(base, str(pattern)) for pattern in values or ()))
     if not rooted:
         what = "a root with `*`" if "*" in base else f"a root that makes paths of more than {MAX_SEGMENTS} segments"
         code = "star" if "*" in base else "too-deep"

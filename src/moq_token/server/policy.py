@@ -275,7 +275,9 @@ def presented(request: Request) -> str | None:
 
 
 def _pattern(granted: str | Pattern) -> Pattern:
-    return Pattern.subtree(granted) if isinstance(granted, str) else granted
+    # Not `Pattern.subtree`, which makes one broadcast of a path of 32 segments: the reference refuses a subtree that
+    # gets that deep with the missing part of the root in front.
+    return Pattern("**").rooted(granted) if isinstance(granted, str) else granted
 
 
 def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
