@@ -31,7 +31,7 @@ INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lo
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
+.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -141,6 +141,10 @@ check: $(VENV)/.dev  ## Check lint, format, types, and the layers of the package
 
 bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this package and of others, into build/bench.json and .md (ARGS=)
 	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md $(ARGS)
+	$(MAKE) bench-servers
+
+bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built (SERVERS=)
+	$(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers $(SERVERS)
 
 bench-quick: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure in less than a minute, less exactly
 	$(BENCH) -m benchmarks --quick $(ARGS)

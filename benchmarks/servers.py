@@ -222,7 +222,8 @@ def main() -> None:
     parser.add_argument("--door", action="store_true", help="the ASGI door too")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
-        parser.exit(1, "wrk was not found: install it (apt-get install wrk)\n")
+        print("wrk was not found, so the auth server is not measured: install it (apt-get install wrk)")
+        return
     for algorithm in arguments.algorithms:
         for sessions in arguments.sessions:
             for connections in arguments.connections:

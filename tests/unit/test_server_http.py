@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import re
+import ssl
 import tracemalloc
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
@@ -16,11 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moq_token.server import http
+from moq_token.server import http, listen
 from moq_token.server.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpResponse, HttpServer
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
 
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 
@@ -627,3 +630,38 @@ def test_a_fuzz_finds_nothing() -> None:
 @pytest.mark.timeout(900)
 def test_a_long_fuzz_finds_nothing() -> None:
     fuzz(100_000)
+
+
+# -- TLS
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256)) * 80])
+def test_a_handshake_that_is_slow_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: bytes) -> None:
+    """It ends by itself, and keeps nobody else out."""
+    monkeypatch.setattr(listen, "HANDSHAKE_SECONDS", 0.5)
+    authority = Authority(tmp_path, "ca")
+    tls = listen.server_tls(*authority.issue("server", "127.0.0.1"))
+    trusting = ssl.create_default_context(cafile=authority.root)
+    errors: list[dict[str, Any]] = []
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        async with listen.listening(echo, listen.TcpAddress("127.0.0.1", 0), tls) as running:
+            assert isinstance(running.address, listen.TcpAddress)
+            port = running.address.port
+            bad = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(20)]
+            for client in bad:
+                client.writer.write(sent)
+            good = Client(*await asyncio.open_connection("127.0.0.1", port, ssl=trusting))
+            assert (await good.ask(POST))[0] == 200
+            for client in bad:
+                with suppress(ConnectionError):
+                    await client.reader.read()
+                client.close()
+            assert (await good.ask(POST))[0] == 200
+            assert len(running.http.connections) == 1
+            good.close()
+            await asyncio.sleep(0.05)
+
+    run(test)
+    assert all(isinstance(error.get("exception"), ConnectionError | ssl.SSLError) for error in errors)
