@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from moq_token import ConfigError, Pattern, Patterns
 from moq_token.auth import AuthConfig, ClientTls, ConfigWarning, RemoteConfig, load_config
 from moq_token.auth.remote_config import is_remote
+from tests.config_cases import CASES, Case
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +71,7 @@ def test_the_environment_overrides_the_file_and_splits_at_commas() -> None:
         "http://localhost:4440",
         "HTTP://LOCALHOST",
         "unix:///run/auth.sock",
+        "unix:/run/auth.sock",
         "unix:///run/a%20b.sock",
     ],
 )
@@ -172,6 +175,20 @@ def test_unknown_members_are_ignored_with_a_warning() -> None:
     assert config.warnings == ("`auth.zzz` is unknown and ignored",)
     assert "zzz" in fault({"auth": {"url": URL, "zzz": 1}}, strict=True)
     assert "`connect.tls.zzz`" in fault({"auth": {"url": URL}, "connect": {"tls": {"zzz": 1}}})
+
+
+# What check-config says beyond `[auth]`, and does not refuse.
+ELSEWHERE = {"bad-address", "unknown-member"}
+
+
+@pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.name))
+def test_it_takes_what_a_relay_takes(case: Case) -> None:
+    document = tomllib.loads(case.toml)
+    if set(case.refused) - ELSEWHERE:
+        fault(document, dict(case.environ))
+    else:
+        RemoteConfig.from_mapping(document, environ=case.environ)
 
 
 def test_wrong_types_of_arguments() -> None:

@@ -37,6 +37,8 @@ _CONNECT_SHARE = 0.4
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "moq-token"}
 _JSON = {"content-type": "application/json"}
 _SUCCESS = range(200, 300)
+# The schemes from and to which a redirect may lead to another origin.
+_ELSEWHERE = frozenset((("http", "http"), ("http", "https"), ("https", "https")))
 # These repeat the request; after the others it becomes a GET without a body (RFC 9110, section 15.4).
 _REPEATING, _REDIRECTS = frozenset((307, 308)), frozenset((301, 302, 303, 307, 308))
 
@@ -66,7 +68,7 @@ class Post(Closing):
             import httpx2
         except ImportError as error:
             raise ConfigError(missing_extra("requests to an auth server", "http")) from bare(error)
-        self._socket = socket_path(url) if url.lower().startswith("unix://") else None
+        self._socket = socket_path(url) if url.lower().startswith("unix:") else None
         self._url = url if self._socket is None else "http://localhost/"
         self.shown: str = shown_url(url) if self._socket is None else f"unix://{self._socket}"
         self._parse_url = httpx2.URL
@@ -137,7 +139,7 @@ class Post(Closing):
                 target = str(self._parse_url(at).join(location))
                 check_service_url(target)
                 here, there = origin_of(at), origin_of(target)
-                if here == there or (self._socket is None and (there[0] == "https" or here[0] == "http")):
+                if here == there or (self._socket is None and (here[0], there[0]) in _ELSEWHERE):
                     return target
         raise UnavailableError(f"{self.shown} redirects to a place that is not followed. Use the URL of the service")
 

@@ -62,11 +62,11 @@ def check_service_url(url: str) -> str:
     Those are the rules of relays for their auth server. Raises :class:`ConfigError`, whose message shows the URL
     without user, password, query and fragment.
     """
-    scheme, _, rest = url.partition("://")
+    scheme = url.partition(":")[0]
     fault = None
     if scheme.lower() == "unix":
         path = socket_path(url)
-        if not rest.startswith("/") or path in {"", "/"} or "\0" in path or "?" in url or "#" in url:
+        if not path.startswith("/") or path.startswith("//") or path == "/" or "\0" in path or "?" in url or "#" in url:
             fault = "invalid URL: expected unix:///path/of/the.sock"
     else:
         fault = _fault(url)
@@ -75,14 +75,14 @@ def check_service_url(url: str) -> str:
         elif fault is None and scheme.lower() == "http" and not _is_loopback(url):
             fault = f"{shown_url(url)} is not on this machine: use https:// (http:// sends tokens unencrypted)"
     if fault is not None:
-        del url, rest  # the traceback of the error holds this frame
+        del url  # the traceback of the error holds this frame
         raise ConfigError(fault)
     return url
 
 
 def socket_path(url: str) -> str:
-    """Return the path of a ``unix://`` URL."""
-    return unquote(url[len("unix://") :])
+    """Return the path of a ``unix:///path`` or ``unix:/path`` URL."""
+    return unquote(url.partition(":")[2].removeprefix("//"))
 
 
 def _is_loopback(url: str) -> bool:
