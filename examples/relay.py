@@ -33,6 +33,7 @@ import logging
 import signal
 import sys
 import tomllib
+import warnings
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -40,7 +41,7 @@ from typing import Any, cast
 import moq
 
 from moq_token import Error
-from moq_token.auth import AuthConfig, Authenticator, RemoteAuthenticator, RemoteConfig, load_config
+from moq_token.auth import AuthConfig, Authenticator, ConfigWarning, RemoteAuthenticator, RemoteConfig, load_config
 from moq_token.integrations.moq import guard
 
 # The type stubs of moq-rs do not show that its error class is an exception.
@@ -48,6 +49,7 @@ MoqError = cast("type[Exception]", moq.Error)
 
 
 def main(path: str) -> None:
+    warnings.simplefilter("ignore", ConfigWarning)  # they are shown in the next lines
     config = load_config(path)
     for warning in config.warnings:
         say(f"warning: {warning}")
