@@ -196,6 +196,29 @@ def test_a_fault_of_the_policy_is_no_verdict(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("Exception", "the policy raised ValueError (test_server_app.py, line "),
+        ("BaseException", "the policy raised OddError (test_server_app.py, line "),
+        ("UnavailableError", "the database is down"),
+        ("CancelledError", "the policy cancelled itself"),
+        ("a timeout of its own", "the policy raised TimeoutError"),
+        ("hang", "the decision took longer than 0.05 s"),
+        ("None", "the policy returned NoneType, not a Grant"),
+        ("an expired grant", "the policy made a grant that no relay takes: invalid grant: it ended 0 s ago"),
+    ],
+)
+def test_the_log_says_what_is_wrong_with_the_policy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str, said: str
+) -> None:
+    monkeypatch.setattr(bounded, "DECISION_SECONDS", 0.05)
+    asyncio.run(post(AuthServer(FAULTS[fault], clock=Clock())))
+    (record,) = (record for record in caplog.records if record.name == "moq_token.server")
+    assert said in record.getMessage()
+    assert record.levelname == "WARNING"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_lookup_is_no_verdict(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr(bounded, "DECISION_SECONDS", 0.05)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moq_token import Algorithm, Pattern
-from moq_token.server import AuthServer, Cap, CapKind, Policy
+from moq_token import Algorithm, Claims, Pattern
+from moq_token.contract import Event
+from moq_token.server import AuthServer, Cap, CapKind, Policy, Request
 from moq_token.server.http import HttpRequest, HttpResponse
 from tests import forge
 from tests.forge import VECTORS
@@ -116,3 +117,20 @@ def test_a_subtree_beyond_what_patterns_can_express_is_refused(tmp_path: Path, s
     token = forge.token(Algorithm.HS256, {"root": "/".join("a" * 16), "put": ["/".join("b" * segments)]})
     request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/", "query": f"jwt={token}"}
     assert ask(server({"key": "key.jwk"}, tmp_path, Clock(forge.NOW)), request).status == status
+
+
+@pytest.mark.parametrize("remember", [0, 3, 1000])
+def test_what_is_remembered_of_claims_is_theirs_alone(directory: Path, remember: int) -> None:
+    """However short claims live: another object at the same place in memory has its own grants."""
+    key = forge.key(Algorithm.HS256)
+    key.to_file(directory / f"{key.kid}.jwk", overwrite=True)
+    policy = Policy(directory, remember=remember, clock=Clock(forge.NOW))
+    tokens = {name: key.sign(Claims("room", name, f"{name}/x")) for name in map(str, range(50))}
+    for _ in range(3):
+        for name, token in tokens.items():
+            for path, below in (("/room", f"{name}/"), (f"/room/{name}", ""), ("/", f"room/{name}/")):
+                request = Request(
+                    id="1", event=Event.CONNECT, node="", transport="quic", path=path, query=f"jwt={token}"
+                )
+                grant = asyncio.run(policy(request))
+                assert list(map(str, grant.publish)) == [f"{below}**"]
