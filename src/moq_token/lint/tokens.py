@@ -91,7 +91,8 @@ def _check_header_types(header: Mapping[str, object], found: Findings) -> None:
         kind = _HEADER_TYPES.get(name)
         if kind is None or value is None:
             continue
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(text, str) for text in value)):
+        texts = value if isinstance(value, list) else []
+        if not isinstance(value, kind) or not all(isinstance(text, str) for text in texts):
             found.refuse("bad-type", f"`{name}` in the header must be {_HEADER_WORDS[kind]}", _RESIGN)
 
 
