@@ -132,7 +132,8 @@ def _callgrind(arguments: list[str], out: Path, marker: str | None = None) -> st
     command = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={out}"]
     if marker:
         command.append(f"--dump-before={marker}")
-    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    # Without the second, each process would compile what it imports, where the environment says not to keep that.
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.check_output([*command, sys.executable, *arguments], env=environment, encoding="utf-8")
 
 

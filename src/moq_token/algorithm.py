@@ -62,4 +62,4 @@ _SPELLINGS = {algorithm.lower(): algorithm for algorithm in Algorithm} | {
 def _unknown(value: object) -> str:
     what = what_is_secret(value) if isinstance(value, str) else None
     got = "" if what is None else f"; this looks like {what}"
-    return f"unknown Algorithm: it must be one of {', '.join(Algorithm)}{got}"
+    return f"unknown algorithm: must be one of {', '.join(Algorithm)}{got}"

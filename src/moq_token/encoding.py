@@ -1,4 +1,4 @@
-"""Base64url without padding (RFC 7515, appendix C) and JSON that hides nothing, both strict."""
+"""Base64url without padding (RFC 7515, appendix C) and strict JSON."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def b64decode(text: bytes) -> bytes:
 
 
 def parse_json(text: bytes) -> object:
-    """Parse JSON as RFC 8259 has it, refusing what two readers could read differently.
+    """Parse JSON (RFC 8259), and refuse what two readers could read differently.
 
-    Raises :class:`ValueError` for invalid UTF-8, lone surrogates, members that stand twice in one object, ``NaN`` and
-    the like, absurdly long numbers and nesting deeper than the interpreter can follow.
+    Raises :class:`ValueError` for invalid UTF-8, lone surrogates, duplicate members, ``NaN`` and
+    ``Infinity``, integers that are too long to convert, and nesting deeper than the interpreter can follow.
     """
     # Not needed to sign, nor to verify a token in the usual spelling: a command line should not wait for it.
     import json
@@ -52,14 +52,14 @@ def parse_json(text: bytes) -> object:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeError:
-        raise ValueError("its text is no valid Unicode") from None
+        raise ValueError("its text is not valid Unicode") from None
     return value
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member stands twice in it")
+        raise ValueError("it has a duplicate member")
     return members
 
 

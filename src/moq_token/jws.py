@@ -15,7 +15,7 @@ def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
     """Take a token apart into (what was signed, its header segment still encoded, payload, signature).
 
     Raises :class:`InvalidTokenError` unless it is at most 64 KiB, of three segments, each canonical base64url; the
-    header segment's own encoding is left to :func:`parse_header`. :class:`TypeError` for what is no string.
+    header segment's own encoding is left to :func:`parse_header`. Raises :class:`TypeError` for another type.
     """
     if not isinstance(token, str):
         raise TypeError(f"a token must be a str, not {type(token).__name__}")
@@ -50,7 +50,7 @@ def parse_header(segment: bytes) -> dict[str, object]:
 
 
 def kid_of(header: dict[str, object]) -> str | None:
-    """Return the ``kid`` of a header, which nobody has verified. Raises :class:`InvalidTokenError` for no string."""
+    """Return the unverified ``kid`` of a header. Raises :class:`InvalidTokenError` unless it is a string or missing."""
     kid = header.get("kid")
     if kid is None or isinstance(kid, str):
         return kid
@@ -58,10 +58,10 @@ def kid_of(header: dict[str, object]) -> str | None:
 
 
 def check_header(segment: bytes, algorithm: str) -> None:
-    """Hold a header against the algorithm of the key, which alone decides (RFC 8725, section 3.1).
+    """Check a header against the algorithm of the key, which alone decides (RFC 8725, section 3.1).
 
     ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored. Raises :class:`InvalidTokenError` for another ``alg``
-    (``wrong-algorithm``), and for ``crit`` and an unencoded payload (RFC 7797), as no extension is understood here.
+    (``wrong-algorithm``), and for ``crit`` and an unencoded payload (RFC 7797), as no extension is supported.
     """
     header = parse_header(segment)
     kid_of(header)
@@ -69,7 +69,7 @@ def check_header(segment: bytes, algorithm: str) -> None:
         if not isinstance(header.get(name), str | None):
             raise InvalidTokenError(f"the `{name}` in the header of the token must be a string")
     if "crit" in header:
-        raise InvalidTokenError("the header of the token has `crit`, and no extension is understood")
+        raise InvalidTokenError("the header of the token has `crit`, and no extension is supported")
     if header.get("b64", True) is not True:
         raise InvalidTokenError("the header of the token asks for an unencoded payload (`b64`)")
     named = header.get("alg")
@@ -80,7 +80,7 @@ def check_header(segment: bytes, algorithm: str) -> None:
 
 
 def usual_spellings(algorithm: str, kid: str | None) -> list[bytes]:
-    """Encode the headers that libraries write for a key, this one's first: each is good as it stands, unparsed.
+    """Encode the headers that libraries write for a key, that of ``sign`` first. These need no parsing.
 
     Neither argument needs escaping: an algorithm and a :class:`KeyId` are plain characters.
     """

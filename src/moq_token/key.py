@@ -56,7 +56,7 @@ class KeyOperation(StrEnum):
         # The message of the enumeration itself would repeat the value, which may be a key given in the wrong place.
         what = what_is_secret(value) if isinstance(value, str) else None
         got = "" if what is None else f"; this looks like {what}"
-        raise ValueError(f"unknown KeyOperation: it must be one of {', '.join(cls)}{got}")
+        raise ValueError(f"unknown key operation: must be one of {', '.join(cls)}{got}")
 
 
 # A key whose scope has more prefixes than this is refused: each prefix of a token is compared with all of them.

@@ -15,7 +15,7 @@ _RANDOM_BYTES = 8
 class KeyId(str):
     """A ``kid``: 1 to 128 characters of ``A-Z a-z 0-9 - _``, so it can never leave a directory or change a URL.
 
-    Raises ``InvalidKeyIdError`` for anything else, and ``TypeError`` for what is no string.
+    Raises ``InvalidKeyIdError`` for anything else, and ``TypeError`` for another type than ``str``.
     """
 
     __slots__ = ()
@@ -29,5 +29,5 @@ class KeyId(str):
 
     @classmethod
     def random(cls) -> Self:
-        """Make a fresh id of 16 lowercase hexadecimal digits (8 random bytes)."""
+        """Return a new id of 16 lowercase hexadecimal digits (8 random bytes)."""
         return cls(os.urandom(_RANDOM_BYTES).hex())

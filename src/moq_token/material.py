@@ -271,19 +271,19 @@ def _kind(native: object) -> str:
 
 def unsupported_curve(crv: object) -> InvalidKeyError:
     """Make the error for a JWK of a curve that no algorithm here uses."""
-    name = crv if isinstance(crv, str) and crv in _OTHER_CURVES else "this curve"
-    return InvalidKeyError(f"unsupported `crv`: no algorithm of tokens uses {name}, expected P-256, P-384 or Ed25519")
+    name = crv if isinstance(crv, str) and crv in _OTHER_CURVES else "an unknown curve"
+    return InvalidKeyError(f"unsupported `crv`: {name}, expected P-256, P-384 or Ed25519")
 
 
 def _unsupported(kind: str) -> InvalidKeyError:
-    return InvalidKeyError(f"unsupported kind of key: no algorithm of tokens uses {kind}, expected {_KINDS}")
+    return InvalidKeyError(f"unsupported kind of key: {kind}, expected {_KINDS}")
 
 
 def _does_not_fit(algorithm: Algorithm, kind: str) -> InvalidKeyError:
     fitting = "RS256 and the other RSA algorithms" if kind == "RSA" else algorithm_of_curve(kind)
     if fitting is None:
         return _unsupported(kind)
-    return InvalidKeyError(f"this is a key of the kind {kind}, which is for {fitting}, not for {algorithm}")
+    return InvalidKeyError(f"the key is {kind}, which is for {fitting}, not for {algorithm}")
 
 
 def _rsa_public(key: RSAPublicKey) -> dict[str, str]:

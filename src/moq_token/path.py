@@ -37,6 +37,9 @@ def oddity(path: str, *, pattern: bool = False) -> str | None:
     A path has no special characters but the slash, and a pattern has ``*`` besides. What has a meaning elsewhere, such
     as ``..``, ``{id}`` or ``[a-z]``, is ordinary text in both, and no relay replaces or resolves it.
     """
+    words = path.replace("/", "").replace("-", "").replace("_", "")
+    if not words or words.isalnum():  # most are, and to compile the expressions would take longer than to sign
+        return None
     for expression, sentence in _ODDITIES_OF_PATTERNS if pattern else _ODDITIES_OF_PATHS:
         if match := re.search(expression, path):
             return sentence.replace("@", match[0].strip("/")[:_SHOWN_CHARACTERS])
@@ -56,7 +59,7 @@ _ODDITIES = (
     (r"\$?\{[^/{}]*\}", _PLACEHOLDER),
     (rf"{_START}(?:<[^/<>]+>|:[A-Za-z_]\w*|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%){_END}", _PLACEHOLDER),
     (rf"{_START}\+{_END}", f"{_ORDINARY}: a pattern has `*` for one segment"),
-    (rf"{_START}(?:\.\.?|~){_END}", "`@` stands for itself, and leads to no other directory"),
+    (rf"{_START}(?:\.\.?|~){_END}", "`@` is an ordinary name, and does not lead to another directory"),
     (r"[?#]", "`@` stands for itself, and does not end the path as in a URL"),
     (r"\\", "`@` stands for itself: only a slash separates segments"),
     (rf"{_START}\s|\s{_END}|[\0-\x1f\x7f]", "it has a space at the start or end of a segment, or a control character"),

@@ -38,7 +38,7 @@ _OTHER_LABELS = {
     b"TRUSTED CERTIFICATE": "this is a certificate in the form of OpenSSL: rewrite it with `openssl x509 -in FILE`",
     b"PKCS7": "this is a PKCS#7 bundle: write its certificates with `openssl pkcs7 -in FILE -print_certs`",
     b"X509 CRL": "this is a list of revoked certificates, not a key",
-    b"DSA PRIVATE KEY": "this is a DSA key, which no algorithm of tokens uses",
+    b"DSA PRIVATE KEY": "this is a DSA key, which is not supported: expected RSA, P-256, P-384 or Ed25519",
     b"PGP PRIVATE KEY BLOCK": "this is a PGP key, which is not supported",
     b"PGP PUBLIC KEY BLOCK": "this is a PGP key, which is not supported",
     b"EC PARAMETERS": "these are the parameters of a curve without a key",

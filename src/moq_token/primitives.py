@@ -39,7 +39,7 @@ _ED25519_BYTES = 64
 
 
 def hmac_signer(algorithm: Algorithm, secret: bytes) -> Sign:
-    """Prepare HMAC (RFC 2104): both padded keys are hashed once, and a call goes on from copies of them.
+    """Prepare HMAC (RFC 2104): both padded keys are hashed once, and each call continues from copies.
 
     That costs less than half of ``hmac.digest``, which looks the hash up and pads the key on every call.
     """
@@ -187,8 +187,8 @@ def eddsa_verifier(_: Algorithm, key: Ed25519PublicKey) -> Verify:
 
 
 @functools.cache
-def optional(module: str) -> Any:  # noqa: ANN401 - a module, and what it has is its own affair
-    """Import a module of the extra ``fast``, or return None where it is not installed."""
+def optional(module: str) -> Any:  # noqa: ANN401 - a module has no other type
+    """Return a module of the extra ``fast``, or None where it is not installed."""
     try:
         return import_module(module)
     except ImportError:

@@ -25,7 +25,7 @@ def name_of(
 ) -> str:
     """Say what a text is that is no JSON object, and what to do. The message repeats nothing of it."""
     if not data.strip():
-        return "it is empty: was it written completely?"
+        return "it is empty: check that it was written completely"
     try:
         text = data.decode().strip()
     except UnicodeDecodeError:
@@ -220,7 +220,7 @@ def name_of_members(members: Mapping[str, object]) -> str | None:  # noqa: C901,
     for name, value in members.items():
         if isinstance(value, str) and "-----BEGIN " in value:
             where = f"its member `{name}`" if name.isidentifier() and len(name) < 40 else "a member"  # noqa: PLR2004
-            return f"this is no JWK, but {where} is PEM: give that text alone to the command `import`"
+            return f"this is not a JWK, but {where} is PEM: give that text alone to the command `import`"
     if not members:
         return "this is an empty JSON object, not a JWK"
     return None

@@ -10,7 +10,7 @@ from moq_token.errors import InvalidTokenError, sealed
 
 
 class UnverifiedToken(msgspec.Struct, frozen=True):
-    """What stands in a token that nobody has checked: anybody can have written it."""
+    """The content of a token that was not verified: anybody can have written it."""
 
     header: dict[str, object]
     claims: dict[str, object]
@@ -20,14 +20,14 @@ class UnverifiedToken(msgspec.Struct, frozen=True):
 def read_unverified(token: str) -> UnverifiedToken:
     """Read the header and the claims of a token without any check of who made it, what it says or until when.
 
-    Raises ``InvalidTokenError`` where it cannot be read: more than 64 KiB, not three segments of canonical
-    base64url, or header or claims no JSON object.
+    Raises ``InvalidTokenError`` for more than 64 KiB, anything but three segments of canonical base64url, and a header
+    or claims that are not a JSON object; ``TypeError`` for another type than ``str``.
     """
     _, header, payload, _ = jws.split(token)
     try:
         claims = parse_json(payload)
     except ValueError:
-        raise InvalidTokenError("the claims of the token are not readable as JSON") from None
+        raise InvalidTokenError("the claims of the token are not valid JSON") from None
     if not isinstance(claims, dict):
         raise InvalidTokenError("the claims of the token must be a JSON object")
     return UnverifiedToken(jws.parse_header(header), claims)

@@ -660,7 +660,7 @@ def test_import_decrypts_with_the_first_line_of_a_file(cli: Cli, line: str, form
     [
         (2, bare_jwk(HS), [], "the key does not say what it is for: add --algorithm"),
         (2, bare_jwk(RS), [], "the key does not say what it is for"),
-        (1, bare_jwk(ES, crv="P-521"), [], "no algorithm of tokens uses P-521"),
+        (1, bare_jwk(ES, crv="P-521"), [], "unsupported `crv`: P-521"),
         (2, forge.jwk(HS), ["--algorithm", "HS384"], "the key says that it is not for HS384"),
         (2, forge.jwk(ED, alg="Ed25519"), ["--algorithm", "ES256"], "the key says that it is not for ES256"),
         (1, forge.jwk(HS, alg=["HS256"]), [], "the member `alg` must be one of"),
@@ -699,9 +699,9 @@ OPENSSH = forge.native(ED).private_bytes(
     ("status", "text", "options", "why"),
     [
         (2, pem(RS), [], "PEM does not say what a key is for: add --algorithm"),
-        (1, pem(ED), ["--algorithm", "ES256"], "a key of the kind Ed25519, which is for EdDSA, not for ES256"),
+        (1, pem(ED), ["--algorithm", "ES256"], "the key is Ed25519, which is for EdDSA, not for ES256"),
         (1, pem(ED), ["--algorithm", "HS256"], "which is for EdDSA, not for HS256"),
-        (1, pem(ES), ["--algorithm", "ES384"], "a key of the kind P-256, which is for ES256, not for ES384"),
+        (1, pem(ES), ["--algorithm", "ES384"], "the key is P-256, which is for ES256, not for ES384"),
         (1, pem(ED, password=PASSWORD), ["--algorithm", "EdDSA"], "the PEM is encrypted: a password is needed"),
         (1, pem(ED, password=PASSWORD), ["--algorithm", "EdDSA", "--password-file", "ed.pem"], "wrong password, or"),
         (1, pem(ED), ["--algorithm", "EdDSA", "--password-file", "password"], "the PEM is not encrypted"),

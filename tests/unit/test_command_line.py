@@ -54,7 +54,8 @@ def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple
             yield from commands(command, (*before, name))
 
 
-COMMANDS = list(commands(program))
+# A server ends only with a signal.
+COMMANDS = [(words, command) for words, command in commands(program) if words[-1] != "serve"]
 # What is at least of the right kind, by the metavar of an option or an argument, so that not all is wrong usage.
 SENSIBLE = {
     **dict.fromkeys(("FILE", "[FILE]", "FILE|DIR|URL", "FILE|DIR…"), (*FILES, "-")),

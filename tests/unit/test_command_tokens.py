@@ -239,7 +239,7 @@ def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
     assert err.splitlines() == [
         "note: --root 'rooms/{id}': `{id}` stands for itself, and nothing replaces it: fill in the value",
         "note: --publish 'alice?': `?` stands for itself, and does not end the path as in a URL",
-        "note: --subscribe '../x': `..` stands for itself, and leads to no other directory",
+        "note: --subscribe '../x': `..` is an ordinary name, and does not lead to another directory",
     ]
 
 
@@ -254,7 +254,7 @@ def test_a_key_in_place_of_a_path_is_not_repeated(cli: Cli, word: str) -> None:
 def test_a_scope_has_the_same_notes(cli: Cli) -> None:
     _, key, err = cli.run("generate", "--publish", "..")
     assert Key.from_str(key).scope == Scope("", ("..",))
-    assert err == "note: --publish '..': `..` stands for itself, and leads to no other directory\n"
+    assert err == "note: --publish '..': `..` is an ordinary name, and does not lead to another directory\n"
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -791,7 +791,7 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (1, f"inspect {'a' * 70_000}", "the token is longer than"),
         (1, f"inspect {TOKEN.replace('.', '!.', 1)}", "not canonical base64url"),
         (1, f"inspect {forge.token(HS, b'[]')}", "the claims of the token must be a JSON object"),
-        (1, f"inspect {forge.token(HS, b'{')}", "the claims of the token are not readable as JSON"),
+        (1, f"inspect {forge.token(HS, b'{')}", "the claims of the token are not valid JSON"),
         (1, f"inspect {forge.token(HS, head=b'[]')}", "the header of the token must be a JSON object"),
         (1, f"inspect --key missing.jwk {TOKEN}", "cannot read 'missing.jwk'"),
     ],

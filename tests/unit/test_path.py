@@ -81,10 +81,10 @@ def test_join(base: str, rest: str, whole: str) -> None:
         ("rooms/%ROOM%/a", "`%ROOM%` stands for itself, and nothing replaces it"),
         ("rooms/:id", "`:id` stands for itself, and nothing replaces it"),
         ("<room>/alice", "`<room>` stands for itself, and nothing replaces it"),
-        ("..", "`..` stands for itself, and leads to no other directory"),
-        ("../x", "`..` stands for itself, and leads to no"),
-        ("a/./b", "`.` stands for itself, and leads to no"),
-        ("~/x", "`~` stands for itself, and leads to no"),
+        ("..", "`..` is an ordinary name, and does not lead to another directory"),
+        ("../x", "`..` is an ordinary name, and does not lead"),
+        ("a/./b", "`.` is an ordinary name, and does not lead"),
+        ("~/x", "`~` is an ordinary name, and does not lead"),
         ("?jwt=", "`?` stands for itself, and does not end the path as in a URL"),
         ("rooms?a=b", "`?` stands for itself, and does not end"),
         ("rooms#top", "`#` stands for itself, and does not end"),
@@ -113,7 +113,7 @@ def test_an_odd_path_is_explained(path: str, why: str) -> None:
     [
         ("rooms/{id}/*", "`{id}` stands for itself, and nothing replaces it: fill in the value"),
         ("rooms/:id/**", "`:id` stands for itself, and nothing replaces it"),
-        ("../*", "`..` stands for itself, and leads to no other directory"),
+        ("../*", "`..` is an ordinary name, and does not lead to another directory"),
         ("rooms/+/*", "`+` stands for itself, and is no wildcard: a pattern has `*` for one segment"),
         ("cam?/*", "`?` stands for itself, and is no wildcard: a pattern has only `*` and `**`"),
         ("cam[0-9]/**", "`[0-9]` stands for itself, and is no wildcard: a pattern has only"),
@@ -200,3 +200,10 @@ def test_any_path_gets_a_short_sentence_or_none(path: str) -> None:
 def test_a_long_path_is_read_in_linear_time() -> None:
     for part in ("{", "<", "$", "\\", " ", "/", "a/", "%a", ":a/", "'", "a.", "-+"):
         oddity(part * 65_536)  # the time limit of a test ends what would take longer
+
+
+def test_an_ordinary_path_compiles_no_expression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("re.search", None)
+    for path in ("", "/", "rooms/123", "a-b_c/é/日本", "0"):
+        assert oddity(path) is None
+        assert oddity(path, pattern=True) is None

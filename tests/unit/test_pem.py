@@ -308,7 +308,7 @@ def test_weak_rsa(bits: int) -> None:
 
 def test_unknown_algorithm_and_kid() -> None:
     for name in ("", "none", "ES512", "rs-256"):
-        with pytest.raises(ValueError, match="Algorithm"):
+        with pytest.raises(ValueError, match="unknown algorithm"):
             Key.from_pem(GOOD, name)
     for kid in ("", "a/b", "x" * 129):
         with pytest.raises(InvalidKeyIdError):

@@ -213,7 +213,7 @@ def test_a_key_where_a_set_is_expected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("crv", "named"), [("P-521", "P-521"), ("secp256k1", "secp256k1"), ("X25519", "X25519"), ("?", "this curve")]
+    ("crv", "named"), [("P-521", "P-521"), ("secp256k1", "secp256k1"), ("X25519", "X25519"), ("?", "an unknown curve")]
 )
 def test_curves_that_no_algorithm_uses(crv: str, named: str) -> None:
     text = message(lambda: Key.from_members({"kty": "EC", "crv": crv, "x": "AA", "y": "AA"}))
