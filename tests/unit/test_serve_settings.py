@@ -244,7 +244,7 @@ START = [
 @pytest.mark.parametrize("command", ["serve", "auth serve"])
 @pytest.mark.parametrize(("line", "status", "message"), [row[:3] for row in START])
 def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message: str) -> None:
-    assert message.lower() in cli.refused(status, *command.split(), *line.split()).lower()
+    assert message.lower() in cli.refused(status, *command.split(), "--check", *line.split()).lower()
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_errors_of_what_is_ours(
     cli: Cli, line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message in cli.refused(1, "serve", *line.split())
+    assert message in cli.refused(1, "serve", "--check", *line.split())
 
 
 @pytest.mark.parametrize(
@@ -297,14 +297,14 @@ def test_errors_of_what_is_ours(
     ],
 )
 def test_values_that_are_wrong_usage(cli: Cli, line: str, message: str) -> None:
-    assert message in cli.refused(2, "serve", *line.split())
+    assert message in cli.refused(2, "serve", "--check", *line.split())
 
 
 def test_errors_name_where_a_setting_comes_from(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = toml(tmp_path, 'public_publish = "anon"')
-    assert "`serve.public_publish`: 'anon' has no wildcard" in cli.refused(1, "serve", "--config", str(path))
+    assert "`serve.public_publish`: 'anon' has no wildcard" in cli.refused(1, "serve", "--check", "--config", str(path))
     monkeypatch.setenv("MOQ_TOKEN_SERVE_REVALIDATE", "1m")
-    assert "`MOQ_TOKEN_SERVE_REVALIDATE` needs `--expires`" in cli.refused(1, "serve")
+    assert "`MOQ_TOKEN_SERVE_REVALIDATE` needs `--expires`" in cli.refused(1, "serve", "--check")
 
 
 def test_who_may_reach_it() -> None:
