@@ -34,9 +34,8 @@ def set_texts(config: object, *names: str, paths: bool = False) -> None:
             texts = (None,)
         if isinstance(value, bytes) or not all(isinstance(text, str) for text in texts):
             raise TypeError(f"{name} must be a str or an iterable of str, not {type(value).__name__}")
-        if paths and name != "fingerprints":
-            for text in texts:
-                _check_place(text, name)
+        for text in texts if paths and name != "fingerprints" else ():
+            _check_place(str(text), name)
         object.__setattr__(config, name, texts)
 
 
