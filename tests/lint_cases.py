@@ -29,6 +29,8 @@ class Case(NamedTuple):
     first: Expected = Expected()
     second: Expected = Expected()
     differs: str = ""
+    claims: str = '{"root":"demo","put":["a"]}'
+    """For a key: those of a token within its scope."""
 
 
 def token(content: str | tuple[str, str]) -> str:
@@ -96,6 +98,7 @@ TOKENS = [
     ),
     Case("a star in a prefix", '{"put":["cam*"]}', noted("star"), refused("star")),
     Case("two stars in a prefix", '{"get":["a/**"]}', noted("star"), refused("star")),
+    Case("negative zero as a time", '{"put":["a"],"iat":-0}', refused("bad-type"), refused("bad-type")),
     Case("a star in the root", '{"root":"demo/*","put":["a"]}', noted("star"), noted("star")),
     Case("an invalid pattern", '{"publish":["a*b*c"]}', refused("patterns"), refused("bad-pattern")),
     Case("a pattern with an outer slash", '{"publish":["/a"]}', refused("patterns"), refused("bad-pattern")),
@@ -197,7 +200,9 @@ KEYS = [
     Case("scope is a list", key(scope=["a"]), refused("bad-type"), refused("bad-type")),
     Case("scope permits nothing", key(scope={"root": "demo"}), refused("useless"), refused("useless")),
     Case("scope with a string", key(scope={"put": "a"}), refused("bad-type"), refused("bad-type")),
-    Case("scope with patterns", key(scope=_PATTERNS), refused("patterns"), Expected()),
+    Case(
+        "scope with patterns", key(scope=_PATTERNS), refused("patterns"), Expected(), claims='{"publish":["cam1/hd"]}'
+    ),
     Case(
         "scope with both forms",
         key(scope={"put": ["demo"], "publish": ["a"]}),
@@ -212,5 +217,26 @@ KEYS = [
     ),
     Case("scope with a star", key(scope={"put": ["demo", "a*"]}), noted("star"), refused("star")),
     Case("scope with 33 segments", key(scope={"put": ["demo", _deep(33)]}), Expected(), refused("too-deep")),
+    Case(
+        "scope with a star in the root",
+        key(scope={"root": "a*", "put": ["x"]}),
+        noted("star"),
+        refused("star"),
+        claims='{"root":"a*","put":["x"]}',
+    ),
+    Case(
+        "scope with a deep root",
+        key(scope={"root": _deep(32), "put": ["x"]}),
+        Expected(),
+        refused("too-deep"),
+        claims=json.dumps({"root": _deep(32), "put": ["x"]}),
+    ),
+    Case(
+        "scope with a deep root for one role",
+        key(scope={"root": _deep(31), "publish": ["x"], "subscribe": ["x/y"]}),
+        refused("patterns"),
+        refused("too-deep"),
+        claims=json.dumps({"root": _deep(31), "publish": ["x"]}),
+    ),
     Case("scope with 32 segments", key(scope={"put": ["demo", _deep(32)]}), Expected(), noted("exact-32")),
 ]

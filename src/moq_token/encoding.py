@@ -16,6 +16,9 @@ _TAILS: tuple[tuple[bytes, frozenset[int]], ...] = (
     (b"=", frozenset(_ALPHABET[::4])),
 )
 
+# What Python converts under any setting of PYTHONINTMAXSTRDIGITS, so that time and message do not depend on it.
+_MAX_DIGITS = 640
+
 
 def b64encode(data: bytes) -> bytes:
     """Encode as base64url without padding."""
@@ -45,7 +48,9 @@ def parse_json(text: bytes) -> object:
     import json
 
     try:
-        value: object = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value: object = json.loads(
+            text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer
+        )
         if b"\\u" in text:
             # An escape can spell half of a surrogate pair, which no UTF-8 can carry on.
             json.dumps(value, ensure_ascii=False).encode()
@@ -61,6 +66,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError("it has a duplicate member")
     return members
+
+
+def _integer(digits: str) -> int | float:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"it has a number of more than {_MAX_DIGITS} digits")
+    return -0.0 if digits == "-0" else int(digits)  # an integer has no negative zero, and relays read a float
 
 
 def _no_constant(name: str) -> object:

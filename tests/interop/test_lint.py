@@ -50,9 +50,7 @@ def test_tokens(case: Case, peer: tuple[int, list[str]], tmp_path: Path) -> None
 def test_keys(case: Case, peer: tuple[int, list[str]], tmp_path: Path) -> None:
     generation, command = peer
     ours = read_key(case.content)[generation].refused
-    # Within every scope of the table that permits anything.
-    text = token('{"root":"demo","put":["a"]}' if b"cam*" not in case.content else '{"publish":["cam1/hd"]}')
-    check(case, ours, refuses(command, tmp_path, case.content, text))
+    check(case, ours, refuses(command, tmp_path, case.content, token(case.claims)))
 
 
 def check(case: Case, ours: bool, theirs: bool) -> None:  # noqa: FBT001 - what each says

@@ -117,6 +117,24 @@ def test_write_scopes(row: Row) -> None:
         assert Key.from_str(KEY.with_scope(scope).to_json()).scope == scope
 
 
+@pytest.mark.parametrize("token_root", ["", "/".join(["d"] * 31)])
+@pytest.mark.parametrize(
+    ("publish", "subscribe"), [(["x"], ["x/y"]), (["x", "x/y"], []), (["x"], ["y/**", "z/*"]), (["x"], ["y*/z"])]
+)
+def test_a_root_too_deep_for_one_grant_of_a_scope_permits_nothing(
+    token_root: str, publish: list[str], subscribe: list[str]
+) -> None:
+    root = "/".join(["d"] * 31)  # `moq auth verify` refuses these tokens: the capabilities exceed the key scope
+    key = Key.from_members({**CLAIMS["key"], "scope": {"root": root, "publish": publish, "subscribe": subscribe}})
+    granted = "x" if token_root else f"{root}/x"
+    signed = KEY.sign(Claims(token_root, publish=Pattern(granted)))
+    for strict in False, True:
+        with pytest.raises(ScopeExceededError):
+            key.verify(signed, strict=strict)
+    fits = Key.from_members({**CLAIMS["key"], "scope": {"root": root, "publish": ["x"], "subscribe": ["y"]}})
+    assert fits.verify(signed, strict=True).publish == (Pattern(granted),)
+
+
 @pytest.mark.parametrize("row", CLAIMS["read"], ids=by_wire)
 def test_read_strictly(row: Row) -> None:
     try:

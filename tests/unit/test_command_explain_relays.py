@@ -60,6 +60,9 @@ def test_patterns_are_named_for_the_relays_that_read_them(cli: Cli) -> None:
     status, out, err = cli.run("explain", "--key", "public.jwk", "--path", "/anon", stdin=text)
     assert (status, out.partition(":")[2][:9]) == (1, " useless:")
     assert err == "note: relays from 0.15 on read this token: it grants patterns (anon/cam*/hd)\n"
+    # They are not the misspelt claims of other software.
+    assert "called" not in out
+    assert out.splitlines()[-1] == "fix: grant subtrees only (`alice/**`), or use relays from 0.15 on"
 
 
 def test_an_unverified_token_is_not_judged_further(cli: Cli) -> None:

@@ -17,6 +17,10 @@ NOW = 1_800_000_000
 HS = Algorithm.HS256
 DEEP = "/".join(["d"] * 33)
 FULL = "/".join(["d"] * 32)
+FULL_PATH = (
+    "relays from 0.15 on read a path of 32 segments as that one broadcast: grant a shorter path for what lies beneath "
+    "it"
+)
 FIRST_TOKEN = "relays before 0.15 refuse this token: it has patterns, which relays read from 0.15 on"
 FIRST_KEY = "relays before 0.15 cannot load this key: it has patterns, which relays read from 0.15 on"
 SECOND_TOKEN = "relays from 0.15 on refuse this token: "
@@ -54,7 +58,7 @@ def sign(cli: Cli, options: str) -> tuple[int, str, list[str]]:
         ("--publish b --publish a --subscribe ''", {"put": ["b", "a"], "get": [""]}, []),
         ("--publish-pattern alice/**", {"put": ["alice"]}, []),
         ("--publish-pattern ** --subscribe-pattern a/b/**", {"put": [""], "get": ["a/b"]}, []),
-        (f"--publish {FULL}", {"put": [FULL]}, []),
+        (f"--publish {FULL}", {"put": [FULL]}, [FULL_PATH]),
         # Everything else is a pattern, and then both roles are written as such.
         ("--publish cam*/hd", {"publish": ["cam*/hd"]}, [FIRST_TOKEN]),
         ("--publish *", {"publish": ["*"]}, [FIRST_TOKEN]),
@@ -66,7 +70,7 @@ def sign(cli: Cli, options: str) -> tuple[int, str, list[str]]:
         ("--publish-pattern alice --publish-pattern bob", {"publish": ["alice", "bob"]}, [FIRST_TOKEN]),
         ("--publish a --publish-pattern b", {"publish": ["a/**", "b"]}, [FIRST_TOKEN]),
         ("--publish a --publish-pattern a", {"put": ["a"]}, []),
-        (f"--publish {FULL} --publish cam*", {"publish": ["cam*", FULL]}, [FIRST_TOKEN]),
+        (f"--publish {FULL} --publish cam*", {"publish": ["cam*", FULL]}, [FIRST_TOKEN, FULL_PATH]),
     ],
 )
 def test_sign_takes_paths_and_patterns(cli: Cli, options: str, grants: dict[str, object], notes: list[str]) -> None:
@@ -157,7 +161,7 @@ def test_sign_signs_nothing_that_a_named_relay_refuses(cli: Cli, options: str, r
         ("--publish cam*", "0.15"),
         ("--publish-pattern alice", "0.17 --relay 0.17.10 --relay 1.0"),
         (f"--publish {DEEP}", "0.14"),
-        (f"--publish {FULL}", "all"),
+        (f"--publish {FULL}", "0.14"),
     ],
 )
 def test_a_token_for_the_named_relays_needs_no_note(cli: Cli, options: str, relays: str) -> None:
@@ -207,8 +211,26 @@ def test_generate_writes_nothing_that_a_named_relay_cannot_load(cli: Cli) -> Non
     deep = cli.refused(1, "generate", "--out", "new.jwk", "--publish", DEEP, "--relay", "0.17")
     assert deep.startswith("relays from 0.15 on cannot load this key: invalid pattern")
     assert not Path("new.jwk").exists()
+    for scope, why in (
+        (("--root", "a*", "--publish", "x"), "a root with `*` permits nothing"),
+        (("--root", "a*", "--publish-pattern", "x"), "a root with `*` permits nothing"),
+        (("--root", "a/a", "--publish", FULL[2:]), "below its root, invalid pattern: it has 34 segments"),
+    ):
+        useless = cli.refused(1, "generate", "--out", "new.jwk", *scope, "--relay", "0.17")
+        assert useless.startswith(f"relays from 0.15 on refuse every token of this key: {why}")
+        assert not Path("new.jwk").exists()
+        assert f"refuse every token of this key: {why}" in cli.run("generate", *scope)[2]
     assert cli.done(*argv, "--relay", "0.17") == ""
     assert cli.done("generate", "--publish", "a", "--relay", "all")
+
+
+def test_a_path_as_deep_as_patterns_get_is_noted(cli: Cli) -> None:
+    for relays in ("--relay", "0.17"), ("--relay", "all"), ():
+        assert cli.run("generate", "--publish", f"/{FULL}/", *relays)[2] == f"note: {FULL_PATH}\n"
+        assert sign(cli, shlex.join(["--publish", FULL, *relays]))[2] == [f"note: {FULL_PATH}"]
+    assert FULL_PATH in cli.run("keys", "rotate", "keys", "--algorithm", "HS256", "--publish", FULL)[2]
+    assert FULL_PATH not in cli.run("generate", "--publish-pattern", FULL)[2]
+    assert cli.run("generate", "--publish", FULL[2:])[2] == ""
 
 
 @pytest.mark.parametrize("option", ["--publish-pattern", "--subscribe-pattern"])
@@ -379,7 +401,7 @@ def test_inspect_says_that_older_relays_cannot_load_the_key(cli: Cli) -> None:
     token = cli.run("sign", "--key", "k.jwk", "--publish-pattern", "cam1", "--expires", "1h")[1]
     status, out, err = cli.run("inspect", "--key", "k.jwk", stdin=token)
     assert (status, "signature  good" in out) == (0, True)
-    assert err == f"note: {FIRST_KEY.replace('this', 'the')}\n"
+    assert err == f"note: {FIRST_KEY}\n"
 
 
 # -- verify

@@ -56,6 +56,7 @@ def test_every_short_text(length: int) -> None:
     ("text", "value"),
     [
         (b"{}", {}),
+        (b"9" * 640, 10**640 - 1),
         (b' {"a" : [1, 1.5, null, true, "\\u00e9\\ud83d\\ude00"]} ', {"a": [1, 1.5, None, True, "é😀"]}),
         (b'{"a":1,"b":{"a":2}}', {"a": 1, "b": {"a": 2}}),
         (b'"x"', "x"),
@@ -64,6 +65,17 @@ def test_every_short_text(length: int) -> None:
 )
 def test_json(text: bytes, value: object) -> None:
     assert parse_json(text) == value
+
+
+def test_negative_zero_is_no_integer() -> None:
+    value = parse_json(b"-0")
+    assert (value, type(value)) == (0.0, float)
+
+
+@pytest.mark.parametrize("digits", [641, 5_000, 1_000_000])
+def test_a_long_number_is_refused_under_any_setting_of_the_interpreter(digits: int) -> None:
+    with pytest.raises(ValueError, match=r"^it has a number of more than 640 digits$"):
+        parse_json(b'{"a":%s}' % (b"9" * digits))
 
 
 @pytest.mark.parametrize("depth", [*range(1, 1200, 7), 10_000, 300_000])

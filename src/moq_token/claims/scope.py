@@ -95,7 +95,7 @@ def exceeded(scope: Scope, claims: Claims, *, as_patterns: bool = False) -> str 
         if not as_patterns and all_subtrees(allowed) and all_subtrees(requested):
             beyond = _beyond_prefixes(scope.root, allowed, claims.root, requested)
         else:
-            beyond = _beyond_patterns(scope.root, allowed, claims.root, requested)
+            beyond = _beyond_patterns(scope, allowed, claims.root, requested)
         if beyond is not None:
             return beyond
     return None
@@ -141,10 +141,13 @@ def _ceilings(allowed: tuple[str, ...], below: str) -> list[str]:
     return ceilings
 
 
-def _beyond_patterns(scope_root: str, allowed: Held, root: str, requested: Held) -> str | None:
-    if _rooted(Pattern(""), scope_root) is None:
-        allowed = ()  # found once, as a root can be long and have a thousand prefixes
-    ceiling = Patterns(pattern for grant in allowed if (pattern := _rooted(grant, scope_root)) is not None)
+def _beyond_patterns(scope: Scope, allowed: Held, root: str, requested: Held) -> str | None:
+    # As for relays, a scope permits nothing if its root cannot take one of its grants. The root is tried alone first,
+    # as it can be long and have a thousand prefixes.
+    every = (Pattern(""), *scope.publish, *scope.subscribe)
+    if any(_rooted(grant, scope.root) is None for grant in every):
+        allowed = ()
+    ceiling = Patterns(as_pattern(grant, scope.root) for grant in allowed)
     for grant in requested:
         pattern = _rooted(grant, root)
         if pattern is None or not ceiling.contains(pattern):

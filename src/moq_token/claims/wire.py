@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _STAR = ord("*")  # bytes are searched faster for a number
 _PREFIXES, _PATTERNS = ("put", "get"), ("publish", "subscribe")
-_KNOWN = ("root", *_PREFIXES, *_PATTERNS, "exp", "iat", "nbf", "iss", "sub", "jti")
+KNOWN = frozenset(("root", *_PREFIXES, *_PATTERNS, "exp", "iat", "nbf", "iss", "sub", "jti"))
+"""The claims that relays from 0.15 on know. They refuse a token with others."""
 _TIMES = ("exp", "iat", "nbf")
 
 
@@ -200,7 +201,7 @@ def _decode_any_spelling(payload: bytes, *, strict: bool) -> Claims:
 def _check_members(members: Members) -> None:
     """Refuse what relays from 0.15 refuse before they look at the values."""
     for name in members:
-        if name not in _KNOWN:
+        if name not in KNOWN:
             raise _unknown(name)
     if _has(members, _PREFIXES) and _has(members, _PATTERNS):
         raise _bad("the token has `put` or `get` beside `publish` or `subscribe`, which relays from 0.15 refuse")

@@ -177,7 +177,8 @@ def rotate_command(
         dry_run=dry_run,
     )
     output.note_oddities({"--root": (scope.root,), "--publish": scope.publish, "--subscribe": scope.subscribe})
-    grants.note_refused(grants.refused_keys(scope), (), keyinfo.CANNOT_LOAD)
+    grants.note_refused(grants.refused_keys(scope), ())
+    grants.note_full_paths((*publish, *subscribe), ())
     if not quiet:
         _report_rotation(change, directory, dry_run=dry_run)
     if prune:

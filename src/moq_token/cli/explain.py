@@ -16,6 +16,7 @@ from moq_token.cli import foreign, keyring, options, output, pasted, refusals
 from moq_token.cli.grammar import command
 from moq_token.cli.lint import finding_members
 from moq_token.cli.refusals import listed
+from moq_token.cli.tokens import ROLES
 from moq_token.errors import ConfigError, NotAdmittedError, RefusedError, UnauthorizedError, shown
 from moq_token.generations import Generation
 from moq_token.lint import Finding, read_token
@@ -272,6 +273,11 @@ def _claims(token: str | None) -> dict[str, object]:
     return {}
 
 
+def _ignored(claims: dict[str, object]) -> list[str]:
+    """Name the claims that relays ignore. That some read no patterns is said elsewhere, as the verdict or in a note."""
+    return foreign.ignored(claims, also_read=ROLES if refusals.has_patterns(claims) else ())
+
+
 def _members(found: Explanation) -> dict[str, object]:
     trace, grant = found.trace, found.grant
     return {
@@ -284,7 +290,7 @@ def _members(found: Explanation) -> dict[str, object]:
         "permissions": None
         if grant is None
         else {"publish": [*map(str, grant.publish)], "subscribe": [*map(str, grant.subscribe)]},
-        "ignored": foreign.ignored(found.claims),
+        "ignored": _ignored(found.claims),
         "relays": found.relays or str(Generation.FIRST),
         "others": finding_members(found.others),
     }
@@ -301,7 +307,7 @@ def _lines(found: Explanation) -> str:
     lines += [f"{check:<12}{output.paint('yes', 'green', sys.stdout)}" for check in trace.passed]
     if trace.failed is not None:
         lines.append(f"{trace.failed:<12}{output.paint('NO', 'red', sys.stdout)}")
-    if unread := foreign.ignored(found.claims):
+    if unread := _ignored(found.claims):
         lines.append(output.printable(f"ignored     {', '.join(unread)}"))
     if found.relays:
         lines.append(f"answer for  {found.relays}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from moq_token import path as paths
 from moq_token.claims.grants import all_subtrees, as_pattern
 from moq_token.cli import output
 from moq_token.cli.grammar import ParamType
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _NOTED = 5
 ALL_RELAYS = "all"
+REFUSE = "refuse this token"
+CANNOT_LOAD = "cannot load this key"
 PATTERNS = "it has patterns, which relays read from 0.15 on"
 
 
@@ -87,12 +90,23 @@ def grant_option(name: str, text: str, *, pattern: bool = False) -> Decorator:
 
 def refused_tokens(claims: Claims) -> dict[Generation, str]:
     """Say which generations of relays refuse a token with these claims, and why."""
-    return _refused(claims, "remove --cluster: relays from 0.15 on know no such claim" if claims.cluster else None)
+    unknown = "remove --cluster: relays from 0.15 on know no such claim" if claims.cluster else None
+    return {generation: f"{REFUSE}: {why}" for generation, why in _refused(claims, unknown).items()}
 
 
 def refused_keys(scope: Scope | None) -> dict[Generation, str]:
-    """Say which generations of relays cannot load a key with this scope, and why."""
-    return {} if scope is None else _refused(scope, None)
+    """Say which generations of relays cannot load a key with this scope, or refuse all its tokens, and why."""
+    if scope is None:
+        return {}
+    refused = {generation: f"{CANNOT_LOAD}: {why}" for generation, why in _refused(scope, None).items()}
+    if Generation.SECOND not in refused:
+        try:
+            for grant in (*scope.publish, *scope.subscribe):
+                as_pattern(grant, paths.normalize(scope.root))
+        except InvalidPatternError as error:
+            why = "a root with `*` permits nothing" if "*" in scope.root else f"below its root, {error}"
+            refused[Generation.SECOND] = f"refuse every token of this key: {why}"
+    return refused
 
 
 def _refused(value: Claims | Scope, unknown: str | None) -> dict[Generation, str]:
@@ -109,18 +123,30 @@ def _refused(value: Claims | Scope, unknown: str | None) -> dict[Generation, str
     return refused
 
 
-def require(refused: Mapping[Generation, str], relays: Iterable[Generation], verb: str) -> None:
+def require(refused: Mapping[Generation, str], relays: Iterable[Generation]) -> None:
     """Raise :class:`Failed` if one of the relays that ``--relay`` names is among those that refuse."""
     for generation in relays:
         if generation in refused:
-            raise output.Failed(f"{generation} {verb}: {refused[generation]}")
+            raise output.Failed(f"{generation} {refused[generation]}")
 
 
-def note_refused(refused: Mapping[Generation, str], relays: Iterable[Generation], verb: str) -> None:
+def note_refused(refused: Mapping[Generation, str], relays: Iterable[Generation]) -> None:
     """Print a note for each generation that refuses, unless the command line names its relays itself."""
     if not tuple(relays):
         for generation, why in refused.items():
-            output.note(f"{generation} {verb}: {why}")
+            output.note(f"{generation} {why}")
+
+
+def note_full_paths(given: Iterable[str | Pattern], relays: Iterable[Generation]) -> None:
+    """Print a note if a path was given that relays from 0.15 on read without what lies beneath it."""
+    named = tuple(relays)
+    prefixes = (paths.normalize(grant) for grant in given if isinstance(grant, str))
+    full = any(prefix.count("/") + 1 == MAX_SEGMENTS for prefix in prefixes)
+    if full and (not named or Generation.SECOND in named):
+        output.note(
+            f"{Generation.SECOND} read a path of {MAX_SEGMENTS} segments as that one broadcast: grant a shorter path "
+            "for what lies beneath it"
+        )
 
 
 def note_literals(given: Mapping[str, Iterable[Pattern]]) -> None:

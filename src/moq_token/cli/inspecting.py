@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from moq_token.cli import foreign, grants, keyinfo, keyring, options, output, pasted, refusals, times
 from moq_token.cli.grammar import command
 from moq_token.cli.refusals import listed
-from moq_token.cli.tokens import REFUSE, ROLES, by_kind, read_token
+from moq_token.cli.tokens import ROLES, by_kind, read_token
 from moq_token.errors import InvalidKeyError, RefusedError
-from moq_token.generations import Generation
 from moq_token.key import Key
 from moq_token.keytext import parse_members
 from moq_token.trace import Trace
@@ -83,7 +82,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
             *(("time", line) for line in _times(claims, now)),
             *((role, listed(allowed, full=True)) for role, allowed in granted.items()),
             *([("ignored", ", ".join(ignored))] if ignored else []),
-            *([("relays", f"{Generation.FIRST} {REFUSE}: {grants.PATTERNS}".removeprefix("relays "))] if newer else []),
+            *([("relays", f"before 0.15 {grants.REFUSE}: {grants.PATTERNS}")] if newer else []),
             ("signature", f"{signature}: anybody can have written this token" if where is None else signature),
         ]
         if refusal is not None:
@@ -91,7 +90,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
         output.emit(_labelled(lines))
     output.note_oddities(refusals.claimed_paths(claims))
     if verifier is not None and verifier.key is not None:
-        grants.note_refused(grants.refused_keys(verifier.key.scope), (), "cannot load the key")
+        grants.note_refused(grants.refused_keys(verifier.key.scope), ())
     return int(refusal is not None)
 
 

@@ -14,8 +14,6 @@ from moq_token.pattern import Pattern
 if TYPE_CHECKING:
     from moq_token import Key, Scope
 
-CANNOT_LOAD = "cannot load this key"
-
 
 def members(key: Key) -> dict[str, object]:
     """Return what a program may want to know about a key, besides its id."""
@@ -69,4 +67,4 @@ def needs_relay(key: Key) -> str | None:
 
 def unloadable(key: Key) -> list[str]:
     """Say which relays cannot load the key, and why."""
-    return [f"{generation} {CANNOT_LOAD}: {why}" for generation, why in grants.refused_keys(key.scope).items()]
+    return [f"{generation} {why}" for generation, why in grants.refused_keys(key.scope).items()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from moq_token import Algorithm, Key, KeySet, Scope
-from moq_token.cli import grants, keyinfo, keyring, options, output
+from moq_token.cli import grants, keyring, options, output
 from moq_token.cli.grammar import command
 from moq_token.errors import InvalidKeyIdError, KeyOperationError, shown
 
@@ -86,7 +86,7 @@ def generate_command(
     if scoped:
         key = key.with_scope(scope)
     refused = grants.refused_keys(key.scope)
-    grants.require(refused, relays, keyinfo.CANNOT_LOAD)
+    grants.require(refused, relays)
     targets = [(key, _target(key, out, out_dir))]
     if wants_public:
         targets.append((key.to_public(), _target(key, public, public_dir)))
@@ -100,7 +100,8 @@ def generate_command(
     for half, path in targets:
         write_keys(half, path, base64=base64 or file_format == "base64", force=force, keep=not force and not no_clobber)
     output.note_oddities({"--root": (scope.root,), "--publish": scope.publish, "--subscribe": scope.subscribe})
-    grants.note_refused(refused, relays, keyinfo.CANNOT_LOAD)
+    grants.note_refused(refused, relays)
+    grants.note_full_paths((*scope.publish, *scope.subscribe), relays)
 
 
 @command(

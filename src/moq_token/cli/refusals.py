@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from moq_token import path as paths
+from moq_token.claims.wire import KNOWN
 from moq_token.cli import foreign, times
 from moq_token.errors import (
     ExpiredTokenError,
@@ -68,6 +69,8 @@ def fix(error: RefusedError, claims: dict[str, object], scope: Scope | None, now
         case ScopeExceededError():
             allowed = "" if scope is None else f", which allows {roles(scope.root, scope.publish, scope.subscribe)}"
             advice = f"grant less, or sign with another key: stay within the scope of the key{allowed}"
+        case RefusedError(reason="useless") if has_patterns(claims):
+            advice = "grant subtrees only (`alice/**`), or use relays from 0.15 on"
         case RefusedError(reason="useless"):
             unread = foreign.ignored(claims)
             also = f"; the token has {', '.join(unread)}, which relays ignore" if unread else ""
@@ -116,6 +119,12 @@ def granted_by(claims: dict[str, object], role: str) -> list[str | Pattern]:
 def only_patterns(claims: dict[str, object]) -> bool:
     """Whether an unverified token grants patterns, and nothing that relays before 0.15 read."""
     return _PREFIXES.isdisjoint(claims) and not _ROLES.isdisjoint(claims)
+
+
+def has_patterns(claims: dict[str, object]) -> bool:
+    """Whether an unverified token is one of patterns, and not of another software that uses the same names."""
+    lists = [claims[role] for role in _ROLES & claims.keys()]
+    return only_patterns(claims) and claims.keys() <= KNOWN and all(isinstance(each, list) for each in lists)
 
 
 def claimed_paths(claims: dict[str, object]) -> dict[str, list[str | Pattern]]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from moq_token.pattern import Pattern
 
 
-REFUSE = "refuse this token"
 ROLES = ("publish", "subscribe")
 
 signing_options: Decorator = options.together(
@@ -118,11 +117,12 @@ def sign_command(
     )
     _check(claims)
     refused = grants.refused_tokens(claims)
-    grants.require(refused, relays, REFUSE)
+    grants.require(refused, relays)
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
     output.note_oddities({"--root": (root,), "--publish": claims.publish, "--subscribe": claims.subscribe})
-    grants.note_refused(refused, relays, REFUSE)
+    grants.note_refused(refused, relays)
+    grants.note_full_paths((*publish, *subscribe), relays)
     if not_before is not None and tuple(relays) != (Generation.SECOND,):
         output.note(f"{Generation.FIRST} ignore --not-before, and take the token at once")
     if expires is None:
@@ -222,7 +222,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
             result["permissions"] = by_kind({role: getattr(permissions, role) for role in ROLES})
     output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     if not strict:
-        grants.note_refused(grants.refused_tokens(claims), (), REFUSE)
+        grants.note_refused(grants.refused_tokens(claims), ())
     if permissions is not None and not as_json:
         for role, prefixes in (("publish", permissions.publish), ("subscribe to", permissions.subscribe)):
             output.note(f"may {role} {refusals.listed(prefixes, full=True)} at /{paths.normalize(path or '')}")

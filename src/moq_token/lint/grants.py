@@ -26,7 +26,7 @@ class Words(NamedTuple):
     prefix: str  # what stands before the name of a member
     useless: str
     fix: str  # for what nobody should have written
-    single_text: bool  # whether one bare string is a list of one
+    of_token: bool  # claims, where one bare string is a list of one; otherwise the scope of a key
 
 
 def read_grants(members: Mapping[str, object], words: Words, found: Findings) -> None:
@@ -36,7 +36,7 @@ def read_grants(members: Mapping[str, object], words: Words, found: Findings) ->
         found.refuse("bad-type", f"{words.member} `{words.prefix}root` must be a string", words.fix)
         return
     has_prefixes, has_patterns = (any(name in members for name in names) for names in (PREFIXES, ROLES))
-    prefixes = {name: _texts(members, name, words, found, single=words.single_text) for name in PREFIXES}
+    prefixes = {name: _texts(members, name, words, found, single=words.of_token) for name in PREFIXES}
     _read_first(root, prefixes, has_patterns, words, found)
     if has_prefixes and has_patterns:
         found.refuse(
@@ -105,7 +105,10 @@ def _read_second(root: str, read: Mapping[str, Sequence[Pattern] | None], words:
     if not rooted:
         what = "a root with `*`" if "*" in base else f"a root that makes paths of more than {MAX_SEGMENTS} segments"
         code = "star" if "*" in base else "too-deep"
-        found.note(code, f"{what}: it grants nothing to a client that dials above the root", "dial the root", SECOND)
+        if words.of_token:
+            found.note(code, f"{what}: it grants nothing to a client that dials above it", "dial the root", SECOND)
+        else:
+            found.refuse(code, f"{what}: every token of this key is refused", words.fix, SECOND)
 
 
 def _texts(

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 _NOT_MATERIAL = frozenset(("key_ops", "kid", "scope"))
 _MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _IMPORT = "convert it with `moq-token import`"
-_WORDS = Words(
-    "the member", "scope.", "the scope permits nothing", "generate a key with another scope", single_text=False
-)
+_WORDS = Words("the member", "scope.", "the scope permits nothing", "generate a key with another scope", of_token=False)
 _EVERYTHING = ("**",)
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from moq_token import jws
 from moq_token.algorithm import Algorithm
+from moq_token.claims.wire import KNOWN
 from moq_token.encoding import parse_json
 from moq_token.errors import InvalidKeyIdError, InvalidTokenError, sealed, shown, utc
 from moq_token.kid import KeyId
-from moq_token.lint.finding import FIRST, ROLES, SECOND, Findings
-from moq_token.lint.grants import PREFIXES, Words, read_grants
+from moq_token.lint.finding import FIRST, SECOND, Findings
+from moq_token.lint.grants import Words, read_grants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 # Of more claims, these are named, and the rest counted.
 MAX_NAMED = 8
 
-_BOTH_READ = frozenset(("root", *PREFIXES, *ROLES, "exp", "iat", "nbf", "iss", "sub", "jti"))
 _LONGEST = 2**63
 # Relays use none of these members, but refuse a token in which one has another type.
 _HEADER_TYPES = {
@@ -32,7 +32,7 @@ _HEADER_TYPES = {
 _HEADER_WORDS = {str: "a string", list: "a list of strings", dict: "a JSON object"}
 _RESIGN = "sign the token with `moq-token sign`"
 _WITHOUT = "sign the token without it"
-_WORDS = Words("the claim", "", "the token grants nothing", _RESIGN, single_text=True)
+_WORDS = Words("the claim", "", "the token grants nothing", _RESIGN, of_token=True)
 
 
 @sealed
@@ -125,7 +125,7 @@ def _read_names(claims: Mapping[str, object], found: Findings) -> None:
     _read_audience(claims, found)
     if isinstance(claims.get("sub"), list | dict):
         found.refuse("bad-type", "the claim `sub` must not be a list or an object", "write a string")
-    unknown = [name for name in claims if name not in _BOTH_READ]
+    unknown = [name for name in claims if name not in KNOWN]
     for name in unknown[:MAX_NAMED]:
         code = name if name in {"aud", "cluster"} else "unknown-claim"
         null = " (also with the value null)" if claims[name] is None else ""
