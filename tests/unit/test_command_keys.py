@@ -1592,6 +1592,7 @@ def test_import_mends_the_length_of_numbers(
 
 @pytest.mark.parametrize("name", ["x", "d"])
 def test_import_gives_ed25519_its_length(cli: Cli, name: str) -> None:
+    values: dict[str, bytes] = {}
     for number in range(1, 5000):
         native = forge.ed25519_native(number.to_bytes(32, "little" if name == "x" else "big"))
         values = {"x": native.public_key().public_bytes_raw(), "d": native.private_bytes_raw()}
