@@ -349,7 +349,8 @@ def test_a_restart_loses_no_session(second: str, key: Key, tmp_path: Path) -> No
         signed = token(key)
         before, after = fresh(), fresh()
         sessions: list[Any] = []
-        async with asked_at(before) as address:
+        # Not a port: while nobody listens on it, another process could take it.
+        async with asked_at(before, UnixAddress(str(tmp_path / "auth.sock"))) as address:
             context = relay(second, url_of(address), tmp_path)
             _, base = context.__enter__()
             try:
