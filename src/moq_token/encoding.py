@@ -61,6 +61,20 @@ def parse_json(text: bytes) -> object:
     return value
 
 
+def deeper_than(limit: int, value: object) -> bool:
+    """Whether a JSON value has more than ``limit`` lists and objects within each other."""
+    level = [value]
+    for _ in range(limit):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        level = inner
+    return any(isinstance(each, dict | list) for each in level)
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     members = dict(pairs)
     if len(members) != len(pairs):

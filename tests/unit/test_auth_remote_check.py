@@ -140,8 +140,16 @@ def test_the_generation_is_seen_from_the_settings(toml: str, environ: dict[str, 
             "moq-token-cli serve --key URL",
             ["`key` has a user, a password"],
         ),
-        ('[auth]\nauth_api = "https://a.example/"', "moq-token-cli serve", ["`auth_api` has no equivalent"]),
-        ('[auth.public]\napi = "https://a.example/"', "moq-token-cli serve", ["`public.api` has no equivalent"]),
+        (
+            '[auth]\nauth_api = "https://a.example/"',
+            "moq-token-cli serve",
+            ["`auth_api` answers GET"],
+        ),
+        (
+            '[auth.public]\napi = "https://a.example/"',
+            "moq-token-cli serve",
+            ["`public.api` answers GET"],
+        ),
         ('[auth]\nkey = "k"\ndomains = "cdn.example"', "moq-token-cli serve --key k", ["`domains` has no equivalent"]),
         (
             '[server.tls]\nroot = ["ca.pem"]\n[auth]\nkey = "k"',

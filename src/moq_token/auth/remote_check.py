@@ -31,7 +31,7 @@ _SERVER = "`url` of an auth server"
 OLD_MEMBERS = {
     "key": f"{_SERVER} (`moq-token serve --key`)",
     "key_dir": f"{_SERVER} (`moq-token serve --key-dir`)",
-    "auth_api": f"{_SERVER}, which can be the same",
+    "auth_api": f"{_SERVER} that answers POST",
     "domains": f"{_SERVER} that reads `server_name`",
     "mtls_tier": f"{_SERVER} (`moq-token serve --tier`)",
     "tls": "`[connect.tls]`",

@@ -74,7 +74,7 @@ def _open(config: AuthConfig) -> Iterator[str]:
             yield f"no pattern can express the public prefix {shown(prefix)}: it is left out"
     for name, url in (("auth_api", config.auth_api), ("public.api", config.public.api)):
         if url is not None:
-            yield f"`{name}` has no equivalent: write an auth server, or a --policy for `{SERVE}`"
+            yield f"`{name}` answers GET, and these relays send POST: change it, or write a --policy for `{SERVE}`"
     if config.domains:
         yield "`domains` has no equivalent: clients must dial the whole path"
     if config.mtls_tier is not None:

@@ -14,7 +14,7 @@ from moq_token.claims.arguments import plain_text
 from moq_token.claims.claims import Claims, unchecked
 from moq_token.claims.grants import Held, all_subtrees, as_pattern, held, literal
 from moq_token.claims.scope import Scope
-from moq_token.encoding import parse_json
+from moq_token.encoding import deeper_than, parse_json
 from moq_token.errors import InvalidClaimsError, InvalidKeyError, InvalidPatternError, InvalidTokenError, shown
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import MAX_PATTERNS
@@ -29,6 +29,8 @@ _STAR = ord("*")  # bytes are searched faster for a number
 _PREFIXES, _PATTERNS = ("put", "get"), ("publish", "subscribe")
 KNOWN = frozenset(("root", *_PREFIXES, *_PATTERNS, "exp", "iat", "nbf", "iss", "sub", "jti"))
 """The claims that relays from 0.15 on know. They refuse a token with others."""
+MAX_ISSUER_DEPTH = 126
+"""Lists and objects within each other in `iss`: relays look into this claim, and no further down."""
 _TIMES = ("exp", "iat", "nbf")
 
 
@@ -210,6 +212,8 @@ def _check_members(members: Members) -> None:
             raise _bad(f"the claim `{name}` must be an integer without a fraction or an exponent")
     if isinstance(members.get("sub"), list | dict):
         raise _bad("the claim `sub` must not be a list or an object")
+    if deeper_than(MAX_ISSUER_DEPTH, members.get("iss")):
+        raise _bad(f"the claim `iss` must not be nested deeper than {MAX_ISSUER_DEPTH} levels")
 
 
 def _grants(members: Members, *, strict: bool = False, lists_only: bool = False) -> tuple[Held, Held]:

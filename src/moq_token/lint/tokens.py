@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from moq_token import jws
 from moq_token.algorithm import Algorithm
-from moq_token.claims.wire import KNOWN
-from moq_token.encoding import parse_json
+from moq_token.claims.wire import KNOWN, MAX_ISSUER_DEPTH
+from moq_token.encoding import deeper_than, parse_json
 from moq_token.errors import InvalidKeyIdError, InvalidTokenError, sealed, shown, utc
 from moq_token.kid import KeyId
 from moq_token.lint.finding import FIRST, SECOND, Findings
@@ -125,6 +125,9 @@ def _read_names(claims: Mapping[str, object], found: Findings) -> None:
     _read_audience(claims, found)
     if isinstance(claims.get("sub"), list | dict):
         found.refuse("bad-type", "the claim `sub` must not be a list or an object", "write a string")
+    if deeper_than(MAX_ISSUER_DEPTH, claims.get("iss")):
+        message = f"the claim `iss` must not be nested deeper than {MAX_ISSUER_DEPTH} levels"
+        found.refuse("bad-type", message, "write a string")
     unknown = [name for name in claims if name not in KNOWN]
     for name in unknown[:MAX_NAMED]:
         code = name if name in {"aud", "cluster"} else "unknown-claim"
