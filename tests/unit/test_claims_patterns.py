@@ -117,6 +117,25 @@ def test_write_scopes(row: Row) -> None:
         assert Key.from_str(KEY.with_scope(scope).to_json()).scope == scope
 
 
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        ('{"put":["a"],"exp":9007199254740992}', "a time beyond 2**53 - 1 is not exact in every reader"),
+        ('{"put":["a"],"iat":9223372036854775807}', "a time beyond 2**53 - 1 is not exact in every reader"),
+        ('{"put":["a"],"nbf":-1}', "a time before 1970 is refused"),
+        ('{"put":["a"],"sub":"\\ud800"}', "text that UTF-8 cannot encode is refused, wherever it is"),
+        ('{"put":["a"],"iss":"\\ud800"}', "text that UTF-8 cannot encode is refused, wherever it is"),
+        (f'{{"put":["a"],"iss":{"9" * 641}}}', "the digits of a number are bounded"),
+        (f'{{"publish":["{"x" * 8193}"]}}', "the length of a pattern is bounded"),
+    ],
+)
+def test_more_that_moq_auth_verify_reads_and_we_refuse_on_purpose(wire: str, why: str) -> None:
+    assert why
+    for strict in False, True:
+        with pytest.raises(InvalidTokenError):
+            KEY.verify(token(wire), now=NOW, strict=strict)
+
+
 @pytest.mark.parametrize("token_root", ["", "/".join(["d"] * 31)])
 @pytest.mark.parametrize(
     ("publish", "subscribe"), [(["x"], ["x/y"]), (["x", "x/y"], []), (["x"], ["y/**", "z/*"]), (["x"], ["y*/z"])]
