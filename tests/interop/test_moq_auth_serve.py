@@ -243,10 +243,11 @@ class Requests(Walk):
                 value = self._random.choice((token.encode(), b"\xff", b"other", b""))
                 request["token"] = {"kind": self._random.choice((0, 0, 0, 1, 0x40B5)), "value": forge.b64(value)}
         if chance() < 0.15:
-            request["tls"] = {"name": "a", "fingerprint": "b", "issuer": "CN=c"}
+            certificate: Json = {"name": "a", "fingerprint": "b", "issuer": "CN=c"}
+            request["tls"] = certificate
             if chance() < 0.5:
                 ended = "query" not in request and chance() < 0.5
-                request["tls"]["expires"] = 7 if ended else EXPIRES
+                certificate["expires"] = 7 if ended else EXPIRES
                 known = "certificate past its end" if ended else known
         return self._spoiled(request, known)
 

@@ -85,8 +85,8 @@ def logged() -> Iterator[dict[str, io.StringIO]]:
     class Whole(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             shown = f"{vars(record)!r}"
-            if record.exc_info:
-                trace = traceback.TracebackException(*record.exc_info, capture_locals=True)
+            if record.exc_info and record.exc_info[1] is not None:
+                trace = traceback.TracebackException.from_exception(record.exc_info[1], capture_locals=True)
                 shown += "".join(trace.format())
             return shown
 
