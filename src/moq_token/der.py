@@ -15,7 +15,7 @@ class Element(NamedTuple):
 
 
 def elements(data: bytes) -> list[Element] | None:
-    """Take a sequence of DER elements apart, or return None where it is none. Nested ones stay as they are."""
+    """Take a sequence of DER elements apart, or return None if it is not one. Nested sequences are not parsed."""
     found = []
     at = 0
     while at < len(data):

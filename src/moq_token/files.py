@@ -1,4 +1,4 @@
-"""Key files: bounded reading, and writing that leaves the old file or the new one, whole, whatever happens."""
+"""Key files: bounded reading, and atomic writing: after a crash the old file or the new one is there, complete."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
         raise InvalidKeyError(f"invalid file name: {shown(os.fsdecode(path))}") from None
     if mode is not None:
         if stat.S_ISLNK(mode):
-            raise FileExistsError(errno.EEXIST, "a symbolic link is in the way", path)
+            raise FileExistsError(errno.EEXIST, "symbolic links are not followed", path)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if not stat.S_ISREG(mode):
@@ -219,7 +219,7 @@ def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
 
 
 def _give_new_name(temporary: str, path: str) -> None:
-    """Give a file a name that nothing has yet. Raises :class:`FileExistsError`."""
+    """Give a file a name that is not in use. Raises :class:`FileExistsError`."""
     try:
         os.link(temporary, path)  # unlike a rename, this fails where the file has come to exist meanwhile
     except OSError as error:
@@ -238,7 +238,7 @@ def _give_new_name(temporary: str, path: str) -> None:
 
 
 def _sync_directory(directory: str) -> None:
-    """Make a rename last through a power cut, where the system lets a directory be opened for it."""
+    """Make a rename survive a power failure, where the system lets a directory be opened for it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

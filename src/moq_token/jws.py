@@ -75,7 +75,7 @@ def check_header(segment: bytes, algorithm: str) -> None:
     named = header.get("alg")
     if named != algorithm:
         what = shown(named) if isinstance(named, str) else "no name"
-        message = f"the token says {what} for `alg`, and its key is for {algorithm}"
+        message = f"the token says {what} for `alg`, but its key is for {algorithm}"
         raise InvalidTokenError(message, reason="wrong-algorithm")
 
 

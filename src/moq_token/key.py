@@ -333,12 +333,14 @@ class Key:
         """
         secret = None if password is None else encoded(password)
         if secret is not None and not (0 < len(secret) <= _MAX_PASSWORD_BYTES and self.is_private):
-            raise KeyOperationError(f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes, and a public key takes none")
+            raise KeyOperationError(
+                f"a password has 1 to {_MAX_PASSWORD_BYTES} bytes, and a public key takes no password"
+            )
         if self._material.native_private is not None:
             return pem.dump_private(self._material.native_private, secret)
         if self._material.native_public is not None:
             return pem.dump_public(self._material.native_public)
-        raise KeyOperationError(f"a key for {self.algorithm} is a secret, which PEM has no form for")
+        raise KeyOperationError(f"a key for {self.algorithm} is a secret, which PEM cannot hold")
 
     @sealed
     def thumbprint(self) -> str:
@@ -372,7 +374,7 @@ class Key:
         if self.scope is not None:
             path = self.scope.exceeded_by(claims)
             if path is not None:
-                raise InvalidClaimsError(f"the claims grant {shown(path)}, which the scope of the key does not")
+                raise InvalidClaimsError(f"the claims grant {shown(path)}, which is outside the scope of the key")
         signed = self._header + b64encode(payload)
         return (signed + b"." + b64encode(self._sign(signed))).decode()
 
@@ -433,7 +435,7 @@ class Key:
         if trace is not None:
             trace.begin("signature")
         if not verify(signature, signed):
-            raise InvalidSignatureError("the signature was not made over this token by this key")
+            raise InvalidSignatureError("the signature does not match the token and the key")
 
         if trace is not None:
             trace.begin("claims")
@@ -454,7 +456,9 @@ class Key:
         if self.scope is not None:
             path = exceeded(self.scope, claims, as_patterns=strict)
             if path is not None:
-                raise ScopeExceededError(f"the token grants {shown(path)}, beyond the scope of its key", path=path)
+                raise ScopeExceededError(
+                    f"the token grants {shown(path)}, which is outside the scope of its key", path=path
+                )
         return claims
 
     # -- being an object
@@ -484,7 +488,7 @@ class Key:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key is not pickled, so that no secret ends in a cache or a queue: use to_json()")
+        raise TypeError("a key cannot be pickled, so that no secret ends up in a cache or a queue: use to_json()")
 
 
 def read_file(path: str | Path) -> bytes:
@@ -504,9 +508,9 @@ def _algorithm(jwk: Mapping[str, object]) -> Algorithm:
         if algorithm is None and "crv" in jwk:
             raise material.unsupported_curve(jwk["crv"])
         if algorithm is None:
-            raise InvalidKeyError(f"the member `alg` must be one of {', '.join(Algorithm)}, and it is missing")
+            raise InvalidKeyError(f"missing member `alg`: expected one of {', '.join(Algorithm)}")
         if jwk.get("use", "sig") != "sig":
-            raise InvalidKeyError("the member `alg` is missing, and `use` says that the key is not for signatures")
+            raise InvalidKeyError("missing member `alg`, and `use` says that the key is not for signatures")
         return algorithm
     if name == "Ed25519":  # RFC 9864, as browsers export it
         return Algorithm.EDDSA
@@ -529,5 +533,5 @@ def _operations(jwk: Mapping[str, object]) -> frozenset[KeyOperation]:
 
 def _cannot(key: Key, operation: KeyOperation) -> KeyOperationError:
     if operation not in key.operations:
-        return KeyOperationError(f"this key may not {operation}: `key_ops` does not have it")
+        return KeyOperationError(f"this key may not {operation}: `key_ops` does not include it")
     return KeyOperationError(f"this key cannot {operation}: it is only a public half")

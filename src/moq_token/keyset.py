@@ -40,7 +40,7 @@ class KeySet:
             raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(keys)}")
         for key in keys:
             if not isinstance(key, Key):
-                raise TypeError(f"a key set holds Key objects, not {type(key).__name__}")
+                raise TypeError(f"a key set must contain Key objects, not {type(key).__name__}")
         object.__setattr__(self, "keys", keys)
 
     @classmethod
@@ -48,7 +48,7 @@ class KeySet:
     def from_str(cls, text: str | bytes) -> KeySet:
         """Read a JWK Set from JSON.
 
-        Keys of a kind that tokens cannot use are passed over (RFC 7517, section 5). Raises ``InvalidKeyError``
+        Keys of a kind that tokens cannot use are ignored (RFC 7517, section 5). Raises ``InvalidKeyError``
         where a set has more than 1,000 keys or none that is usable; the message names the first fault.
         """
         return read_set(parse_members(text)).keys
@@ -103,7 +103,7 @@ class KeySet:
         """
         key = self._first(KeyOperation.SIGN)
         if key is None:
-            raise KeyOperationError("no key of this set may sign and has a private half")
+            raise KeyOperationError("no key in this set has a private half and is allowed to sign")
         return key.sign(claims)
 
     @sealed
@@ -133,12 +133,10 @@ class KeySet:
         if kid is not None:
             key = self.find_key(kid)
             if key is None:
-                raise KeyNotFoundError(f"key not found: no key of this set has the id {shown(kid)}", kid=kid)
+                raise KeyNotFoundError(f"key not found: no key in this set has the id {shown(kid)}", kid=kid)
             return key
         if len(self.keys) != 1:
-            raise KeyNotFoundError(
-                f"the token has no `kid`, and the set has {len(self.keys)} keys: it takes exactly one"
-            )
+            raise KeyNotFoundError(f"the token has no `kid`, and the set has {len(self.keys)} keys, not exactly one")
         return self.keys[0]
 
     def __iter__(self) -> Iterator[Key]:
@@ -169,20 +167,20 @@ class KeySet:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a key set is not pickled, so that no secret ends in a cache or a queue: use to_str()")
+        raise TypeError("a key set cannot be pickled, so that no secret ends up in a cache or a queue: use to_str()")
 
 
 class ReadSet(NamedTuple):
-    """The usable keys of a JWK Set, and a line for each of its members that was passed over."""
+    """The usable keys of a JWK Set, and a line for each member that was ignored."""
 
     keys: KeySet
-    passed_over: tuple[str, ...]
+    ignored: tuple[str, ...]
 
 
 def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], Key] = Key.from_members) -> ReadSet:
     """Read the members of a JWK Set, each with ``read``; everything that reads a set does it with this function.
 
-    Members that ``read`` refuses, and keys for encryption, are passed over. Raises ``InvalidKeyError`` where
+    Members that ``read`` refuses, and keys for encryption, are ignored. Raises ``InvalidKeyError`` where
     ``keys`` is no list, has more than 1,000 members, or has members of which none is usable. An empty list is an empty
     set.
     """
@@ -193,15 +191,15 @@ def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], 
         raise InvalidKeyError(f"expected a JWK set: {what}")
     if len(jwks) > MAX_KEYS:  # before any of them is built
         raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(jwks)}")
-    keys, passed_over = [], []
+    keys, ignored = [], []
     for index, jwk in enumerate(jwks):
         try:
             keys.append(read(_for_signatures(jwk)))
         except InvalidKeyError as error:
-            passed_over.append(f"keys[{index}]{_kid_of(jwk)}: {error}")
-    if passed_over and not keys:
-        raise InvalidKeyError(f"no usable key in the set: {passed_over[0]}")
-    return ReadSet(KeySet(keys), tuple(passed_over))
+            ignored.append(f"keys[{index}]{_kid_of(jwk)}: {error}")
+    if ignored and not keys:
+        raise InvalidKeyError(f"no usable key in the set: {ignored[0]}")
+    return ReadSet(KeySet(keys), tuple(ignored))
 
 
 def _kid_of(jwk: object) -> str:

@@ -32,7 +32,7 @@ def strip_prefix(path: str, prefix: str) -> str | None:
 
 
 def oddity(path: str, *, pattern: bool = False) -> str | None:
-    """Return why a path or a pattern is probably not what its author meant, as one sentence, or None.
+    """Return why a path or pattern is likely a mistake, as one sentence, or None.
 
     A path has no special characters but the slash, and a pattern has ``*`` besides. What has a meaning elsewhere, such
     as ``..``, ``{id}`` or ``[a-z]``, is ordinary text in both, and no relay replaces or resolves it.
@@ -48,7 +48,7 @@ def oddity(path: str, *, pattern: bool = False) -> str | None:
 
 _SHOWN_CHARACTERS = 24
 _PLACEHOLDER = "`@` stands for itself, and nothing replaces it: fill in the value"
-_ORDINARY = "`@` stands for itself, and is no wildcard"
+_ORDINARY = "`@` stands for itself, not a wildcard"
 # One whole segment is written between these two.
 _START, _END = r"(?:^|/)", r"(?=/|$)"
 # `@` stands for what the expression found. The first expression that finds something counts.
@@ -68,6 +68,6 @@ _ODDITIES_OF_PATHS = (*_ODDITIES, (r"\*+", f"{_ORDINARY} here"))
 # What is a wildcard in the patterns of a shell or in a regular expression.
 _ODDITIES_OF_PATTERNS = (
     (r"\?|\[[^/\[\]]*\]", f"{_ORDINARY}: a pattern has only `*` and `**`"),
-    (rf"{_START}\.\*{_END}", "`@` is a segment that starts with a dot, as a pattern is no regular expression"),
+    (rf"{_START}\.\*{_END}", "`@` is a segment that starts with a dot, but a pattern is not a regular expression"),
     *_ODDITIES,
 )

@@ -104,13 +104,13 @@ class Pattern:
             return _fits(head, tail, other.head, segment_covers)
         if tail is None or len(head) + len(tail) > len(other.head) + len(other.tail):
             return False
-        # Where one of ours stands beside the `**` of the other, it must cover any segment: compare it with a `*`.
+        # Where a segment of this pattern meets the `**` of the other, it must cover any segment: compare it with a `*`.
         theirs = itertools.chain(other.head, itertools.repeat("*"))
         theirs_reversed = itertools.chain(reversed(other.tail), itertools.repeat("*"))
         return all(map(segment_covers, head, theirs)) and all(map(segment_covers, reversed(tail), theirs_reversed))
 
     def overlaps(self, other: Pattern) -> bool:
-        """Whether some path matches both. Looser than ``contains``, and never a test of authority."""
+        """Whether some path matches both. Weaker than ``contains``: do not use it to authorize."""
         if other.tail is None:
             return _fits(self.head, self.tail, other.head, segments_overlap)
         if self.tail is None:

@@ -69,7 +69,7 @@ class Patterns:
         return all(map(self._cover.contains, _members(other)))
 
     def overlaps(self, other: Pattern | Patterns) -> bool:
-        """Whether some path is matched by both. Looser than ``contains``, and never a test of authority."""
+        """Whether some path is matched by both. Weaker than ``contains``: do not use it to authorize."""
         return any(ours.overlaps(theirs) for ours in self._members for theirs in _members(other))
 
     def intersect(self, other: Pattern | Patterns) -> Patterns:

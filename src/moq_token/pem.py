@@ -31,11 +31,11 @@ _MAX_LINE_CHARACTERS = 200  # of a line that is looked at for faults
 _MAX_HEADER_BYTES = 4096  # of an encrypted key; usual are about 100
 _REQUEST = "this is a certificate request: write its public key with `openssl req -in FILE -noout -pubkey`"
 _OTHER_LABELS = {
-    b"OPENSSH PRIVATE KEY": "this is a private key in the form of OpenSSH: rewrite it first, with `ssh-keygen -p "
-    "-m PKCS8 -f FILE`; an Ed25519 key cannot be rewritten, so make a new one with `moq-token generate`",
+    b"OPENSSH PRIVATE KEY": "this is a private key in OpenSSH format: convert it first, with `ssh-keygen -p "
+    "-m PKCS8 -f FILE`; an Ed25519 key cannot be converted, so generate a new one with `moq-token generate`",
     b"CERTIFICATE REQUEST": _REQUEST,
     b"NEW CERTIFICATE REQUEST": _REQUEST,
-    b"TRUSTED CERTIFICATE": "this is a certificate in the form of OpenSSL: rewrite it with `openssl x509 -in FILE`",
+    b"TRUSTED CERTIFICATE": "this is a certificate in OpenSSL format: convert it with `openssl x509 -in FILE`",
     b"PKCS7": "this is a PKCS#7 bundle: write its certificates with `openssl pkcs7 -in FILE -print_certs`",
     b"X509 CRL": "this is a list of revoked certificates, not a key",
     b"DSA PRIVATE KEY": "this is a DSA key, which is not supported: expected RSA, P-256, P-384 or Ed25519",
@@ -78,10 +78,10 @@ def parse(text: str | bytes, password: bytes | None) -> PrivateKeyTypes | Public
     except TypeError:
         what = "is not encrypted: leave the password out"
         if password is None:
-            what = "is encrypted: a password is needed (`password`, or --password-file on the command line)"
+            what = "is encrypted: a password is required (`password`, or --password-file on the command line)"
         raise InvalidKeyError(f"the PEM {what}") from None
     except Exception:  # noqa: BLE001 - damaged input raises exceptions that are not documented
-        what = "it is damaged, or of a kind that is not supported"
+        what = "it is damaged or of an unsupported kind"
         raise InvalidKeyError(
             f"the PEM cannot be read: {what if password is None else 'wrong password, or ' + what}"
         ) from None
@@ -116,7 +116,7 @@ def dump_public(native: PublicKey) -> str:
 
 
 def _unescaped(data: bytes) -> bytes:
-    """Undo what variables and configuration files do to PEM: base64 around it, and line breaks written as escapes."""
+    """Undo what environment variables and configuration files do to PEM: base64 encoding and escaped line breaks."""
     if _BEGIN not in data:
         inside = keytext.base64_of_any_kind(data)
         if inside is not None and inside.lstrip().startswith(_BEGIN):
@@ -141,7 +141,7 @@ def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _normal(label: bytes, body: bytes) -> bytes:
-    """Write a block in lines of 64 characters, whatever its lines were; one with headers (RFC 1421) as it is."""
+    """Rewrite a block in lines of 64 characters; leave one with headers (RFC 1421) unchanged."""
     if b":" not in body:
         text = b"".join(body.split())
         lines = [text[at : at + _LINE_CHARACTERS] for at in range(0, len(text), _LINE_CHARACTERS)]
@@ -196,7 +196,7 @@ _SCRYPT = bytes.fromhex("2b06010401da47040b")
 
 
 def _check_work(block: bytes) -> None:
-    """Refuse a file that asks for too much work, before any of it is done. Raises :class:`InvalidKeyError`."""
+    """Refuse a file whose password hashing is too expensive, before computing it. Raises :class:`InvalidKeyError`."""
     body = block.partition(b"\n")[2].partition(_END)[0]
     content = keytext.base64_of_any_kind(body)
     outer = None if content is None else der.elements(content)
@@ -210,7 +210,7 @@ def _check_work(block: bytes) -> None:
         bounded = all(integer <= MAX_ITERATIONS for integer in integers)
     if not bounded:
         raise InvalidKeyError(
-            "the password of this PEM costs too much work: expected at most "
+            "the password hashing of this PEM is too expensive: expected at most "
             f"{MAX_ITERATIONS:,} iterations, or N * r * p up to {MAX_SCRYPT_COST:,} with scrypt"
         )
 

@@ -1,4 +1,4 @@
-"""What a text is that is no usable key, in words for the person who gave it, with what to do next.
+"""Recognize texts that are not usable keys, and say what they are and what to do next.
 
 Keys arrive in the shape that another tool, an editor or a shell gave them. No answer repeats any of the text.
 """
@@ -23,7 +23,7 @@ _MAX_NAME_CHARACTERS = 4096
 def name_of(
     data: bytes, expected: str = "a JWK, which is a JSON object or base64url of one; the command `import` takes PEM too"
 ) -> str:
-    """Say what a text is that is no JSON object, and what to do. The message repeats nothing of it."""
+    """Say what a text is that is not a JSON object, and what to do. The message never quotes the text."""
     if not data.strip():
         return "it is empty: check that it was written completely"
     try:
@@ -69,9 +69,9 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
         ends = last in "'\"`\u2019\u201d\u00bb"
         return f"there {'are quotes around it' if ends else 'is a quote at its start'}: remove the quotes"
     if first == "[":
-        return 'a key must be a JSON object, and this is a list: write a list of keys as {"keys": [...]}'
+        return 'a key must be a JSON object, but this is a list: write a list of keys as {"keys": [...]}'
     if text in {"null", "true", "false", "undefined", "None"} or re.fullmatch(r"-?\d{1,15}(\.\d+)?", text):
-        return "a key must be a JSON object, and this is another JSON value"
+        return "a key must be a JSON object, but this is another JSON value"
     if re.match(r"(export\s+|set\s+|\$env:)?[A-Z_][A-Z0-9_]{2,}\s*=\s*\S", text):
         return "this is a line of an environment file (NAME=VALUE): give the value alone"
     if text.startswith(_SSH) or re.match(r"---- ?BEGIN SSH2", text):
@@ -86,9 +86,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
     if first == "<":
         return "this is HTML or XML, not a key: look at what was downloaded"
     if re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
-        return (
-            "this is a URL, not a key: read it with a source (moq_token.sources), or with --key URL where that is taken"
-        )
+        return "this is a URL, not a key: read it with a source (moq_token.sources), or with --key URL"
     if re.match(r"(---\s+)?(apiVersion|kind|metadata|data):", text):
         return "this is YAML, not a key: give the value of the member that holds the key"
     compact = text.split(".")
@@ -97,7 +95,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
             return "this is a token, not a key"
         return "this is an encrypted key or token (JWE): decrypt it first, for example with `step crypto jwe decrypt`"
     if is_file_name(text):
-        return "this looks like the name of a file, not like a key: Key.from_file and KeySet.from_file take names"
+        return "this looks like a file name, not a key: use Key.from_file or KeySet.from_file"
     if re.fullmatch(r"[A-Za-z0-9+/=_\s-]{24,}", text):
         for starts, what in _BASE64_OF.items():
             if text.startswith(starts):
@@ -153,14 +151,14 @@ def name_of_der(data: bytes) -> str | None:  # noqa: PLR0911 - as above
         return "a public key in DER: make PEM of it with `openssl pkey -pubin -inform DER -in FILE`"
     if tags == [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
         return "a certificate in DER: make PEM of it with `openssl x509 -inform DER -in FILE`"
-    return "DER, but no key that is known: expected a JWK or PEM"
+    return "DER, but not a known kind of key: expected a JWK or PEM"
 
 
 # -- JSON
 
 
 def name_of_broken_json(text: str, why: str) -> str:  # noqa: PLR0911 - as above
-    """Say what is wrong with a text that begins as a JSON object; ``why`` is what the JSON reader says."""
+    """Describe what is wrong with a text that starts as a JSON object; ``why`` is what the JSON reader says."""
     import re
 
     if re.match(r"\{\s*[A-Za-z_]\w*\s*:", text):
@@ -174,14 +172,14 @@ def name_of_broken_json(text: str, why: str) -> str:  # noqa: PLR0911 - as above
     if re.match("\\{\\s*[\u201c\u201d\u201e]", text):
         return "its JSON has typographic quotes, as a word processor writes them: JSON needs plain double quotes"
     if not text.rstrip().endswith("}"):
-        return "a key must be readable as JSON: it is cut off, or something follows its closing brace"
+        return "the key is not valid JSON: it is cut off, or something follows its closing brace"
     if why.startswith("Extra data"):
-        return "a key must be readable as JSON: there is more than one object, expected one key or a JWK set"
-    return f"a key must be readable as JSON: {why}"
+        return "the key is not valid JSON: there is more than one object, expected one key or a JWK set"
+    return f"the key is not valid JSON: {why}"
 
 
 def name_of_members(members: Mapping[str, object]) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a table of conditions
-    """Say what a JSON object is that is no JWK, and what to do, or return None where that cannot be seen."""
+    """Say what a JSON object is that is not a JWK, and what to do, or return None if unknown."""
     if "kty" in members or "k" in members:
         return None
     if isinstance(members.get("keys"), list):
@@ -230,7 +228,7 @@ def name_of_members(members: Mapping[str, object]) -> str | None:  # noqa: C901,
 
 
 def what_is_secret(text: str) -> str | None:  # noqa: PLR0911 - as above
-    """Say what a text is that is given as a name and looks like a key, a secret or a token, or return None.
+    """Say what a text given as a name looks like, if it looks like a key, a secret or a token, else return None.
 
     The answer names the function that takes it, and repeats nothing of it.
     """
@@ -256,7 +254,7 @@ _RANDOM_CHARACTERS, _RANDOM_HEX_DIGITS = 40, 32
 
 
 def _is_random(text: str) -> bool:
-    """Whether a word looks like random bytes in hexadecimal or base64, which no file is called."""
+    """Whether a word looks like random bytes in hexadecimal or base64, which is not a file name."""
     if len(text) < _RANDOM_HEX_DIGITS or not text.isascii():
         return False
     word = text.rstrip("=")
@@ -270,7 +268,7 @@ def _is_random(text: str) -> bool:
 
 
 def secret_in_place_of_path(path: str) -> str | None:
-    """Say what a path is that looks like a key, a secret or a token, or return None. An existing path is none."""
+    """Say what a path looks like: a key, a secret or a token. Return None for others, and for existing paths."""
     what = what_is_secret(path)
     return None if what is None or os.path.lexists(path) else what
 

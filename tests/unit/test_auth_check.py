@@ -136,7 +136,7 @@ def test_a_place_without_a_key_is_named_with_what_to_write(cli: Cli, member: str
 @pytest.mark.parametrize(
     ("files", "note"),
     [
-        ({"keys/k1.pem": PEM.encode()}, "holds no {kid}.jwk, so every token is refused; not read: 'k1.pem'"),
+        ({"keys/k1.pem": PEM.encode()}, "contains no {kid}.jwk, so every token is refused; not read: 'k1.pem'"),
         ({"keys/a b.jwk": forge.public_jwk(ED)}, "'a b.jwk' is never read: a key id is 1 to 128 characters"),
         ({"keys/k1.jwk": forge.jwk(ED)}, "is a private key, but a relay needs only its public half"),
     ],
@@ -158,9 +158,12 @@ def test_what_works_and_is_hardly_meant_is_a_note(cli: Cli, files: dict[str, obj
         ('root = "gone.pem"', "`client.tls.root`: file not found: gone.pem"),
         ('root = "pipe"', "`client.tls.root`: 'pipe' is not a regular file"),
         ('root = "folder"', "`client.tls.root`: 'folder' is a directory"),
-        ('root = ["key.jwk"]', "`client.tls.root`: 'key.jwk' holds no certificate in PEM"),
+        ('root = ["key.jwk"]', "`client.tls.root`: 'key.jwk' contains no PEM certificate"),
         ('cert = "key.jwk"\nkey = "pipe"', "`client.tls.key`: 'pipe' is not a regular file"),
-        ('cert = "key.jwk"\nkey = "key.jwk"', "`client.tls.cert`: 'key.jwk' and 'key.jwk' are not a certificate"),
+        (
+            'cert = "key.jwk"\nkey = "key.jwk"',
+            "`client.tls.cert`: 'key.jwk' and 'key.jwk' are not a PEM certificate and its key",
+        ),
     ],
 )
 def test_the_files_of_client_tls_are_read(cli: Cli, tls: str, why: str) -> None:
@@ -203,13 +206,16 @@ def test_only_so_many_keys_of_a_directory_are_read(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ('[auth]\njwks = "https://id.example.com/jwks.json"', ["`auth.jwks`", "a relay reads no JWK Set", "`key_dir`"]),
-        ('[auth]\njwks_url = "https://id.example.com/jwks.json"', ["`auth.jwks_url`", "no JWK Set"]),
+        (
+            '[auth]\njwks = "https://id.example.com/jwks.json"',
+            ["`auth.jwks`", "a relay does not read JWK Sets", "`key_dir`"],
+        ),
+        ('[auth]\njwks_url = "https://id.example.com/jwks.json"', ["`auth.jwks_url`", "does not read JWK Sets"]),
         ('[auth]\napi = "https://x.example/api"', ["`auth.api`", "write `auth_api`"]),
         ('[auth]\nauth-server = "https://x.example/api"', ["`auth.auth-server`", "write `auth_api`"]),
         ('key = "pub.jwk"', ["`key` is outside of `[auth]`", "move it there"]),
         ('public = "anon"', ["`public` is outside of `[auth]`"]),
-        ('jwks = "x"', ["`jwks` is outside of `[auth]`", "no JWK Set"]),
+        ('jwks = "x"', ["`jwks` is outside of `[auth]`", "does not read JWK Sets"]),
         ('[jwt]\nsecret = "hunter2"', ["the table `[jwt]` is ignored: write `[auth]`"]),
         ('[auth]\nsecret = "hunter2"', ["`auth.secret`", "make a key of the secret with `moq-token import`"]),
         ('[auth]\npublic_key = "k.pem"', ["`auth.public_key`", "convert the key with `moq-token import`"]),

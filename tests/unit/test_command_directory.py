@@ -74,7 +74,7 @@ def test_a_life_of_keys(cli: Cli) -> None:
     assert names("keys") == {first, second}
     assert noted(cli, "keys", "prune", "signing") == f"removed: {first}"
     assert names("signing") == names("keys") == {second}
-    assert f"there is no key with the id '{first}'" in cli.refused(1, "verify", "--key", "keys", stdin=token)
+    assert f"no key with the id '{first}'" in cli.refused(1, "verify", "--key", "keys", stdin=token)
 
 
 def test_rotate_tries_without_doing(cli: Cli) -> None:
@@ -336,7 +336,7 @@ def test_list_shows_what_cannot_be_read_and_escapes_it(full: Cli) -> None:
     lines = out.splitlines()
     index = next(index for index, line in enumerate(lines) if line.startswith("a"))
     assert re.split(r" {2,}", lines[index]) == ["a\\nb\\x1b[31m", "-", "-", "0 s", "invalid"]
-    assert "  problem: a key must be readable as JSON" in lines[index + 1]
+    assert "  problem: the key is not valid JSON" in lines[index + 1]
     assert "\x1b" not in out
 
 
@@ -349,7 +349,7 @@ def test_check_is_content(full: Cli) -> None:
     ("damage", "line"),
     [
         ("open", "signing/new.jwk: mode 0644 lets other users read or change this private key: run chmod 600"),
-        ("broken", "signing/new.jwk: a key must be readable as JSON"),
+        ("broken", "signing/new.jwk: the key is not valid JSON"),
         ("renamed", "signing/other.jwk: the `kid` of the key is 'secret': rename the file to 'secret.jwk'"),
         ("lost", "keys/old.jwk: file not found: relays refuse the tokens of this key"),
         ("swapped", "keys/old.jwk: "),
@@ -391,7 +391,7 @@ def test_check_says_what_is_wrong(full: Cli, damage: str, line: str) -> None:
         (2, "keys lists signing", "No such command 'lists'. Did you mean 'list'?"),
         (2, "--key signing keys list signing", "keys takes no --key in front of it"),
         (2, "keys --key signing list", "no such option '--key'"),
-        (2, "keys list eyJrdHkiOiJvY3QifQ", "the argument takes the name of a file"),
+        (2, "keys list eyJrdHkiOiJvY3QifQ", "the argument expects a file name"),
         (1, "keys rotate fresh", "missing directory for the public halves, which relays read: add --public-dir DIR"),
         (1, "keys rotate fresh --public-dir fresh", "--public-dir must not be the directory of the private keys"),
         (1, "keys rotate signing --public-dir other", "the public halves of 'signing' are in"),
@@ -422,4 +422,4 @@ def test_a_scoped_key_says_so_and_signs_within(full: Cli) -> None:
     assert Key.from_file("signing/new.jwk").scope == Scope("rooms", "live")
     within = ("sign", "--key", "signing", "--root", "rooms/live", "--expires", "1h")
     assert full.done(*within, "--publish", "")
-    assert "which the scope of the key does not" in full.refused(1, *within, "--subscribe", "")
+    assert "which is outside the scope of the key" in full.refused(1, *within, "--subscribe", "")

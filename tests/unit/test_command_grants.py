@@ -120,10 +120,10 @@ def test_a_key_in_place_of_a_pattern_is_not_repeated(cli: Cli, option: str) -> N
 def test_odd_patterns_are_noted(cli: Cli) -> None:
     _, _, err = sign(cli, "--root 'r*' --publish 'rooms/{id}/*' --subscribe 'x[0-9]/*' --subscribe-pattern bob?")
     assert err[:-1] == [
-        "note: --root 'r*': `*` stands for itself, and is no wildcard here",
+        "note: --root 'r*': `*` stands for itself, not a wildcard here",
         "note: --publish 'rooms/{id}/*': `{id}` stands for itself, and nothing replaces it: fill in the value",
-        "note: --subscribe 'bob?': `?` stands for itself, and is no wildcard: a pattern has only `*` and `**`",
-        "note: --subscribe 'x[0-9]/*': `[0-9]` stands for itself, and is no wildcard: a pattern has only `*` and `**`",
+        "note: --subscribe 'bob?': `?` stands for itself, not a wildcard: a pattern has only `*` and `**`",
+        "note: --subscribe 'x[0-9]/*': `[0-9]` stands for itself, not a wildcard: a pattern has only `*` and `**`",
     ]
 
 

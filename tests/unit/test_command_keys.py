@@ -352,8 +352,8 @@ ED_OUT = ["--algorithm", "EdDSA", "--out", "new"]
         (2, ["--publish", "a", "b"], "repeat it for more, --publish A --publish B"),
         (2, ["--bogus"], "no such option"),
         (2, ["--force=yes"], "--force"),
-        (2, ["--out", "eyJrdHkiOiJvY3QifQ"], "--out takes the name of a file"),
-        (2, ["--public", '{"kty":"oct"}'], "--public takes the name of a file"),
+        (2, ["--out", "eyJrdHkiOiJvY3QifQ"], "--out expects a file name"),
+        (2, ["--public", '{"kty":"oct"}'], "--public expects a file name"),
         (1, ["--out", ""], "is a directory"),
         (1, ["--out", "there", "--no-clobber"], "'there' already exists: use --force to replace it"),
         (2, ["--out", "there", "--no-clobber", "--force"], "--no-clobber and --force exclude each other"),
@@ -397,13 +397,13 @@ SECRET_WORD = forge.jwk(HS)["k"]
         (1, ["line\nbreak"], "", "cannot read 'line\\nbreak'"),
         (1, ["empty"], "", "'empty': it is empty"),
         (1, ["-"], "[1, 2]", "standard input: a key"),
-        (1, ["-"], "{", "standard input: a key must be readable as JSON"),
+        (1, ["-"], "{", "standard input: the key is not valid JSON"),
         (1, ["-"], f'{{"kty": "oct", "alg": "HS256", "k": "{SECRET_WORD}!"}}', "`k` must be canonical base64url"),
         (1, ["-"], f'{{"kty": "oct", "alg": "{SECRET_WORD}", "k": "{SECRET_WORD}"}}', "the member `alg` must be"),
-        (1, ["-"], "x" * (MAX_FILE_BYTES + 1), "standard input is larger than any key"),
+        (1, ["-"], "x" * (MAX_FILE_BYTES + 1), "standard input is too large for a key"),
         (2, [], "", "no key: name its file"),
-        (2, [json.dumps(forge.jwk(HS))], "", "takes the name of a file"),
-        (2, [forge.b64(json.dumps(forge.jwk(HS)).encode())], "", "takes the name of a file"),
+        (2, [json.dumps(forge.jwk(HS))], "", "expects a file name"),
+        (2, [forge.b64(json.dumps(forge.jwk(HS)).encode())], "", "expects a file name"),
         (2, ["ed.jwk", "--key", "ed.jwk"], "", "no such option '--key': give the file without it, moq-token "),
         (2, ["--key=ed.jwk"], "", "no such option '--key': give the file without it, moq-token "),
     ],
@@ -446,7 +446,7 @@ def test_the_environment_can_say_which_key(desk: Cli, monkeypatch: pytest.Monkey
 
 def test_a_broken_key_in_the_environment_is_named_by_its_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOQ_TOKEN_KEY_DATA", f"{{{SECRET_WORD}")
-    assert cli.refused(1, "public").startswith("MOQ_TOKEN_KEY_DATA: a key must be")
+    assert cli.refused(1, "public").startswith("MOQ_TOKEN_KEY_DATA: the key is not valid JSON")
 
 
 @pytest.mark.parametrize(
@@ -702,15 +702,20 @@ OPENSSH = forge.native(ED).private_bytes(
         (1, pem(ED), ["--algorithm", "ES256"], "the key is Ed25519, which is for EdDSA, not for ES256"),
         (1, pem(ED), ["--algorithm", "HS256"], "which is for EdDSA, not for HS256"),
         (1, pem(ES), ["--algorithm", "ES384"], "the key is P-256, which is for ES256, not for ES384"),
-        (1, pem(ED, password=PASSWORD), ["--algorithm", "EdDSA"], "the PEM is encrypted: a password is needed"),
+        (1, pem(ED, password=PASSWORD), ["--algorithm", "EdDSA"], "the PEM is encrypted: a password is required"),
         (1, pem(ED, password=PASSWORD), ["--algorithm", "EdDSA", "--password-file", "ed.pem"], "wrong password, or"),
         (1, pem(ED), ["--algorithm", "EdDSA", "--password-file", "password"], "the PEM is not encrypted"),
-        (1, pem(ED), ["--algorithm", "EdDSA", "--password-file", "empty"], "'empty' has no password in its first line"),
+        (
+            1,
+            pem(ED),
+            ["--algorithm", "EdDSA", "--password-file", "empty"],
+            "'empty' has an empty first line, expected a password",
+        ),
         (1, pem(ED), ["--algorithm", "EdDSA", "--password-file", "gone"], "cannot read 'gone'"),
         (2, pem(ED), ["--algorithm", "EdDSA", "--password-file", "-"], "cannot both come from standard input"),
         (1, pem(ED)[:90], ["--algorithm", "EdDSA"], "the line -----END PRIVATE KEY----- is missing"),
         (1, pem(ED).replace("MC4C", "AAAA"), ["--algorithm", "EdDSA"], "the PEM cannot be read: it is damaged"),
-        (1, OPENSSH.decode(), ["--algorithm", "EdDSA"], "rewrite it first, with `ssh-keygen"),
+        (1, OPENSSH.decode(), ["--algorithm", "EdDSA"], "convert it first, with `ssh-keygen"),
         (2, pem(ED), ["--algorithm", "EdDSA", "--kid", "a.b"], "--kid: a key id must be"),
     ],
 )
@@ -737,11 +742,11 @@ def test_export_writes_pem_that_others_read(desk: Cli, name: str, algorithm: Alg
 @pytest.mark.parametrize(
     ("status", "argv", "why"),
     [
-        (1, ["hs.jwk"], "a key for HS256 is a secret, which PEM has no form for"),
-        (1, ["hs.jwk", "--password-file", "password"], "a key for HS256 is a secret, which PEM has no form for"),
-        (1, ["set.jwk"], "'set.jwk' holds a set of keys, one key is wanted"),
-        (1, ["ed.public", "--password-file", "password"], "a public key takes none"),
-        (1, ["ed.jwk", "--password-file", "empty"], "has no password in its first line"),
+        (1, ["hs.jwk"], "a key for HS256 is a secret, which PEM cannot hold"),
+        (1, ["hs.jwk", "--password-file", "password"], "a key for HS256 is a secret, which PEM cannot hold"),
+        (1, ["set.jwk"], "'set.jwk' is a set of keys, expected a single key"),
+        (1, ["ed.public", "--password-file", "password"], "a public key takes no password"),
+        (1, ["ed.jwk", "--password-file", "empty"], "has an empty first line, expected a password"),
         (1, ["ed.jwk", "--password-file", "long"], "a password has 1 to 1023 bytes"),
         (2, ["-", "--password-file", "-"], "key and password cannot both come from standard input"),
         (2, ["ed.jwk", "--base64"], "no such option"),
@@ -808,7 +813,7 @@ def test_jwks_warns_of_keys_that_no_token_finds(desk: Cli) -> None:
     assert KeySet.from_str(desk.done("jwks", "bare.jwk")).keys[0].kid is None
     status, out, err = desk.run("jwks", "bare.jwk", "es.jwk")
     assert (status, len(KeySet.from_str(out))) == (0, 2)
-    assert err == "note: a key without an id is found by no token in a set of several\n"
+    assert err == "note: no token can select a key without an id in a set of several keys\n"
 
 
 @pytest.mark.parametrize(
@@ -818,13 +823,13 @@ def test_jwks_warns_of_keys_that_no_token_finds(desk: Cli) -> None:
         (1, ["ed.jwk", "hs.jwk"], "'hs.jwk': a key for HS256 is a secret"),
         (1, ["secrets.jwk"], "'secrets.jwk': a key for HS256 is a secret"),
         (1, ["mixed"], "'mixed/b.jwk': a key for HS256 is a secret"),
-        (1, ["ed.jwk", "mixed"], "'mixed/a.jwk': there is another key with the id 'ed'"),
-        (1, ["ed.jwk", "same.jwk"], "'same.jwk': there is another key with the id 'ed'"),
-        (1, ["folder"], "there are no keys in this"),
+        (1, ["ed.jwk", "mixed"], "'mixed/a.jwk': duplicate key id 'ed'"),
+        (1, ["ed.jwk", "same.jwk"], "'same.jwk': duplicate key id 'ed'"),
+        (1, ["folder"], "no keys found"),
         (1, ["ed.jwk", "missing"], "cannot read 'missing'"),
         (1, ["broken"], "broken/x.jwk': "),
-        (1, ["http://127.0.0.1:9/keys/"], "such a directory cannot be listed"),
-        (1, ["s3://bucket/keys?secret=hunter2"], "such a directory cannot be listed"),
+        (1, ["http://127.0.0.1:9/keys/"], "this directory cannot be listed"),
+        (1, ["s3://bucket/keys?secret=hunter2"], "this directory cannot be listed"),
         (2, ["ed.jwk", "--base64"], "no such option"),
     ],
 )
@@ -865,12 +870,17 @@ REFUSALS = {
     "one segment": Refusal("form", "malformed", "this has 1", "copy the whole token", "eyJ"),
     "a segment cut off": Refusal("form", "malformed", "this has 2", "copy the whole token", TOKEN.rpartition(".")[0]),
     "padding": Refusal("form", "malformed", "not canonical base64url", "copy the whole token", f"{TOKEN}="),
-    "no JSON": Refusal("claims", "malformed", "readable as JSON", "copy the whole token", forge.token(HS, b"{")),
+    "no JSON": Refusal("claims", "malformed", "not valid JSON", "copy the whole token", forge.token(HS, b"{")),
     "no header": Refusal(
         "form", "malformed", "header of the token", "copy the whole token", forge.token(HS, head=b"[]")
     ),
     "another id": Refusal(
-        "key", "unknown-key", "no key with the id 'test-key'; there are: 'ed', 'es'", "use the key", TOKEN, "set.jwk"
+        "key",
+        "unknown-key",
+        "no key with the id 'test-key'; available ids: 'ed', 'es'",
+        "use the key",
+        TOKEN,
+        "set.jwk",
     ),
     "no id": Refusal(
         "key",
@@ -880,7 +890,7 @@ REFUSALS = {
         forge.token(HS, head=forge.header(HS, kid=...)),
         "set.jwk",
     ),
-    "no file": Refusal("key", "unknown-key", "there are: 'other'", "publish its public half", TOKEN, "directory"),
+    "no file": Refusal("key", "unknown-key", "available ids: 'other'", "publish its public half", TOKEN, "directory"),
     "an id that is none": Refusal(
         "key",
         "unknown-key",
@@ -889,7 +899,7 @@ REFUSALS = {
         forge.token(HS, head=forge.header(HS, kid="../hs")),
         "directory",
     ),
-    "an empty directory": Refusal("key", "unknown-key", "no keys with an id", "use the key", TOKEN, "folder"),
+    "an empty directory": Refusal("key", "unknown-key", "no key has an id", "use the key", TOKEN, "folder"),
     "a key for signing": Refusal("key", "unknown-key", "may not verify", "use the key", TOKEN, "sign.jwk"),
     "another algorithm": Refusal(
         "algorithm", "wrong-algorithm", "the token says 'HS256'", "the key decides the algorithm", TOKEN, "ed.public"
@@ -904,7 +914,7 @@ REFUSALS = {
     "a changed token": Refusal(
         "signature",
         "bad-signature",
-        "was not made",
+        "the signature does not match",
         "the token was changed",
         forge.token(HS, signer=lambda data: forge.sign(HS, data, bytes(64))),
     ),
@@ -1089,12 +1099,12 @@ def test_explain_takes_the_token_from_anywhere(counter: Cli) -> None:
 @pytest.mark.parametrize(
     ("status", "argv", "why"),
     [
-        (2, [], "missing what the client dials: add --path"),
-        (2, ["--key", "hs.jwk"], "missing what the client dials: add --path"),
+        (2, [], "missing path: add --path"),
+        (2, ["--key", "hs.jwk"], "missing path: add --path"),
         (2, ["--path", "a"], "no key: name its file"),
         (2, ["--path", "a", "--key", "-"], "key and token cannot both come from standard input"),
         (2, ["--path", "a", "--key", "hs.jwk", TOKEN, "--in", "x"], "as an argument or with --in, not both"),
-        (2, ["--path", "a", "--key", "hs.jwk", "--in", TOKEN], "--in takes the name of a file"),
+        (2, ["--path", "a", "--key", "hs.jwk", "--in", TOKEN], "--in expects a file name"),
         (2, ["--path", "a", "--key", "hs.jwk", TOKEN, TOKEN], "unexpected argument"),
         (2, ["--config", "relay.toml", "--key", "hs.jwk"], "--config names the key"),
         (2, ["--config", "relay.toml", "--path", "a"], "--config names the key"),
@@ -1295,10 +1305,10 @@ def test_keys_are_fetched(counter: Cli, web: str, where: str, token: str) -> Non
 @pytest.mark.parametrize(
     ("where", "kid", "failed", "said"),
     [
-        ("/keys/", "gone", "key", "there is no key with the id 'gone' at 'http://127.0.0.1"),
-        ("/keys/", "../keys/test-key", "key", "there is no key with the id"),
+        ("/keys/", "gone", "key", "no key with the id 'gone' at 'http://127.0.0.1"),
+        ("/keys/", "../keys/test-key", "key", "no key with the id"),
         ("/keys/?sig=hunter2", "gone", None, "cannot"),
-        ("/jwks.json", "gone", "key", "there is no key with the id 'gone'; there are: 'ed', 'test-key'"),
+        ("/jwks.json", "gone", "key", "no key with the id 'gone'; available ids: 'ed', 'test-key'"),
         ("/key.jwk", "gone", "algorithm", "the token says 'HS256'"),
     ],
 )
@@ -1677,8 +1687,8 @@ def test_import_names_the_option_for_another_id(cli: Cli, kid: str) -> None:
     [
         ("'{}'", "quotes around it"),
         ("{kty:OKP}", "double quotes of its JSON are missing"),
-        ("priv.jwk", "which is for MOQ_TOKEN_KEY"),
-        ("/etc/moq/key", "which is for MOQ_TOKEN_KEY"),
+        ("priv.jwk", "use MOQ_TOKEN_KEY for a file name"),
+        ("/etc/moq/key", "use MOQ_TOKEN_KEY for a file name"),
         (" \n", "empty"),
         ("relay-1", "plain text"),
     ],
@@ -1699,7 +1709,7 @@ def test_keys_of_a_set_that_tokens_cannot_use_are_named(cli: Cli) -> None:
         status, out, err = cli.run(command, "set.json")
         assert (status, out) == (0, cli.done(command, "good.json"))
         assert err.count("\n") == 1
-        assert "passed over 2 keys" in err
+        assert "ignored 2 keys" in err
         assert "keys[0] (pq)" in err
         assert "keys[2]" in err
     put("none.json", {"keys": [unusable]})

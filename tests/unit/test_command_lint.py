@@ -133,7 +133,7 @@ def test_a_token_is_found_in_what_is_around_it(cli: Cli, tmp_path: Path, text: s
     for words, stdin in (((text,), ""), ((str(file),), ""), ((), text), (("-",), text)):
         status, out, err = cli.run("lint", *words, stdin=stdin)
         assert (status, out[:7]) == (0, "token: ")
-        assert err == "" if text == BOTH else err.startswith("note: read the token out of what is around it")
+        assert err == "" if text == BOTH else err.startswith("note: ignored the text around the token")
 
 
 @pytest.mark.parametrize(

@@ -135,10 +135,10 @@ def keys(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 def test_inspect_and_explain_take_it_and_verify_says_so(keys: Cli, text: str, around: str) -> None:
     for argv in (["inspect", "--key", "pub.jwk"], ["explain", "--key", "pub.jwk", "--path", "/rooms/123"]):
         status, out, err = keys.run(*argv, stdin=text)
-        assert (status, err) == (0, f"note: read the token out of what is around it: {around}\n")
+        assert (status, err) == (0, f"note: ignored the text around the token: {around}\n")
         assert out
     message = keys.refused(1, "verify", "--key", "pub.jwk", stdin=text)
-    assert message == f"expected a token alone, got it with {around}: pass nothing but the token"
+    assert message == f"expected only a token, got it with {around}: pass only the token"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

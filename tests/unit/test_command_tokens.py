@@ -507,20 +507,24 @@ TWICE = "is given twice: it takes one value"
         (2, "sign --pub a", "no such option"),
         (2, f"sign --{TOKEN}", "no such option: run "),
         (2, "sign -k hs.jwk", "no such option"),
-        (2, f"sign --publish a --key {TOKEN}", "--key takes the name of a file, but this looks like a key or a token"),
+        (2, f"sign --publish a --key {TOKEN}", "--key expects a file name, but this looks like a key or a token"),
         (1, "sign --key missing.jwk --publish a", "cannot read 'missing.jwk': No such file or directory"),
-        (1, "sign --key broken.jwk --publish a", "'broken.jwk': a key must be readable as JSON"),
+        (1, "sign --key broken.jwk --publish a", "'broken.jwk': the key is not valid JSON"),
         (1, "sign --key secret.jwk --publish a", "'secret.jwk': the member `alg` must be one of HS256"),
         (1, "sign --key key.pem --publish a", "this is PEM: make a key of it with the command `import`"),
         (1, "sign --key large --publish a", "'large' is larger than"),
         (1, "sign --key ed.public --publish a", "may not sign"),
         (1, "sign --key verifies.jwk --publish a", "may not sign"),
-        (1, "sign --key public-set.jwk --publish a", "no key of this set may sign"),
-        (1, "sign --key empty-set.jwk --publish a", "no key of this set may sign"),
+        (1, "sign --key public-set.jwk --publish a", "no key in this set has a private half"),
+        (1, "sign --key empty-set.jwk --publish a", "no key in this set has a private half"),
         (1, "sign --key folder --publish a", "no key in 'folder' can sign"),
         (1, "sign --key two --publish a", "2 keys in 'two' can sign and none is active"),
-        (1, "sign --key scoped.jwk --root rooms --publish 123", "the claims grant 'rooms/123', which the scope"),
-        (1, "sign --key scoped.jwk --root rooms --subscribe 123/alice", "which the scope of the key does not"),
+        (
+            1,
+            "sign --key scoped.jwk --root rooms --publish 123",
+            "the claims grant 'rooms/123', which is outside the scope of the key",
+        ),
+        (1, "sign --key scoped.jwk --root rooms --subscribe 123/alice", "which is outside the scope of the key"),
         (1, f"sign --key hs.jwk --publish {'a' * 70_000}", "the claims must not take more than"),
         (1, "sign --key hs.jwk --publish \udcff", "lone surrogate"),
         (1, "sign --key hs.jwk/x --publish a", "cannot read 'hs.jwk/x': Not a directory"),
@@ -614,7 +618,7 @@ def test_what_is_wrong_in_the_environment_is_named(
     ):
         monkeypatch.setenv("MOQ_TOKEN_KEY", key)
         why = cli.refused(2, *argv)
-        assert why.startswith("MOQ_TOKEN_KEY takes the name of a file")
+        assert why.startswith("MOQ_TOKEN_KEY must be a file name")
         assert "MOQ_TOKEN_KEY_DATA" in why
 
 
@@ -686,8 +690,8 @@ BAD_SIGNATURE = forge.token(HS, signer=lambda data: forge.sign(HS, data, bytes(6
 NO_KID = forge.token(HS, head=forge.header(HS, kid=...))
 # Which key refuses which token, and why; good is whether `inspect` says that the signature is.
 REFUSED = [
-    ("hs.jwk", BAD_SIGNATURE, "the signature was not made over this token by this key", False),
-    ("other.jwk", TOKEN, "the signature was not made over this token by this key", False),
+    ("hs.jwk", BAD_SIGNATURE, "the signature does not match the token and the key", False),
+    ("other.jwk", TOKEN, "the signature does not match the token and the key", False),
     ("hs.jwk", TOKEN[:-1], "", False),
     ("ed.public", TOKEN, "its key is for EdDSA", False),
     (
@@ -704,20 +708,20 @@ REFUSED = [
     ("hs.jwk", grant(put=5), "the claim `put` must be", True),
     ("hs.jwk", grant(aud="x"), "the token has an `aud`", True),
     ("hs.jwk", grant(put=..., get=[]), "the token grants nothing", True),
-    ("scoped.jwk", TOKEN, "the token grants 'rooms/123', beyond the scope of its key", True),
-    ("public-set.jwk", TOKEN, "there is no key with the id 'test-key'; there are: 'ed', 'es'", False),
-    ("many.jwk", TOKEN, "there are: 'key-0', 'key-1', 'key-2', 'key-3', 'key-4', …", False),
-    ("empty-set.jwk", TOKEN, "there is no key with the id 'test-key', and there are no keys with an id", False),
-    ("folder", TOKEN, "there is no key with the id 'test-key', and there are no keys with an id", False),
-    ("two", TOKEN, "there is no key with the id 'test-key'; there are: 'a', 'b'", False),
-    ("set.jwk", NO_KID, "the token has no `kid`, which must select one of many keys; there are: 'ed'", False),
+    ("scoped.jwk", TOKEN, "the token grants 'rooms/123', which is outside the scope of its key", True),
+    ("public-set.jwk", TOKEN, "no key with the id 'test-key'; available ids: 'ed', 'es'", False),
+    ("many.jwk", TOKEN, "available ids: 'key-0', 'key-1', 'key-2', 'key-3', 'key-4', …", False),
+    ("empty-set.jwk", TOKEN, "no key with the id 'test-key', and no key has an id", False),
+    ("folder", TOKEN, "no key with the id 'test-key', and no key has an id", False),
+    ("two", TOKEN, "no key with the id 'test-key'; available ids: 'a', 'b'", False),
+    ("set.jwk", NO_KID, "the token has no `kid`, which is needed to select the key; available ids: 'ed'", False),
     ("keys", NO_KID, "the token has no `kid`", False),
-    ("keys", forge.token(HS, head=forge.header(HS, kid="../hs")), "there is no key with the id '../hs'", False),
-    ("keys", forge.token(HS, head=forge.header(HS, kid="\x1b[2J")), "there is no key with the id '\\x1b[2J'", False),
+    ("keys", forge.token(HS, head=forge.header(HS, kid="../hs")), "no key with the id '../hs'", False),
+    ("keys", forge.token(HS, head=forge.header(HS, kid="\x1b[2J")), "no key with the id '\\x1b[2J'", False),
     (
         "keys",
         forge.token(HS, head=forge.header(HS, kid="k" * 500)),
-        f"there is no key with the id '{'k' * 80}…'",
+        f"no key with the id '{'k' * 80}…'",
         False,
     ),
     ("keys", forge.token(HS, head=forge.header(HS, kid=5)), "`kid`", False),
@@ -764,7 +768,7 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
             f"verify --key hs.jwk {TOKEN}",
             "unexpected argument: the token is read from standard input, or from a file",
         ),
-        (2, f"verify --key hs.jwk --in {TOKEN}", "--in takes the name of a file, but this looks like a key or a token"),
+        (2, f"verify --key hs.jwk --in {TOKEN}", "--in expects a file name, but this looks like a key or a token"),
         (2, "verify --key hs.jwk --publish a", "no such option"),
         (1, "verify --key hs.jwk", "expected a token, got empty input"),
         (1, "verify --key hs.jwk --in hs.jwk", "expected a token, got a key"),
@@ -773,7 +777,7 @@ def test_a_token_without_id_is_verified_where_there_is_one_key(cli: Cli) -> None
         (1, "verify --key hs.jwk --in large", "is larger than"),
         (1, "verify --key signs.jwk --in alice.jwt", "may not verify"),
         (1, "verify --key missing.jwk --in alice.jwt", "cannot read 'missing.jwk'"),
-        (1, "verify --key broken.jwk --in alice.jwt", "'broken.jwk': a key must be readable as JSON"),
+        (1, "verify --key broken.jwk --in alice.jwt", "'broken.jwk': the key is not valid JSON"),
         (1, "verify --key key.pem --in alice.jwt", "this is PEM"),
         (1, "verify --key hs.jwk --in alice.jwt --path rooms/999", "does not overlap the root 'rooms/123'"),
         (1, "verify --key hs.jwk --in alice.jwt --path other --json", "does not overlap the root 'rooms/123'"),
@@ -802,7 +806,7 @@ def test_verify_and_inspect_refuse(cli: Cli, status: int, argv: str, why: str) -
 
 def test_a_broken_key_of_a_directory_is_no_refusal_of_the_token(own: Cli) -> None:
     Path("keys/test-key.jwk").write_text("{hunter2", encoding="utf-8")
-    assert "test-key.jwk': a key must be readable" in own.refused(1, "verify", "--key", "keys", stdin=TOKEN)
+    assert "test-key.jwk': the key is not valid JSON" in own.refused(1, "verify", "--key", "keys", stdin=TOKEN)
     Path("keys/test-key.jwk").unlink()
     Path("keys/test-key.jwk").symlink_to("nowhere")
     assert "test-key.jwk': No such file" in own.refused(1, "verify", "--key", "keys", stdin=TOKEN)
@@ -999,7 +1003,7 @@ def test_a_missing_argument_is_named_on_one_line(cli: Cli, line: str, why: str) 
 def test_a_file_in_place_of_a_token_leads_to_in(cli: Cli, line: str) -> None:
     name = line.rsplit(maxsplit=1)[-1]
     why = cli.refused(2, *line.split())
-    assert why == f"expected a token, got the name of a file: use --in '{name}'"
+    assert why == f"expected a token, got a file name: use --in '{name}'"
 
 
 @pytest.mark.parametrize("name", ["missing.jwt", "nodir/alice.jwt", "token.txt", "./x.token"])

@@ -362,7 +362,7 @@ SECRET = Key.generate("HS256", "secret").to_json()
         (
             lambda path: KeySet([Key.generate("EdDSA").to_public()]).to_file(path),
             KeyOperationError,
-            "no key of the set",
+            "no key in the set",
         ),
         (os.mkfifo, InvalidKeyError, "not a regular file"),
         (pipe_as_state, ConfigError, "invalid rotation state"),

@@ -273,7 +273,7 @@ UNUSABLE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("member", UNUSABLE.values(), ids=UNUSABLE)
-def test_members_that_tokens_cannot_use_are_passed_over(member: object, tmp_path: Path) -> None:
+def test_members_that_tokens_cannot_use_are_ignored(member: object, tmp_path: Path) -> None:
     """RFC 7517, section 5: a set goes on working when its keeper adds a key of a new kind."""
     for members in ([member, public_jwk(EDDSA)], [public_jwk(EDDSA), member], [member, public_jwk(EDDSA), member]):
         text = json.dumps({"keys": members})
@@ -281,8 +281,8 @@ def test_members_that_tokens_cannot_use_are_passed_over(member: object, tmp_path
         (tmp_path / "set.json").write_text(text)
         assert KeySet.from_file(tmp_path / "set.json") == KeySet.from_str(text)
     found = read_set({"keys": [jwk(HS256), member]})
-    assert len(found.passed_over) == 1
-    assert found.passed_over[0].startswith("keys[1]")
+    assert len(found.ignored) == 1
+    assert found.ignored[0].startswith("keys[1]")
     with pytest.raises(InvalidKeyError, match=r"no usable key in the set: keys\[0\]"):
         KeySet.from_str(json.dumps({"keys": [member, member]}))
 
@@ -297,14 +297,14 @@ def test_a_key_without_alg_has_that_of_its_curve() -> None:
                 load({**bare, "use": "enc"})
     for algorithm in (HS256, RS256):
         bare = {name: value for name, value in jwk(algorithm).items() if name != "alg"}
-        with pytest.raises(InvalidKeyError, match=r"`alg`.*missing"):
+        with pytest.raises(InvalidKeyError, match="missing member `alg`"):
             load(bare)
 
 
-def test_what_is_passed_over_is_named() -> None:
+def test_what_is_ignored_is_named() -> None:
     found = read_set({"keys": [{"kid": "pq", "alg": "ML-DSA-65"}, jwk(HS256), 5, jwk(HS384, k="AAAA")]})
     assert found.keys == KeySet([forge.key(HS256)])
-    first, second, third = found.passed_over
+    first, second, third = found.ignored
     assert first.startswith("keys[0] (pq): ")
     assert "`alg`" in first
     assert second == "keys[2]: expected a JSON object"

@@ -262,7 +262,7 @@ def test_an_ended_overlap(rotation: Rotation) -> None:
     (first,) = rotation.state().retired
     assert rotation.check(NOW + 59) == []
     (problem,) = rotation.check(NOW + 60)
-    assert problem == f"signing/{first}.jwk: its overlap has ended, and it still verifies: run `keys prune`"
+    assert problem == f"signing/{first}.jwk: its overlap has ended, but it still verifies: run `keys prune`"
     rotation.prune(NOW + 60)
     assert rotation.check(NOW + 60) == []
 

@@ -206,7 +206,7 @@ def test_a_fault_of_the_policy_is_no_verdict(
         ("a timeout of its own", "the policy raised TimeoutError"),
         ("hang", "the decision took longer than 0.05 s"),
         ("None", "the policy returned NoneType, not a Grant"),
-        ("an expired grant", "the policy made a grant that no relay takes: invalid grant: it ended 0 s ago"),
+        ("an expired grant", "the policy returned a grant that relays reject: invalid grant: it ended 0 s ago"),
     ],
 )
 def test_the_log_says_what_is_wrong_with_the_policy(

@@ -79,8 +79,8 @@ def test_what_is_wrong(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("s3://", "names no bucket"),
-        ("s3:///keys", "names no bucket"),
+        ("s3://", "missing bucket"),
+        ("s3:///keys", "missing bucket"),
         ("gs://bucket/\x7f", "cannot set up|names no"),
     ],
 )

@@ -23,7 +23,7 @@ PUBLIC_MEMBERS = ("subscribe", "publish", "api")
 # Only so many unknown members of a table get advice: finding a similar name takes time.
 MAX_HINTS = 100
 
-_SET = "a relay reads no JWK Set: put each key into a directory as {kid}.jwk, and write `key_dir`"
+_SET = "a relay does not read JWK Sets: put each key into a directory as {kid}.jwk, and write `key_dir`"
 _SECRET = "make a key of the secret with `moq-token import`, and write the name of its file as `key`"  # noqa: S105
 _KEY = "convert the key with `moq-token import`, and write the name of its file as `key`"
 _UNCHECKED = "a relay does not check it: remove it"
@@ -63,7 +63,7 @@ def unknown(prefix: str, table: Iterable[str], members: tuple[str, ...]) -> list
 
 
 def outside(document: Mapping[str, Any]) -> list[str]:
-    """Name settings that belong into ``[auth]`` and stand elsewhere."""
+    """Name settings that belong in ``[auth]`` but are in another table."""
     found = []
     for name, value in document.items():
         if name in _FOREIGN_TABLES and isinstance(value, dict):
@@ -77,7 +77,7 @@ def outside(document: Mapping[str, Any]) -> list[str]:
 
 
 def unknown_variables(environ: Iterable[str], known: tuple[str, ...]) -> list[str]:
-    """Name variables of the environment that look like settings of a relay, and are none."""
+    """Name variables of the environment that look like settings of a relay but are not."""
     return [
         f"{_name(name)} is unknown and ignored{_hint(name, known, foreign=name == _NEWER_VARIABLE)}"
         for name in environ
@@ -86,7 +86,7 @@ def unknown_variables(environ: Iterable[str], known: tuple[str, ...]) -> list[st
 
 
 def traps(config: AuthConfig) -> list[str]:
-    """Name values that a relay accepts, but that are probably not meant."""
+    """Name values that a relay accepts but that are likely mistakes."""
     found = []
     for prefix in dict.fromkeys((*config.public.subscribe, *config.public.publish)):
         if prefix.lower().startswith(WEB):
@@ -111,7 +111,7 @@ def traps(config: AuthConfig) -> list[str]:
 
 
 def is_web_url(text: str) -> bool:
-    """Whether this is a URL of http or https with a host, and a port that is none or valid."""
+    """Whether this is a URL of http or https with a host, and a port that is missing or valid."""
     try:
         parts = urlsplit(text)
         good = bool(parts.hostname) and parts.port != 0  # reading the port checks it

@@ -178,7 +178,7 @@ class Authenticator:
             trace.begin("key")
         if kid is None:
             if self.config.key_dir is not None:
-                message = "the token has no `kid`, which must select one of many keys"
+                message = "the token has no `kid`, which is needed to select the key"
                 raise InvalidTokenError(message, reason="kid-missing")
             return None
         try:

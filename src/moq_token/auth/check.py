@@ -32,7 +32,7 @@ _LISTED = 3
 
 
 class FileFinding(NamedTuple):
-    """What is wrong with the file of one member: ``fatal`` where a relay cannot work with it, else worth a note."""
+    """What is wrong with the file of one member: ``fatal`` if a relay cannot work with it, else a warning."""
 
     member: str
     message: str
@@ -43,14 +43,14 @@ class FileFinding(NamedTuple):
 
 
 def nothing_configured(warnings: Iterable[str]) -> ConfigError:
-    """Say that nobody could get in, and which settings were seen instead."""
+    """Return the message that nothing is configured, with the settings that were found instead."""
     message = "nothing is configured, so nobody could get in: set `key`, `key_dir`, `auth_api` or `public` in `[auth]`"
     seen = in_one_line(warnings)
     return ConfigError(f"{message} ({seen})" if seen else message)
 
 
 def check_exists(text: str, *, directory: bool) -> None:
-    """Raise :class:`ConfigError` where a path of ``key`` or ``key_dir`` leads nowhere. What it leads to may change."""
+    """Raise :class:`ConfigError` where a path of ``key`` or ``key_dir`` does not exist. Its content is not checked."""
     if "://" in text:
         return
     member = "key_dir" if directory else "key"
@@ -163,7 +163,7 @@ def _check_directory(path: str) -> Iterator[FileFinding]:
         others = ", ".join(shown(entry) for entry in entries[:_LISTED])
         more = ", …" if len(entries) > _LISTED else ""
         unread = f"; not read: {others}{more}" if others else ""
-        yield FileFinding("key_dir", f"{name} holds no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
+        yield FileFinding("key_dir", f"{name} contains no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
     for entry in keys[:MAX_CHECKED_KEYS]:
         file = os.path.join(path, entry)  # noqa: PTH118
         try:
@@ -195,12 +195,12 @@ def _check_tls(config: AuthConfig) -> Iterator[FileFinding]:
         try:
             context.load_verify_locations(root)
         except (OSError, ValueError):
-            yield FileFinding("client.tls.root", f"{shown(root)} holds no certificate in PEM")
+            yield FileFinding("client.tls.root", f"{shown(root)} contains no PEM certificate")
     if tls.cert is not None:
         try:
             context.load_cert_chain(tls.cert, tls.key, password=bytes)  # without one, it would ask the terminal
         except (OSError, ValueError):
-            message = f"{shown(tls.cert)} and {shown(tls.key or '')} are not a certificate and its key in PEM"
+            message = f"{shown(tls.cert)} and {shown(tls.key or '')} are not a PEM certificate and its key"
             yield FileFinding("client.tls.cert", f"{message}, or the key is encrypted")
 
 

@@ -1,4 +1,4 @@
-"""A connection before anything is decided about it: the dialed path, the token, how it came."""
+"""A connection before the decision: the dialed path, the token and the transport."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a client dialed, and how it came.
+    """What a client dialed, and over which transport.
 
     The repr never shows the token, and a connection is not pickled.
 
@@ -163,7 +163,7 @@ class Connection:
         return cls(path, token, transport, certificate, misplaced=misplaced)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a connection cannot be pickled: its token must not end in a cache or a queue")
+        raise TypeError("a connection cannot be pickled: its token must not end up in a cache or a queue")
 
 
 def _bad_url(message: str) -> NotAdmittedError:

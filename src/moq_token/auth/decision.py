@@ -1,4 +1,4 @@
-"""The decision itself, once everything is known: pure and synchronous, whatever the server and the transport."""
+"""The decision itself: pure and synchronous, independent of server and transport."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _verified(
         if trace is not None:
             trace.begin("key")
         raise NotAdmittedError(
-            "the connection has a token, and no key is configured to verify it with", reason="no-key-source"
+            "the connection has a token, but no key is configured to verify it", reason="no-key-source"
         )
     kid, payload = _parts(connection.token, trace)
     try:

@@ -1,4 +1,4 @@
-"""How long a session that an auth server has admitted may go on: pure, without I/O, with the time as an argument.
+"""How long a session admitted by an auth server may last: pure, without I/O, with the time as an argument.
 
 The rules are those of relay 0.17 (`moq_auth::client` 0.2.2 and `moq_relay::auth`).
 """
@@ -28,7 +28,7 @@ _MAX_DOUBLINGS = 16
 
 
 class Instant(NamedTuple):
-    """A moment on two clocks: Unix seconds, which somebody may set, and seconds that pass, counted from anywhere."""
+    """A moment on two clocks: Unix seconds, which can be set, and monotonic seconds."""
 
     unix: float
     steady: float
@@ -101,14 +101,14 @@ class Lease:
         return True
 
     def wait(self, now: Instant) -> float:
-        """Return after how many seconds :meth:`advance` has something to do; infinity if nothing is due ever."""
+        """Return after how many seconds :meth:`advance` is due; infinity if never."""
         if self.ended is not None:
             return math.inf
         expires = math.inf if self._grant.expires is None else self._grant.expires - now.unix
         return max(0.0, min(expires, self._next - now.steady))
 
     def nudge(self) -> None:
-        """Ask for a re-check at once. During one, that is for another one after it, however often it is asked."""
+        """Ask for a re-check at once. During a re-check, this asks for one more after it."""
         if self._asking:
             self._again = True
         else:
@@ -133,7 +133,7 @@ class Lease:
             self._again, self._next = False, -math.inf
 
     def close(self, reason: str) -> str:
-        """End it, and return why it has ended, which an earlier reason decides."""
+        """End the session, and return why it ended: the first reason given."""
         self.ended = self.ended or reason
         return self.ended
 
@@ -147,7 +147,7 @@ class Lease:
         return min(seconds, MAX_BACKOFF_SECONDS if cadence is None else cadence, MAX_BACKOFF_SECONDS) * self._jitter()
 
     def _change(self, grant: Grant) -> str | None:
-        """Say in which way a session as it was admitted cannot go on with this grant.
+        """Return why an admitted session cannot go on with this grant, or None.
 
         A wider one does not widen the session. So what counts is the grant that it was admitted with, not the last one.
         """

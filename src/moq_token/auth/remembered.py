@@ -1,4 +1,4 @@
-"""Tokens that were verified, so that a client that comes back costs little."""
+"""Remember verified tokens, so that a client that reconnects is cheap to verify."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class RemoteAuthenticator:
     def _by_rules(self, request: Request) -> RemoteSession:
         dialed = (request.query or "").split("&")
         if request.token is not None or any(text.startswith(_JWT) and text != _JWT for text in dialed):
-            message = "a token was presented, and no auth server is configured that could verify it"
+            message = "a token was presented, but no auth server is configured to verify it"
             raise NotAdmittedError(message, reason="no-key-source")
         publish, subscribe = (rules.rebase(request.path) for rules in (self.config.publish, self.config.subscribe))
         if not publish and not subscribe:
@@ -195,7 +195,9 @@ class RemoteAuthenticator:
         if self._sender is None:
             return
         if len(self._ends) >= MAX_ENDS:
-            _log.warning("too many reports are waiting: an end is not reported", extra={"event": "end-dropped"})
+            _log.warning(
+                "too many pending reports: the end of a session is not reported", extra={"event": "end-dropped"}
+            )
             return
 
         _ = self._start(self.ask(request), self._ends)  # a failure is logged and not repeated, as by relays

@@ -170,7 +170,7 @@ def _decode_any_spelling(payload: bytes, *, strict: bool) -> Claims:
     try:
         members = parse_json(payload)
     except ValueError as error:
-        raise InvalidTokenError(f"the claims are not readable as JSON: {error}") from None
+        raise InvalidTokenError(f"the claims are not valid JSON: {error}") from None
     if not isinstance(members, dict):
         raise _bad("the claims must be a JSON object")
     if strict:

@@ -59,7 +59,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """Leave where Python can only print an exception, as that of a finalizer."""
+    """Handle exceptions that Python can only print, such as those of a finalizer."""
     if unraisable.exc_type is KeyboardInterrupt:
         _leave()
     sys.__unraisablehook__(unraisable)

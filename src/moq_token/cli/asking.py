@@ -1,4 +1,4 @@
-"""What an auth server with some settings would answer about a dialed URL."""
+"""Ask what an auth server with given settings would answer about a dialed URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that says whether a relay would admit a token, and why: a record of the decision itself."""
+"""The command that says whether a relay would admit a token, and why, from the record of the decision."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def explain_command(
         url = keyring.read_token(token, token_file).strip("\"'<>` ")
         found = explain_connection(config, url, publish, subscribe, time.time())
     elif path is None:
-        raise click.UsageError("missing what the client dials: add --path /rooms/123, or --config relay.toml and a URL")
+        raise click.UsageError("missing path: add --path /rooms/123, or --config relay.toml and a URL")
     else:
         where = keyring.source(key)
         text, around = pasted.find(keyring.read_token(token, token_file, where))
         if around is not None:
-            output.note(f"read the token out of what is around it: {around}")
+            output.note(f"ignored the text around the token: {around}")
         now = time.time()
         found = explain(keyring.read_keys(where), text, path, publish, subscribe, now)
         found = found._replace(others=_others(found, text, now))
@@ -192,7 +192,7 @@ def _explain_rules(
             token = connection.token
             trace.begin("public")
             if token is not None:
-                raise NotAdmittedError("there is a token, and no auth server to verify it", reason="no-key-source")
+                raise NotAdmittedError("there is a token, but no auth server to verify it", reason="no-key-source")
             grant = Claims("", settings.publish, settings.subscribe).authorize(connection.path)
             _ask(trace, grant, connection.path, publish, subscribe)
     except RefusedError as error:

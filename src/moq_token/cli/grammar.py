@@ -212,7 +212,7 @@ class File(ParamType):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if is_secret(value):
             where = param.opts[-1] if isinstance(param, click.Option) else "the argument"
-            raise click.UsageError(f"{where} takes the name of a file, but this looks like {_WHAT_ELSE}", ctx)
+            raise click.UsageError(f"{where} expects a file name, but this looks like {_WHAT_ELSE}", ctx)
         return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002

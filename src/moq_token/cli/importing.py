@@ -135,7 +135,7 @@ def _bytes_of_hex(text: bytes) -> bytes | None:
         return None
 
 
-# -- the JWK of others
+# -- JWKs of other tools
 
 
 def _foreign(where: keyring.Source, text: bytes, algorithm: Algorithm | None, kid: str | None) -> Key | KeySet:
@@ -143,7 +143,7 @@ def _foreign(where: keyring.Source, text: bytes, algorithm: Algorithm | None, ki
     if "keys" not in members:
         return _foreign_key(members, algorithm, kid)
     if kid not in {None, THUMBPRINT}:
-        raise click.UsageError("--kid names one key, and this is a set of them: only --kid thumbprint fits all")
+        raise click.UsageError("--kid names one key, and this is a set of keys: use --kid thumbprint")
 
     def read(jwk: dict[str, object]) -> Key:
         return _foreign_key(jwk, None if jwk.get("alg") else algorithm, kid)

@@ -45,7 +45,7 @@ def inspect_command(token: str | None, token_file: str | None, key: str | None, 
         return 0
     text, around = pasted.find(given)
     if around is not None:
-        output.note(f"read the token out of what is around it: {around}")
+        output.note(f"ignored the text around the token: {around}")
     unverified = read_unverified(text)
     claims, now = unverified.claims, time.time()
 

@@ -49,7 +49,7 @@ class Source(NamedTuple):
         if self.path is None:
             text = os.environ["MOQ_TOKEN_KEY_DATA"].encode("utf-8", "surrogateescape")
             if _names_a_file(text):
-                raise Failed(f"{self}: this looks like the name of a file, which is for MOQ_TOKEN_KEY")
+                raise Failed(f"{self}: this looks like a file name: use MOQ_TOKEN_KEY for a file name")
             return text
         return read(self.path, "key")
 
@@ -60,7 +60,7 @@ class KeyDirectory(NamedTuple):
     path: str
 
     def find_key(self, kid: str) -> Key | None:
-        """Read the key with this id, or return None. An id that is none touches no file."""
+        """Read the key with this id, or return None. An invalid id reads no file."""
         try:
             path = os.path.join(self.path, f"{KeyId(kid)}.jwk")
         except InvalidKeyIdError:
@@ -120,7 +120,7 @@ def source(path: str | None) -> Source:
         )
     if path and is_secret(path):
         raise click.UsageError(
-            "MOQ_TOKEN_KEY takes the name of a file, but this looks like a key itself: that is for MOQ_TOKEN_KEY_DATA"
+            "MOQ_TOKEN_KEY must be a file name, but this looks like a key: use MOQ_TOKEN_KEY_DATA for a key"
         )
     return Source(path or None)
 
@@ -129,7 +129,7 @@ def read_key(where: Source) -> Key:
     """Read one key. Raises :class:`Failed` and :class:`InvalidKeyError`."""
     key = read_signer(where)
     if isinstance(key, KeySet):
-        raise Failed(f"{where} holds a set of keys, one key is wanted")
+        raise Failed(f"{where} is a set of keys, expected a single key")
     return key
 
 
@@ -157,12 +157,12 @@ def _names_a_file(text: bytes) -> bool:
 
 
 def noted(where: Source, found: ReadSet) -> KeySet:
-    """Return the keys of a set that was read, with a note on standard error that names those that are of no use."""
-    if found.passed_over:
-        more = len(found.passed_over) - _LISTED_KEYS
-        listed = "; ".join(found.passed_over[:_LISTED_KEYS]) + (f"; and {more} more" if more > 0 else "")
-        count = len(found.passed_over)
-        note(f"{where}: passed over {count} key{'s' * (count > 1)} that tokens cannot use: {listed}")
+    """Return the keys of a set that was read, and print a note that names the keys that were ignored."""
+    if found.ignored:
+        more = len(found.ignored) - _LISTED_KEYS
+        listed = "; ".join(found.ignored[:_LISTED_KEYS]) + (f"; and {more} more" if more > 0 else "")
+        count = len(found.ignored)
+        note(f"{where}: ignored {count} key{'s' * (count > 1)} that tokens cannot use: {listed}")
     return found.keys
 
 
@@ -232,10 +232,10 @@ def _key_for(keys: Keys, token: str, trace: Trace | None) -> Key:
     if kid is None:
         if isinstance(keys, KeySet) and len(keys) == 1:
             return keys.keys[0]
-        raise KeyNotFoundError(f"the token has no `kid`, which must select one of many keys{_among(keys)}")
+        raise KeyNotFoundError(f"the token has no `kid`, which is needed to select the key{_among(keys)}")
     key = keys.find_key(kid)
     if key is None:
-        raise KeyNotFoundError(f"there is no key with the id {shown(kid)}{_among(keys)}", kid=kid)
+        raise KeyNotFoundError(f"no key with the id {shown(kid)}{_among(keys)}", kid=kid)
     return key
 
 
@@ -261,7 +261,7 @@ def read_token(word: str | None, path: str | None, key: Source | None = None) ->
 def _refuse_file_name(word: str) -> None:
     """Raise :class:`click.UsageError` where a token should be and the name of a file is."""
     if os.path.lexists(word):
-        raise click.UsageError(f"expected a token, got the name of a file: use --in {shown(word)}")
+        raise click.UsageError(f"expected a token, got a file name: use --in {shown(word)}")
     if "://" not in word and word.endswith(_TOKEN_SUFFIXES):
         raise click.UsageError(f"expected a token, got {shown(word)}: file not found, and a file needs --in")
 
@@ -274,7 +274,7 @@ def read_password(path: str | None, key: Source | None = None) -> bytes | None:
         raise click.UsageError("key and password cannot both come from standard input: name a file for one of them")
     password = read(path, "password").partition(b"\n")[0].removesuffix(b"\r")
     if not password:
-        raise Failed(f"{_called(path)} has no password in its first line")
+        raise Failed(f"{_called(path)} has an empty first line, expected a password")
     return password
 
 
@@ -295,7 +295,7 @@ def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
     except (OSError, ValueError) as error:
         raise Failed(f"cannot read {_called(path)}: {reason(error)}") from None
     if len(data) > limit:
-        raise Failed(f"{_called(path)} is larger than any {what}: expected at most {limit} bytes")
+        raise Failed(f"{_called(path)} is too large for a {what}: expected at most {limit} bytes")
     return data
 
 
@@ -309,6 +309,6 @@ def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:
     kids = [key.kid for key in keys if key.kid is not None] if isinstance(keys, KeySet) else keys.kids()
     listed = [shown(kid) for kid in kids]
     if not listed:
-        return ", and there are no keys with an id"
+        return ", and no key has an id"
     more = ", …" if len(listed) > _LISTED_KEYS else ""
-    return f"; there are: {', '.join(listed[:_LISTED_KEYS])}{more}"
+    return f"; available ids: {', '.join(listed[:_LISTED_KEYS])}{more}"

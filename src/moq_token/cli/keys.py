@@ -173,12 +173,12 @@ def jwks_command(files: tuple[str, ...], out: str, force: bool) -> None:
             except KeyOperationError as error:
                 raise KeyOperationError(f"{where}: {error}") from None
             if any(other.kid == public.kid and other.kid is not None for other in keys if other != public):
-                raise output.Failed(f"{where}: there is another key with the id {shown(public.kid or '')}")
+                raise output.Failed(f"{where}: duplicate key id {shown(public.kid or '')}")
             keys[public] = None
     if not keys:
-        raise output.Failed("there are no keys in this")
+        raise output.Failed("no keys found")
     if len(keys) > 1 and any(key.kid is None for key in keys):
-        output.note("a key without an id is found by no token in a set of several")
+        output.note("no token can select a key without an id in a set of several keys")
     write_keys(KeySet(keys), Path(out), base64=False, force=force)
 
 
@@ -188,7 +188,7 @@ def _all_keys(where: keyring.Source) -> Iterable[tuple[keyring.Source, Key]]:
         for path in keys.files():
             yield from _all_keys(keyring.Source(path))
     elif isinstance(keys, keyring.RemoteDirectory):
-        raise output.Failed(f"{where}: such a directory cannot be listed, name the keys in it")
+        raise output.Failed(f"{where}: this directory cannot be listed: name the keys in it")
     else:
         yield from ((where, key) for key in ([keys] if isinstance(keys, Key) else keys))
 
@@ -220,7 +220,7 @@ def write_keys(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, kee
     """Write a key or a set to a file or to standard output. Raises :class:`Failed` and :class:`click.UsageError`."""
     if isinstance(keys, KeySet):
         if base64:
-            raise click.UsageError("--base64 is for a single key, and this is a set of them")
+            raise click.UsageError("--base64 is for a single key, but this is a set of keys")
         text, private = keys.to_str(), any(key.is_private for key in keys)
     else:
         text, private = keys.to_str() if base64 else keys.to_json(), keys.is_private

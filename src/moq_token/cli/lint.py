@@ -101,7 +101,7 @@ def _read(what: str | None) -> tuple[str, tuple[Reading, Reading]]:
         return "key", read_key(data)
     found = pasted.find(data.decode("utf-8-sig", "replace").strip())
     if found.around is not None:
-        output.note(f"read the token out of what is around it: {found.around}")
+        output.note(f"ignored the text around the token: {found.around}")
     return "token", read_token(found.token, now=time.time())
 
 

@@ -53,7 +53,7 @@ def hint(text: str) -> None:
 
 
 def note_oddities(given: Mapping[str, Iterable[str | Pattern]]) -> None:
-    """Print a note for each path or pattern that is probably not meant as it is written.
+    """Print a note for each path or pattern that is likely a mistake.
 
     The keys say where they come from.
     """

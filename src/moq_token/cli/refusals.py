@@ -1,4 +1,4 @@
-"""How the commands say that a token or a connection is refused, and what to do about it."""
+"""Messages of the commands for a refused token or connection, and what to do about it."""
 
 from __future__ import annotations
 
@@ -156,5 +156,5 @@ def listed(grants: Iterable[str | Pattern], *, full: bool = False) -> str:
 
 
 def _pattern(pattern: Pattern) -> str:
-    """Write a pattern so that nobody takes one path for all that lies beneath it."""
+    """Write a pattern, marking one that matches a single path."""
     return f"{pattern} (that path only)".lstrip() if pattern.is_literal else str(pattern)

@@ -1,4 +1,4 @@
-"""What an auth server with some settings does, in lines for people."""
+"""Describe what an auth server with given settings does."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def lines(service: Service, address: Address, admin: Address | None) -> Iterator
 
 
 def notes(service: Service) -> Iterator[str]:
-    """Say what is probably not meant, and what relay 0.14 cannot express."""
+    """Return notes on likely mistakes, and on what relay 0.14 cannot express."""
     settings = service.settings
     yield from settings.warnings
     if settings.admin is not None and service.metrics is None:

@@ -208,7 +208,7 @@ def verify_command(key: str | None, token_file: str | None, path: str | None, as
     token = read_token(None, token_file, where)
     found = pasted.find(token)
     if found.around is not None:
-        raise output.Failed(f"expected a token alone, got it with {found.around}: pass nothing but the token")
+        raise output.Failed(f"expected only a token, got it with {found.around}: pass only the token")
     now = time.time()
     try:
         claims = keyring.Verifier(keyring.read_keys(where), strict=strict).verify(token, now=now)

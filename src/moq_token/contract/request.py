@@ -309,5 +309,5 @@ def _host(text: str) -> tuple[Address, str] | None:
     scope = address.scope_id
     if scope is not None and not (scope.isdecimal() and scope.isascii() and int(scope) <= _MAX_SCOPE):
         return None
-    # Interpreters differ in how they write an IPv4 address in its IPv6 form; relays write it so.
+    # Python versions differ in how they write an IPv4 address in its IPv6 form; relays write it so.
     return address, f"[::ffff:{address.ipv4_mapped}]" if address.ipv4_mapped else f"[{address}]"

@@ -1,4 +1,4 @@
-"""Reading JSON that others wrote: bounded in size and depth, tolerant of unknown members, strict about known ones."""
+"""Read JSON from other programs: bounded in size and depth, tolerant of unknown members, strict about known ones."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ def _from_file(path: str, status: os.stat_result) -> Key:
         else:
             found = KeySet.from_str(data).find_supported_key(KeyOperation.SIGN)
             if found is None:
-                raise KeyOperationError("no key of the set can sign")
+                raise KeyOperationError("no key in the set can sign")
             key = found
     except InvalidKeyError as error:
         raise type(error)(f"{shown(path)}: {error}") from None

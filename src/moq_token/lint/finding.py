@@ -14,7 +14,7 @@ ROLES = ("publish", "subscribe")
 
 
 class Finding(NamedTuple):
-    """One thing about an input that relays of one generation refuse, or read in a way that is worth a note.
+    """One thing about an input that relays of one generation refuse, or read in an unexpected way.
 
     ``code`` is stable. ``message`` and ``fix`` are each one line of bounded length, without any secret.
     """
@@ -55,11 +55,11 @@ class Findings:
         self._granted: dict[tuple[Generation, str], tuple[str, ...]] = {}
 
     def refuse(self, code: str, message: str, fix: str = "", *generations: Generation) -> None:
-        """Add what relays of these generations refuse; none named is both."""
+        """Add what relays of these generations refuse; without generations, for both."""
         self._found += [Finding(code, generation, message, fix) for generation in generations or (FIRST, SECOND)]
 
     def note(self, code: str, message: str, fix: str = "", *generations: Generation) -> None:
-        """Add what relays of these generations accept, but that is worth a note; none named is both."""
+        """Add a note on what relays of these generations accept; without generations, for both."""
         self._found += [
             Finding(code, generation, message, fix, refused=False) for generation in generations or (FIRST, SECOND)
         ]

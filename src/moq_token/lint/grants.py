@@ -25,7 +25,7 @@ class Words(NamedTuple):
     member: str  # "claim"
     prefix: str  # what stands before the name of a member
     useless: str
-    fix: str  # for what nobody should have written
+    fix: str  # for grants without effect
     of_token: bool  # claims, where one bare string is a list of one; otherwise the scope of a key
 
 
@@ -158,10 +158,10 @@ def _subtrees(name: str, texts: Sequence[str] | None, words: Words, found: Findi
                 found.refuse("star", message, "write patterns in `publish` and `subscribe`", SECOND)
             else:
                 code = "too-deep" if error.reason == "too-many-segments" else "bad-pattern"
-                found.refuse(code, f"`{words.prefix}{name}`: {error}", "grant a path nearer to the top", SECOND)
+                found.refuse(code, f"`{words.prefix}{name}`: {error}", "grant a shorter path", SECOND)
             return None
         if pattern.is_literal:
             message = f"`{words.prefix}{name}` has a path of {MAX_SEGMENTS} segments, which is read as that one path"
-            found.note("exact-32", message, "grant a path nearer to the top for what lies beneath", SECOND)
+            found.note("exact-32", message, "grant a shorter path for what lies beneath", SECOND)
         read.append(pattern)
     return read

@@ -71,7 +71,7 @@ def _members(data: bytes) -> dict[str, object]:
     try:
         members = parse_json(text)
     except ValueError as error:
-        raise _RefusedText("bad-json", f"the key is not readable as JSON: {error}", "write the key again") from None
+        raise _RefusedText("bad-json", f"the key is not valid JSON: {error}", "write the key again") from None
     assert isinstance(members, dict)  # noqa: S101 - it begins with a brace
     if "keys" in members and "kty" not in members:
         fix = "write one key, or a directory of them as {kid}.jwk (`key_dir`, `--key-dir`)"
@@ -104,11 +104,11 @@ def _read_material(members: Mapping[str, object], found: Findings) -> None:
         else:
             KeyId(kid if isinstance(kid, str) else "")
     except InvalidKeyIdError as error:
-        found.refuse("bad-kid", f"the member `kid`: {error}", "give the key an id with `moq-token import --id`")
+        found.refuse("bad-kid", f"the member `kid`: {error}", "give the key an id with `moq-token import --kid`")
     try:
         key = Key.from_members({name: value for name, value in members.items() if name not in _NOT_MATERIAL})
     except InvalidKeyError as error:
-        if not found.refused(FIRST):  # else it is said already, and more exactly
+        if not found.refused(FIRST):  # otherwise a more exact finding exists already
             found.refuse("bad-key", str(error), "generate the key again, or convert it with `moq-token import`")
     else:
         if key.algorithm.symmetric:

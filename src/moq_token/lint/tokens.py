@@ -55,7 +55,7 @@ def read_token(token: str, *, now: float) -> tuple[Reading, Reading]:
     try:
         claims = parse_json(payload)
     except ValueError as error:
-        found.refuse("bad-json", f"the claims are not readable as JSON: {error}", _RESIGN)
+        found.refuse("bad-json", f"the claims are not valid JSON: {error}", _RESIGN)
         return found.readings()
     if not isinstance(claims, dict):
         found.refuse("bad-json", "the claims must be a JSON object", _RESIGN)

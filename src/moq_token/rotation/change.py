@@ -230,7 +230,9 @@ class Rotation(Directory):
             )
         if state.public not in {None, relative}:
             there = shown(str(self.public_directory(state)))
-            raise ConfigError(f"--public-dir: the public halves of {self} are in {there}: name that, or leave it out")
+            raise ConfigError(
+                f"--public-dir: the public halves of {self} are in {there}: use that directory, or omit the option"
+            )
         return replace(state, public=relative)
 
     def _due(self, state: State, now: int) -> tuple[str, ...]:

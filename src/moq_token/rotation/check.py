@@ -77,7 +77,7 @@ def _state(directory: Directory, state: State, now: float) -> Iterator[str]:
         yield f"{directory.path_of(state.pending)}: left behind by an interrupted rotation: run `keys prune`"
     for listed in directory.keys(now):
         if listed.use is Use.ENDED:
-            yield f"{directory.path_of(listed.kid)}: its overlap has ended, and it still verifies: run `keys prune`"
+            yield f"{directory.path_of(listed.kid)}: its overlap has ended, but it still verifies: run `keys prune`"
 
 
 def _public(directory: Path, now: float) -> Iterator[str]:

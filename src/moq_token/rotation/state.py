@@ -157,7 +157,7 @@ class Directory:
         if len(signers) == 1:
             return signers[0]
         if not signers:
-            raise KeyNotFoundError(f"no key in {self} can sign: make one with `keys rotate`")
+            raise KeyNotFoundError(f"no key in {self} can sign: create one with `keys rotate`")
         kids = [str(key.kid) for key in signers]
         listed = ", ".join([*kids[:_SHOWN_KEY_IDS], *(["…"] if len(kids) > _SHOWN_KEY_IDS else [])])
         raise KeyNotFoundError(
@@ -233,7 +233,7 @@ def _use(file: KeyFile, state: State, signing: str | None, now: float) -> Use:
 
 
 def paths(directory: Path) -> list[Path]:
-    """List the key files of a directory, in the order of names. Hidden files are none (``._x.jwk`` of macOS)."""
+    """List the key files of a directory, in the order of names. Hidden files are left out (``._x.jwk`` of macOS)."""
     return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
 
 
@@ -297,7 +297,7 @@ def _cannot_sign(key: Key) -> str | None:
 
 
 def _read_regular(path: Path) -> bytes:
-    """Read a file that is a regular one: opening a pipe would wait for a writer. Raises :class:`InvalidKeyError`."""
+    """Read a regular file: opening a pipe would wait for a writer. Raises :class:`InvalidKeyError`."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise InvalidKeyError("not a regular file")
     return files.read(path)

@@ -208,7 +208,7 @@ class AuthServer:
         try:
             admission = Admission.of(grant, now=now, token=self._digest(asked), subject=subject)
         except InvalidGrantError as error:
-            raise UnavailableError(f"the policy made a grant that no relay takes: {error}") from None
+            raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
         outcome = self.sessions.handle(asked, now, admission)
         self._follow(outcome.effects)
         if outcome.refused is not None:
@@ -228,10 +228,11 @@ class AuthServer:
         for effect in effects:
             if isinstance(effect, Kicked):
                 extra = {"event": "kicked", "reason": effect.reason, "id": effect.session.id}
-                log.info("a session gives way to a newer one", extra=extra)
+                log.info("a session is ended to make room for a newer one", extra=extra)
             elif isinstance(effect, Lost):
                 log.info(
-                    "a session was lost: its relay reported no end", extra={"event": "lost", "id": effect.session.id}
+                    "a session was lost: its relay did not report its end",
+                    extra={"event": "lost", "id": effect.session.id},
                 )
                 if self._metrics is not None:
                     self._metrics.lost()

@@ -52,7 +52,7 @@ async def _answer(handler: http.Handler, scope: Scope, receive: Receive, send: S
             response = http.too_large()
         else:
             request = _request(scope, body)
-            response = http.bad("a header field stands twice") if request is None else await handler(request)
+            response = http.bad("duplicate header field") if request is None else await handler(request)
     headers = [tuple(line.split(b": ", 1)) for line in response.headers.split(b"\r\n") if line]
     if response.status not in http.BODILESS:
         headers.append((b"content-type", response.content_type.encode()))
@@ -66,7 +66,7 @@ class _GoneError(Exception):
 
 
 def _request(scope: Scope, body: bytes) -> HttpRequest | None:
-    """Return the request, None if one of the fields that are read stands twice."""
+    """Return the request, None if one of the fields that are read occurs twice."""
     path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0].decode("latin-1")
     # Where the application is mounted, which servers and frameworks leave in the path.
     path = path.removeprefix(quote(scope.get("root_path", "")))

@@ -1,4 +1,4 @@
-"""Asking a policy, whatever it does: it is bounded in time, and only what it says on purpose is a verdict."""
+"""Ask a policy, with a time limit: only an answer or a refusal is a verdict, any other failure is an outage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bounded:
         its cancellation.
         """
         if len(self._running) >= _MAX_RUNNING:
-            raise UnavailableError("too many decisions were given up and are still running")
+            raise UnavailableError("too many timed-out decisions are still running")
         deciding = start(_ask(policy, asked), asyncio.get_running_loop())
         if not deciding.done():
             await self._wait(deciding)

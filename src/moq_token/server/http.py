@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 10_000
 # Requests that wait on one connection. A relay never sends a second one before it has the answer.
 MAX_PIPELINED = 32
 
-# The header fields that a handler may read. The others are parsed and dropped.
+# The header fields that handlers read. All others are parsed and dropped.
 KEPT = {
     b"authorization": "authorization",
     b"content-type": "content-type",
@@ -285,7 +285,7 @@ class HttpProtocol(asyncio.Protocol):
         field = KEPT.get(name.lower())
         if field is not None:
             if field in self._headers:
-                raise _RefusedError(bad(f"the header field `{field}` stands twice"))
+                raise _RefusedError(bad(f"duplicate header field `{field}`"))
             self._headers[field] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
@@ -293,7 +293,7 @@ class HttpProtocol(asyncio.Protocol):
         self._in_head = False
         self._size = 0
         if self._parser.should_upgrade():
-            raise _RefusedError(bad("this server upgrades no connection"))
+            raise _RefusedError(bad("connection upgrades are not supported"))
         headers = self._headers
         if "host" not in headers and self._parser.get_http_version() != "1.0":
             raise _RefusedError(bad("the header field `host` is missing"))

@@ -84,11 +84,11 @@ class PolicyKeys:
     async def get(self, kid: str | None) -> Key:
         """Return a key by its id, or the only one. Raises :class:`RefusedError` and :class:`UnavailableError`."""
         if kid is None and not isinstance(self.source, (*_SINGLE, *_SETS)):
-            raise InvalidTokenError("the token has no `kid`, which must select one of many keys", reason="kid-missing")
+            raise InvalidTokenError("the token has no `kid`, which is needed to select the key", reason="kid-missing")
         try:
             name = None if kid is None else KeyId(kid)
         except InvalidKeyIdError:
-            raise KeyNotFoundError("the `kid` of the token is not a valid key id", kid=kid) from None
+            raise KeyNotFoundError("invalid `kid` in the token header", kid=kid) from None
         entry = kid or ""
         try:
             key = await self.source.get(name)
@@ -106,7 +106,7 @@ class PolicyKeys:
                 raise
             return last
         if self._strict and key.is_first_generation:
-            raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it anew", kid=kid)
+            raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it again", kid=kid)
         if self._unreadable:
             self._unreadable.pop(entry)
         self._last.put(entry, (key, self._clock()))
@@ -128,7 +128,7 @@ class PolicyKeys:
         try:
             await self.source.get(None if isinstance(self.source, (*_SINGLE, *_SETS)) else _PROBE)
         except KeyNotFoundError as error:
-            # A set of several keys has none without a name; only of a single one is this the whole.
+            # A set of several keys has no key without an id; only a set of one key is complete with it.
             return [Problem(str(error), is_fatal=False)] if isinstance(self.source, _SINGLE) else self._failures()
         except UnavailableError as error:
             usable = sum(self._last_good(name) is not None for name in self._last.names())
@@ -164,7 +164,7 @@ def open_keys(text: str) -> KeySource:
 
 
 def _is_set(path: str) -> bool:
-    """Whether a file holds a JWK Set at the moment. One that cannot be read is taken for a key, and found out later."""
+    """Whether a file holds a JWK Set at the moment. One that cannot be read counts as a key for now."""
     try:
         return "keys" in parse_members(files.read(path))
     except (OSError, InvalidKeyError):

@@ -230,7 +230,7 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            Path(path).unlink()  # whoever listened there has died
+            Path(path).unlink()  # the server that listened there has died
             return
         except TimeoutError:
             pass

@@ -173,7 +173,7 @@ async def _run(
         running = await stack.enter_async_context(
             listening(service.server.handle, service.settings.address, service.tls)
         )
-        # What is there by now stays: collections, of which a busy server needs few, have not to look at it any more.
+        # Move everything that exists now out of reach of the garbage collector, so that later collections are quicker.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
@@ -192,7 +192,7 @@ def _reload(service: Service, reread: Callable[[], Settings]) -> None:
         ignored = service.reload(reread())
     except (Error, OSError) as error:
         text = f"{shown(str(error.filename))}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        log.error("not reloaded, the settings before stay in force: %s", text, extra={"event": "reload-failed"})
+        log.error("reload failed, the previous settings stay in force: %s", text, extra={"event": "reload-failed"})
         return
     if ignored:
         names = ", ".join(f"`{name}`" for name in ignored)

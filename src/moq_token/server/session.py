@@ -49,7 +49,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where and how a session is connected. Sessions share it, as they have most of it in common."""
+    """Where and how a session is connected. Sessions with the same values share one instance."""
 
     node: str
     transport: str

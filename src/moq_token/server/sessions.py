@@ -166,7 +166,7 @@ class Sessions:
         self._enter(session, math.floor(now))
 
     def _refresh(self, session: Session, admission: Admission, now: float) -> None:
-        """Note that a session is alive. Its token, address and subject stay those that it began with."""
+        """Record that a session is alive. Its token, address and subject stay as they were at the start."""
         session.last = now
         session.grant, session.tier = _kept(admission.grant), _cut(admission.tier)
         session.lease = _lease(admission, now)

@@ -115,7 +115,9 @@ class Settings:
     def _check_doors(self, address: Address) -> None:
         for kind in self.kick_oldest:
             if getattr(self, f"limit_{kind}") is None:
-                raise ConfigError(f"`{self.label('kick_oldest')}` {kind} needs `--limit-{kind}`, which it is about")
+                raise ConfigError(
+                    f"`{self.label('kick_oldest')}` {kind} needs `--limit-{kind}`, the limit that it applies to"
+                )
         self._check_tls()
         if self.share_secrets and not _is_local(address):
             raise ConfigError(
@@ -156,7 +158,7 @@ class Settings:
         label = self.label("policy")
         for name in _POLICY if self.publish_keys else ("key_dir", *_POLICY):
             if name in self.origins:
-                raise ConfigError(f"`{label}` decides instead of the ready-made policy: remove `{self.label(name)}`")
+                raise ConfigError(f"`{label}` replaces the ready-made policy: remove `{self.label(name)}`")
         module, _, function = (self.policy or "").partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
             raise ConfigError(

@@ -31,7 +31,7 @@ SETTLED_NANOSECONDS = 2_000_000_000
 
 
 class _Identity(NamedTuple):
-    """What differs when a file is replaced or changed, even by a program that sets size and time as they were."""
+    """What differs after a file is replaced or changed, even by a program that restores size and time."""
 
     mtime_ns: int
     ctime_ns: int
@@ -119,7 +119,7 @@ class FileSource(Closing):
 class JwksFileSource(Closing):
     """The keys of a JWK Set in a file; otherwise as :class:`FileSource`.
 
-    Keys that tokens cannot use are passed over (RFC 7517, section 5). Without a key id the set must have one key.
+    Keys that tokens cannot use are ignored (RFC 7517, section 5). Without a key id the set must have one key.
     """
 
     @sealed

@@ -223,5 +223,5 @@ def _parse(url: str) -> tuple[str | None, str, str]:
     elif scheme == "file" and (host not in {"", "localhost"} or not path.startswith("/")):
         fault = "the URL of a local directory must be file:///…, with an absolute path and no host"
     elif scheme != "file" and not host:
-        fault = f"the URL names no bucket, expected {scheme}://BUCKET/…"
+        fault = f"missing bucket in the URL, expected {scheme}://BUCKET/…"
     return fault, scheme, path

@@ -1,4 +1,4 @@
-"""Keep other packages' log records about our requests out of the log, for they would hold credentials.
+"""Keep other packages' log records about our requests out of the log, because they hold credentials.
 
 httpx2 logs the URL of each request, and httpcore2, at level DEBUG, every header of the answer: a ``Location`` can
 repeat the query, and a server can return any header that it was sent.

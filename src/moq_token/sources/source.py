@@ -46,7 +46,7 @@ class NotFound(UnavailableError):  # noqa: N818 - each source turns it into a Ke
 
 
 class UnusableKeyError(UnavailableError):
-    """There is something of that name, and it is no key that can be used."""
+    """The name exists, but it is not a usable key."""
 
 
 class Closing:
@@ -91,7 +91,7 @@ class Parsed(Generic[_T]):
         return self._good(found[1])
 
     async def get_in_thread(self, name: str, body: bytes) -> _T:
-        """Do the same without blocking the event loop: a body from a server can take seconds to parse."""
+        """Parse without blocking the event loop: a body from a server can take seconds to parse."""
         found = self._found.get(name)
         if found is None or found[0] != body:
             found = await self._flights.join((name, body), lambda: asyncio.to_thread(self._parsed, name, body))
@@ -176,7 +176,7 @@ def not_found(what: str, kid: KeyId | None) -> KeyNotFoundError:
 def named(kid: KeyId | None) -> KeyId:
     """Return the id, if there is one. Raises :class:`KeyNotFoundError` for None: the source has many keys."""
     if kid is None:
-        raise KeyNotFoundError("the `kid` is missing, and the source has many keys")
+        raise KeyNotFoundError("missing `kid`, which is needed to select the key")
     if not isinstance(kid, KeyId):
         # Only a KeyId cannot contain a path separator.
         raise TypeError(f"kid must be KeyId or None, not {type(kid).__name__}")

@@ -1,4 +1,4 @@
-"""Decide who comes in: admit or reject each client, and keep the sessions of the admitted until they end."""
+"""Admit or reject each client, and keep the sessions of the admitted until they end."""
 
 from __future__ import annotations
 

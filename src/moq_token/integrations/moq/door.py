@@ -47,16 +47,16 @@ class Admitted(Protocol):
         ...
 
     def close(self, reason: str, usage: Usage | None = None) -> str:
-        """Note that the session has ended, and return why, which an earlier reason decides."""
+        """Note that the session has ended, and return why: the first reason given."""
         ...
 
     def nudge(self) -> None:
-        """Have it re-checked at once, where somebody can be asked."""
+        """Have it re-checked at once, if there is an auth server."""
         ...
 
 
 class Door(Protocol[_C]):
-    """Where clients come in."""
+    """Accepts or rejects clients."""
 
     clock: Callable[[], float]
 
