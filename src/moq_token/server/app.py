@@ -99,7 +99,7 @@ class AuthServer:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.sessions = Sessions(caps)
+        self.sessions: Sessions = Sessions(caps)
         self.change_policy(decide, lookup=lookup, max_age=max_age)
         self._contract = contract
         # Whether relay 0.14 is answered.

@@ -59,7 +59,7 @@ class Counter:
     """Counts sessions for one cap, by what they hold in common: a token, an address or a subject."""
 
     def __init__(self, kind: CapKind, cap: Cap) -> None:
-        self.refusal = _REFUSALS[kind]
+        self.refusal: Refusal = _REFUSALS[kind]
         self._cap = cap
         self._held: Callable[[Session], bytes | str | None] = _HELD[kind]
         self._holders: Groups[bytes | str | None] = Groups()

@@ -59,11 +59,11 @@ class HttpRequest:
     __slots__ = ("body", "headers", "local", "method", "target")
 
     def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, *, local: bool = False) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = body
-        self.local = local
+        self.method: str = method
+        self.target: str = target
+        self.headers: dict[str, str] = headers
+        self.body: bytes = body
+        self.local: bool = local
 
 
 class HttpResponse(NamedTuple):
@@ -105,7 +105,7 @@ class HttpServer:
         self.max_connections = max_connections
         self.connections: set[HttpProtocol] = set()
         self.idle: OrderedDict[HttpProtocol, None] = OrderedDict()
-        self.stopping = False
+        self.stopping: bool = False
         self._empty: asyncio.Future[None] | None = None
         self._second = 0
         self._date = b""

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-log = logging.getLogger("moq_token.server")
+log: logging.Logger = logging.getLogger("moq_token.server")
 
 # The attributes that every record has. What a record has besides them is its `extra`.
 _USUAL = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "taskName"}

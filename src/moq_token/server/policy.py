@@ -98,21 +98,21 @@ class Policy:
         remember: int = REMEMBERED_TOKENS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.public = Claims(
+        self.public: Claims = Claims(
             publish=_rules("public_publish", public_publish), subscribe=_rules("public_subscribe", public_subscribe)
         )
-        self.mtls = Claims(
+        self.mtls: Claims = Claims(
             publish=_rules("mtls_publish", mtls_publish), subscribe=_rules("mtls_subscribe", mtls_subscribe)
         )
         self.tier = tier
-        self.expires = _seconds("expires", expires)
-        self.revalidate = _seconds("revalidate", revalidate)
+        self.expires: int | None = _seconds("expires", expires)
+        self.revalidate: int | None = _seconds("revalidate", revalidate)
         if self.revalidate is not None and self.expires is None:
             raise ConfigError("`revalidate` needs `expires`, so that a session ends if nobody answers its re-checks")
         if not 0 <= spread <= MAX_SPREAD:
             raise ConfigError(f"`spread` must be from 0 to {MAX_SPREAD}")
         self.spread = spread
-        self.keys = None if keys is None else PolicyKeys(keys, strict=not lenient, remember=remember)
+        self.keys: PolicyKeys | None = None if keys is None else PolicyKeys(keys, strict=not lenient, remember=remember)
         self._clock = clock
         self._known: dict[tuple[int, str], tuple[Claims, tuple[Patterns, Patterns]]] = {}
 

@@ -51,21 +51,21 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         settings.check()
-        self.settings = settings
+        self.settings: Settings = settings
         self._sources: list[KeySource] = []
         secret = read_secret(settings.secret_file)
-        self.tls = _tls(settings)
-        self.metrics = None if settings.admin is None else _metrics()
+        self.tls: ssl.SSLContext | None = _tls(settings)
+        self.metrics: Metrics | None = None if settings.admin is None else _metrics()
         decide, lookup = self._policy(settings)
         self.decide = decide
-        self.is_for_first = settings.contract != "post" and lookup is not None
+        self.is_for_first: bool = settings.contract != "post" and lookup is not None
         """Whether relay 0.14 is answered."""
         if settings.contract == "get" and lookup is None:
             raise ConfigError(f"`{settings.label('policy')}` has no `lookup`, which answers relay 0.14: add one")
         published = None
         if settings.publish_keys and settings.key_dir is not None:
             published = PublishedKeys(settings.key_dir)
-        self.server = AuthServer(
+        self.server: AuthServer = AuthServer(
             decide,
             lookup=lookup,
             caps=settings.caps,
