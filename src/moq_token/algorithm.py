@@ -9,7 +9,7 @@ from moq_token.recognizer import what_is_secret
 
 
 class Algorithm(StrEnum):
-    """How a key signs. The value is the ``alg`` that stands in keys and tokens."""
+    """How a key signs. The value is the ``alg`` of keys and tokens."""
 
     HS256 = "HS256"
     HS384 = "HS384"

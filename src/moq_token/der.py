@@ -1,4 +1,4 @@
-"""DER (X.690), as far as it takes to tell one kind of file from another and to find a number in it."""
+"""A minimal reader of DER (X.690), to recognize kinds of files and to find numbers in them."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class UnavailableError(Error):
 
 
 def utc(seconds: float) -> str:
-    """Write Unix seconds for people: ``2027-03-08 10:00:31 UTC``."""
+    """Format Unix seconds for people: ``2027-03-08 10:00:31 UTC``."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
     except (OverflowError, OSError, ValueError):

@@ -42,7 +42,7 @@ def read(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
     name = os.fsdecode(path)
     check_name(name)
     try:
-        # The first look opens nothing, as opening a device can have effects; the second is at what was opened.
+        # The first check opens nothing, as opening a device can have effects; the second checks the open file.
         _check_regular(os.stat(path).st_mode, name)  # noqa: PTH116 - a Path would only wrap this
         with open(path, "rb", opener=_open_without_waiting) as file:
             _check_regular(os.fstat(file.fileno()).st_mode, name)
@@ -104,7 +104,7 @@ def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | 
         try:
             write(path, data, private=private, overwrite=backup is not None)
         except OSError:
-            # A second name of the file that is still in place backs up nothing.
+            # A second link to a file that is still in place is not a backup.
             if backup is not None and os.path.samefile(backup, path):  # noqa: PTH121 - as above
                 os.unlink(backup)  # noqa: PTH108 - as above
             raise
@@ -125,7 +125,7 @@ def _back_up(path: str) -> str:
         except FileExistsError:
             number += 1
         except OSError as error:
-            # The caller named the file, not its backup.
+            # Name the file that the caller named, not its backup.
             error.filename, error.filename2 = path, None
             raise
         else:
@@ -187,7 +187,7 @@ def _check_regular(mode: int, name: str) -> None:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # A pipe that takes the place of the file after the first look must not block either.
+    # A pipe that replaces the file after the first check must not block either.
     return os.open(path, flags if path.startswith(_DESCRIPTORS) else flags | _NONBLOCK)
 
 

@@ -10,7 +10,7 @@ _FIRST_OF_SECOND = (0, 15)
 
 
 class Generation(StrEnum):
-    """A generation of relays. The value is how messages call it."""
+    """A generation of relays. The value is its name in messages."""
 
     FIRST = "relays before 0.15"
     """Read path prefixes (``put``, ``get``), ignore unknown claims, and decide by themselves."""

@@ -1,4 +1,4 @@
-"""A set of keys (JWK Set; RFC 7517, section 5), as it is needed to rotate them."""
+"""A set of keys (JWK Set; RFC 7517, section 5), for key rotation."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def _ends_with(path: Segments, segments: Segments) -> bool:
 
 
 def _aligned(one: Pattern, other: Pattern) -> Iterator[tuple[list[_Pair], list[_Pair] | None]]:
-    """Give the pairs of segments that meet, for each way in which two patterns can meet.
+    """Yield the pairs of segments that meet, for each way in which two patterns can meet.
 
     The second list is what comes after ``**``, None without one.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MAX_PATTERNS = 4096
 """Patterns that a union is made of. Relays have no such limit; it bounds the cost of a hostile token."""
 
-# So few patterns are compared one by one, which takes less time than to look them up.
+# Up to this number, patterns are compared one by one, which is faster than an index.
 _FEW = 8
 
 # A set of patterns of an index: bit i is set if pattern i is in the set.

@@ -55,7 +55,7 @@ def intersect_segments(one: str, other: str) -> list[str]:
 
 
 def _shared_lengths(start: str, end: str) -> Iterator[int]:
-    """Give the lengths at which the end of one text is the beginning of the other, in linear time."""
+    """Yield the lengths at which the end of one text is the start of the other, in linear time."""
     # The borders of the joined text (Knuth, Morris and Pratt); `*` stands in neither and keeps them apart.
     text = f"{end}*{start}"
     borders = [0] * len(text)

@@ -1,4 +1,4 @@
-"""Reading a token without verifying it: for logs and debugging, never for a decision."""
+"""Read a token without verifying it: for logs and debugging, never for a decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a relay decides: from its configuration, a connection and the keys to what the session may do.
+"""Decide as a relay does: from configuration, connection and keys to the permissions of the session.
 
 :class:`Authenticator` fetches what is needed and decides; :func:`decide` is the decision alone, synchronous and pure.
 :class:`RemoteAuthenticator` asks an auth server instead, as relays from 0.15 on do; :func:`load_config` reads the

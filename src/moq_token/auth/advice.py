@@ -20,7 +20,7 @@ WEB = ("http://", "https://")
 AUTH_MEMBERS = ("key", "key_dir", "public", "domains", "auth_api", "mtls_tier", "tls")
 PUBLIC_MEMBERS = ("subscribe", "publish", "api")
 
-# Only so many unknown members of a table get advice: finding a similar name takes time.
+# The number of unknown members of a table that get advice: finding a similar name takes time.
 MAX_HINTS = 100
 
 _SET = "a relay does not read JWK Sets: put each key into a directory as {kid}.jwk, and write `key_dir`"

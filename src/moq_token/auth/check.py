@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from moq_token.auth.config import AuthConfig
 
-# Of a directory with more keys only these are read.
+# Of a directory, only this number of keys is read.
 MAX_CHECKED_KEYS = 1000
 
 _SUFFIX = ".jwk"

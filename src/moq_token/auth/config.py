@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moq_token.auth.tables import Table
     from moq_token.claims import Claims
 
-# At most so many of the warnings are kept, and shown in one message.
+# The number of warnings that are kept, and shown in one message.
 MAX_WARNINGS, MAX_SHOWN_WARNINGS = 100, 5
 
 _AUTH_TLS_MEMBERS = ("root", "cert", "key", "disable_verify")

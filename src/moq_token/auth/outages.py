@@ -1,4 +1,4 @@
-"""What a relay depends on and could not reach, so that each outage and each recovery is logged once."""
+"""Track the services that a relay depends on, so that each outage and each recovery is logged once."""
 
 from __future__ import annotations
 

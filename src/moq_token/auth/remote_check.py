@@ -1,4 +1,4 @@
-"""All that keeps a relay from 0.15 on from starting with a configuration, or that it ignores silently: findings.
+"""Find the settings that keep a relay from 0.15 on from starting, or that it ignores silently.
 
 :class:`RemoteConfig <moq_token.auth.RemoteConfig>` is the configuration in use, and raises the first error.
 """
@@ -52,7 +52,7 @@ _STRINGS = "write a string, or a list of strings"
 
 
 class Settings(NamedTuple):
-    """What a relay from 0.15 on reads of a configuration, without what is wrong in it.
+    """The settings that a relay from 0.15 on reads of a configuration, without the invalid ones.
 
     ``url`` may contain a password. ``internal_listen`` is the address of a listener without authentication.
     """

@@ -1,4 +1,4 @@
-"""Reading TOML and its tables: bounded, and with errors that name members and never quote the file."""
+"""Read TOML and its tables, within bounds, with errors that name members and never quote the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What takes the place of a configuration for relays before 0.15, when the relay is upgraded."""
+"""Convert a configuration for relays before 0.15 to its replacement for later relays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUTH_URL = "http://127.0.0.1:4440/"
 
 
 class Upgrade(NamedTuple):
-    """What to run in place of a configuration for relays before 0.15.
+    """The replacement of a configuration for relays before 0.15.
 
     ``replaced`` has each of its settings, with what takes its place. ``serve`` is the command line of the auth server,
     and ``relay`` the options of the relay. ``open`` is what these do not do.
@@ -34,7 +34,7 @@ class Upgrade(NamedTuple):
 
 
 def upgrade(config: AuthConfig, document: Mapping[str, Any], environ: Mapping[str, str]) -> Upgrade:
-    """Return what takes the place of a configuration, of which ``document`` is the TOML and ``environ`` the variables.
+    """Return the replacement of a configuration, of which ``document`` is the TOML and ``environ`` the variables.
 
     The auth server then decides as the relay did, except for what is ``open``.
     """

@@ -1,4 +1,4 @@
-"""What a token says (claims), what a key may sign (scope), and what follows at a path (permissions)."""
+"""Claims of tokens, scopes of keys, and the permissions that result at a path."""
 
 from moq_token.claims.claims import Claims
 from moq_token.claims.permissions import Permissions

@@ -1,4 +1,4 @@
-"""Check what callers pass to the classes of this package, and show in their signatures what that may be."""
+"""Check the arguments of the classes of this package, and show their types in the signatures."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_SECONDS)]
 
 
 class _CheckedClaims(Checked):
-    # In one piece, as a call for each part would take longer than what it does.
+    # Not split up, because the calls would take longer than the work.
     def __call__(  # noqa: C901
         cls,  # noqa: N805 - an instance of a metaclass is a class
         root: str = "",
@@ -49,7 +49,7 @@ class _CheckedClaims(Checked):
             subscribe = (subscribe,)
         elif type(subscribe) is not tuple:
             subscribe = listed(subscribe, "subscribe")
-        # One look at all texts, as nearly all are plain. Patterns, and what is no text, end in TypeError.
+        # One check of all texts, as nearly all are plain. Patterns and other types raise TypeError.
         try:
             text = root + "".join(publish) + "".join(subscribe)
             plain = text.isascii() and "*" not in text

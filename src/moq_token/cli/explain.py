@@ -232,7 +232,7 @@ def _explain_request(config: str, url: str, publish: str | None, subscribe: str 
 
 
 def _ask(trace: Trace, grant: Grant | Permissions, path: str, publish: str | None, subscribe: str | None) -> None:
-    """Answer the question about a broadcast, if there is one."""
+    """Answer the question about a broadcast, if one was asked."""
     for role, broadcast, allowed, prefixes in (
         ("publish", publish, grant.can_publish, grant.publish),
         ("subscribe", subscribe, grant.can_subscribe, grant.subscribe),
@@ -267,14 +267,14 @@ def _refused(
 
 
 def _claims(token: str | None) -> dict[str, object]:
-    """Read the claims for the notes, whoever wrote them."""
+    """Read the claims, unverified, for the notes."""
     with contextlib.suppress(RefusedError):
         return read_unverified(token or "").claims
     return {}
 
 
 def _ignored(claims: dict[str, object]) -> list[str]:
-    """Name the claims that relays ignore. That some read no patterns is said elsewhere, as the verdict or in a note."""
+    """Name the claims that relays ignore. Patterns are reported elsewhere, in the verdict or in a note."""
     return foreign.ignored(claims, also_read=ROLES if refusals.has_patterns(claims) else ())
 
 

@@ -1,4 +1,4 @@
-"""What a token says that relays do not read, and what they call it."""
+"""Claims that relays do not read, and the names that relays use for them."""
 
 from __future__ import annotations
 

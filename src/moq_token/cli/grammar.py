@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-# A longer word may be a key or a token, and no message repeats it.
+# A longer word may be a key or a token, which no message repeats.
 REPEATED_CHARACTERS = 24
-# How much alike two words must be for one to be suggested (difflib), and by how much the best one may be better.
+# How similar a word must be to be suggested (difflib), and how far it may be behind the best one.
 _ALIKE, _NEARLY_BEST = 0.6, 0.1
 
 

@@ -117,7 +117,7 @@ def _secret(text: bytes, form: str, algorithm: Algorithm | None) -> Key:
 
 
 def _note_on_text(secret: bytes) -> None:
-    """Name what a person may not know to be part of the secret, or may have decoded elsewhere."""
+    """Print notes on white space or quotes in the secret, and on text that another program may decode."""
     if secret != secret.strip():
         output.note("the white space around the secret is part of it")
     elif secret[:1] in {b'"', b"'"} and secret[:1] == secret[-1:]:

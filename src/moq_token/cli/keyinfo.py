@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def members(key: Key) -> dict[str, object]:
-    """Return what a program may want to know about a key, besides its id."""
+    """Return the properties of a key, except its id, as members for JSON."""
     return {
         "algorithm": str(key.algorithm),
         "half": half(key),
@@ -27,7 +27,7 @@ def members(key: Key) -> dict[str, object]:
 
 
 def lines(key: Key) -> list[tuple[str, str]]:
-    """Return what people want to know about a key, as labels and texts."""
+    """Return the properties of a key, as labels and texts for people."""
     allowed = key.scope
     return [
         ("key", f"{key.algorithm}, {half(key)}"),

@@ -1,4 +1,4 @@
-"""What the commands read: keys, sets and directories of keys, tokens and passwords."""
+"""Read the inputs of the commands: keys, sets and directories of keys, tokens and passwords."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _WEB = ("http://", "https://")
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0")
 _MAX_TOKEN_BYTES = jws.MAX_TOKEN_BYTES + 4096  # room for white space around it
-# How file names end, but tokens do not: the last part of a token is a signature, of 43 characters or more.
+# Endings of file names that no token has: the last part of a token is a signature, of 43 characters or more.
 _TOKEN_SUFFIXES = (".jwt", ".txt", ".token")
 _LISTED_KEYS = 5
 _MAX_NAME_CHARACTERS = 255
@@ -77,7 +77,7 @@ class KeyDirectory(NamedTuple):
 
 
 class RemoteDirectory(NamedTuple):
-    """The same at a URL or in an object store."""
+    """A directory of keys at a URL or in an object store."""
 
     url: str
 
@@ -107,7 +107,7 @@ Keys: TypeAlias = Key | KeySet | KeyDirectory | RemoteDirectory
 
 
 def source(path: str | None) -> Source:
-    """Say where the key is: as ``--key`` says, else as the environment does. Raises :class:`click.UsageError`."""
+    """Return where the key is: from ``--key``, else from the environment. Raises :class:`click.UsageError`."""
     if path is not None:
         return Source(path)
     path, data = os.environ.get("MOQ_TOKEN_KEY"), os.environ.get("MOQ_TOKEN_KEY_DATA")

@@ -15,7 +15,7 @@ _F = TypeVar("_F", bound="Callable[..., object]")
 
 
 class Decorator(Protocol):
-    """What adds an option or an argument to the function of a command."""
+    """A decorator that adds an option or an argument to the function of a command."""
 
     def __call__(self, function: _F, /) -> _F:
         """Return the function, with the option or argument added."""

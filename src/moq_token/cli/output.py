@@ -1,4 +1,4 @@
-"""What the commands print and write: results to standard output, notes and errors to standard error."""
+"""Print and write the outputs of the commands: results to standard output, notes and errors to standard error."""
 
 from __future__ import annotations
 

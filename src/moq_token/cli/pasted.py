@@ -1,4 +1,4 @@
-"""Find a token in what people paste: a header of a request, a URL, a cookie, JSON, quotes, lines that were broken."""
+"""Find the token in pasted text: a header of a request, a URL, a cookie, JSON, quotes, lines that were broken."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ def _serialized(text: str) -> str | None:
 
 
 def _something_else(text: str) -> str | None:
-    """Say what a text without a token is, where that can be seen."""
+    """Return what a text without a token looks like, or None if unknown."""
     members = _json(text)
     found = {
-        "expected a token, got a key: keys belong to --key": "kty" in members or "keys" in members,
+        "expected a token, got a key: pass keys with --key": "kty" in members or "keys" in members,
         "expected a token, got claims without header and signature: `sign` makes a token of them": bool(
             {"put", "get", "root", "exp"} & members.keys()
         ),

@@ -216,7 +216,7 @@ def _sentence(error: click.UsageError) -> str:
         import re
 
         message = re.sub(rf": (['\"]).{{{REPEATED_CHARACTERS},}}\1 is not", ": this is not", message)
-    # A question is a sentence of its own, and an abbreviation such as PEM stays as it is.
+    # A question is a separate sentence, and an abbreviation such as PEM keeps its capitals.
     return message if message.endswith("?") or message[:2].isupper() else message[:1].lower() + message[1:]
 
 

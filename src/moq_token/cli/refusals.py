@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from moq_token.claims import Scope
 
-# What to do about a refusal whose details do not matter.
+# What to do about a refusal, where it does not depend on the details.
 _FIXES = {
     "token-expected": "dial with ?jwt=TOKEN, or dial a public path",
     "bad-url": "dial a URL such as https://relay.example.com/rooms/123?jwt=TOKEN",
@@ -39,7 +39,7 @@ _FIXES = {
     "bad-signature": "use the key that signed the token; if this is the key, the token was changed",
     "bad-claims": "sign the token with `moq-token sign`, or correct the claim",
 }
-# A shorter difference is more often one between clocks, in seconds.
+# A smaller difference, in seconds, is more likely one between clocks.
 _CLOCKS_DIFFER = 300
 _PREFIXES, _ROLES = frozenset(("put", "get")), frozenset(("publish", "subscribe"))
 

@@ -22,7 +22,7 @@ FAR = 2**53
 
 _MOMENT = "a Unix timestamp such as 1798761600, a date such as 2026-12-31T23:59:59Z"
 _CLOCK = r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d"
-# What is nearly a date or a duration, and what is missing from it.
+# Values that are almost a date or a duration, and what is missing from them.
 _NEARLY = (
     (rf"{_CLOCK}(:\d\d([.,]\d+)?)?", "the time zone is missing: add Z for UTC, or an offset such as +01:00"),
     (
@@ -98,7 +98,7 @@ def duration(text: str, option: str) -> int:
 
 
 def span(seconds: float) -> str:
-    """Write how long something takes, rounded, in the largest unit of which there are two or more.
+    """Format a duration, rounded, in the largest unit with a count of two or more.
 
     A minute and an hour are written as such: ``1 min`` and ``1 h``, and not ``60 s`` and ``60 min``.
     """
@@ -116,7 +116,7 @@ def span(seconds: float) -> str:
 
 
 def when(seconds: int, now: float, future: str, past: str) -> str:
-    """Write when something happens or happened.
+    """Format a moment, with the time until then or since then.
 
     That is ``expires in 54 min, at 2027-03-08 10:00:31 UTC`` or ``expired 3 days ago, at 2027-03-05 10:00:31 UTC``.
     """
@@ -141,7 +141,7 @@ def _later(text: str, now: float, option: str, otherwise: str) -> int:
 
 
 def _nearly(text: str, option: str) -> str | None:
-    """Say what is missing from a value that is nearly a time."""
+    """Return what is missing from a value that is almost a time, or None."""
     for pattern, advice in _NEARLY:
         if re.fullmatch(pattern, text, re.ASCII):
             return f"{option} {text[:_SHOWN_CHARACTERS]!r}: {advice}"

@@ -133,7 +133,7 @@ def sign_command(
 
 
 def _check(claims: Claims) -> None:
-    """Refuse a token that nobody can use. Raises :class:`click.UsageError`."""
+    """Refuse a token that would be useless. Raises :class:`click.UsageError`."""
     if not claims.publish and not claims.subscribe:
         raise click.UsageError('the token grants nothing: add --publish PATH or --subscribe PATH ("" for everything)')
     if claims.not_before is not None and claims.expires is not None and claims.not_before >= claims.expires:

@@ -1,4 +1,4 @@
-"""What a backend needs to hand out tokens: signing keys that follow a rotation."""
+"""Issue tokens in a backend: signing keys that follow a rotation."""
 
 from moq_token.issuing.signing import MAX_STALE_SECONDS, SigningKeys
 

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Identity(NamedTuple):
-    """What tells one version of a file or directory from another."""
+    """The identity of one version of a file or directory."""
 
     device: int
     inode: int

@@ -20,7 +20,7 @@ PREFIXES = ("put", "get")
 
 
 class Words(NamedTuple):
-    """How a document with grants is called in messages."""
+    """The names of a document with grants in messages."""
 
     member: str  # "claim"
     prefix: str  # what stands before the name of a member

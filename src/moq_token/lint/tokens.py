@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from moq_token.generations import Generation
     from moq_token.lint.finding import Reading
 
-# Of more claims, these are named, and the rest counted.
+# The number of claims that are named; the rest are counted.
 MAX_NAMED = 8
 
 _LONGEST = 2**63

@@ -187,7 +187,7 @@ class Rotation(Directory):
         return [state.active] if self._active(state) else []
 
     def _half(self, kid: str, state: State) -> Path | None:
-        """Return the file of a key, or else that of its public half, or None."""
+        """Return the file of a key, or that of its public half, or None."""
         directories = filter(None, (self.directory, self.public_directory(state)))
         return next((path for path in (each / f"{kid}{SUFFIX}" for each in directories) if path.exists()), None)
 
@@ -258,7 +258,7 @@ class Rotation(Directory):
         return kids
 
     def _sweep(self, state: State, now: int) -> None:
-        """Remove what writers left that died: a temporary file may hold a private key."""
+        """Remove files left behind by interrupted writes: a temporary file may hold a private key."""
         for directory in filter(None, (self.public_directory(state), self.directory)):
             for path in directory.glob(".*.tmp") if directory.exists() else ():
                 with contextlib.suppress(FileNotFoundError):

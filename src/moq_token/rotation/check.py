@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from moq_token.rotation.state import Directory, State
 
-# Machines that share a directory have clocks that differ a little.
+# The clocks of machines that share a directory differ a little.
 CLOCK_TOLERANCE_SECONDS = 5
-# Writing a key, or rotating, never takes that long: the process that began it has died.
+# Writing a key, or a rotation, never takes this long: its process has died.
 ABANDONED_SECONDS = 60
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # the names that files.py gives
 
@@ -72,7 +72,7 @@ def _state(directory: Directory, state: State, now: float) -> Iterator[str]:
     except (ConfigError, KeyNotFoundError, KeyOperationError) as error:
         yield str(error)
     except (InvalidKeyError, OSError):
-        pass  # reported with the file at fault
+        pass  # reported with the faulty file
     if state.pending is not None and _is_abandoned(path, now):
         yield f"{directory.path_of(state.pending)}: left behind by an interrupted rotation: run `keys prune`"
     for listed in directory.keys(now):

@@ -1,4 +1,4 @@
-"""What a new key takes over from the keys that it replaces: the algorithm, the scope and the operations."""
+"""The limits that a new key inherits: algorithm, scope and operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_OPERATIONS = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
 
 class Wanted(NamedTuple):
-    """What the caller asks to be different, as :meth:`Rotation.rotate` describes it; None is as before."""
+    """The requested changes, as described in :meth:`Rotation.rotate`; None means unchanged."""
 
     algorithm: Algorithm | None = None
     root: str | None = None
@@ -28,7 +28,7 @@ class Wanted(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What limits a key."""
+    """The limits of a key."""
 
     algorithm: Algorithm
     scope: Scope | None
@@ -93,6 +93,6 @@ def _changed(scope: Scope, wanted: Wanted) -> Scope:
 
 
 def _operations(keys: Sequence[Key]) -> frozenset[KeyOperation]:
-    """Return what all keys may do. A public half does not tell what its private half may do."""
+    """Return the operations allowed for all keys. A public half does not show those of its private half."""
     operations = [key.operations for key in keys if key.is_private]
     return frozenset.intersection(*operations) if operations else _DEFAULT_OPERATIONS

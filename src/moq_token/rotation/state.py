@@ -262,7 +262,7 @@ def read(path: Path) -> KeyFile:
 
 
 def mode_problems(status: os.stat_result) -> list[str]:
-    """Say where every user of the machine can write."""
+    """Return a problem if every user of the machine can write to a file or directory."""
     if os.name != "posix" or not status.st_mode & stat.S_IWOTH:
         return []
     return [f"mode {stat.S_IMODE(status.st_mode):04o} lets every user of this machine change it: run chmod o-w"]

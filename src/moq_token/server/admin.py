@@ -1,4 +1,4 @@
-"""What operators see, on a listener of its own that relays and their clients do not reach: metrics and health."""
+"""Metrics and health for operators, on a separate listener that relays and their clients do not reach."""
 
 from __future__ import annotations
 

@@ -118,13 +118,13 @@ class AuthServer:
         self._digest_key = os.urandom(_DIGEST_BYTES)
 
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
-        """Let another policy decide from now on; the parameters are those of the class. Sessions go on."""
+        """Replace the policy; the parameters are those of the class. Sessions go on."""
         self._decide = decide
         self._lookup: Lookup | None = getattr(decide, "lookup", None) if lookup is None else lookup
         self._max_age: float | None = getattr(decide, "revalidate", None) if max_age is None else max_age
 
     def set_secret(self, secret: str | None) -> None:
-        """Require another secret (``user:password``) from now on, or none."""
+        """Replace the required secret (``user:password``); None removes it."""
         self._secret = None if secret is None else b"Basic " + base64.b64encode(secret.encode())
 
     @property
@@ -315,7 +315,7 @@ class AuthServer:
         if not isinstance(answer, Answer):
             raise UnavailableError(f"the policy returned {type(answer).__name__}, not an Answer")
         if answer.key is not None and answer.key.algorithm.symmetric and not (self._share_secrets and local):
-            if question.kid is not None or answer.public is None:  # a question without either can be anybody's
+            if question.kid is not None or answer.public is None:  # a question without either can come from anybody
                 message = "relay 0.14 needs the secret of the %s key itself, which is not shared"
                 extra = {"event": "refused", "reason": "no-key-source", "path": _cut(question.root)}
                 log.info(f"{message} (--share-secrets shares it on this machine)", answer.key.algorithm, extra=extra)

@@ -18,7 +18,7 @@ DECISION_SECONDS = 8.0
 MAX_WAITING = 1000
 """Decisions that wait for something at the same time. A further one that has to wait is unavailable at once."""
 
-# Decisions that were given up run on if they ignore their cancellation. Beyond so many none is started any more.
+# Timed-out decisions that ignore their cancellation keep running. Beyond this number, no new one is started.
 _MAX_RUNNING = 2 * MAX_WAITING
 
 

@@ -65,12 +65,12 @@ class Counter:
         self._holders: Groups[bytes | str | None] = Groups()
 
     def is_full(self, newcomer: Session) -> bool:
-        """Whether the newcomer would exceed the cap. One that holds nothing does not count."""
+        """Whether the new session would exceed the cap. One without the counted value never does."""
         held = self._held(newcomer)
         return held is not None and self._holders.count(held) >= self._cap.limit
 
     def rejects(self, newcomer: Session) -> bool:
-        """Whether the newcomer is refused: there is no room, and none can be made."""
+        """Whether the new session is refused: the cap is reached, and no session can be ended for it."""
         return self.is_full(newcomer) and not (self._cap.kick_oldest and self._cap.limit > 0)
 
     def oldest(self, newcomer: Session) -> Session:
@@ -84,7 +84,7 @@ class Counter:
             self._holders.add(held, session)
 
     def remove(self, session: Session) -> None:
-        """Count a session no longer."""
+        """Stop counting a session."""
         held = self._held(session)
         if held is not None:
             self._holders.remove(held, session)

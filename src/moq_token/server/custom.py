@@ -1,4 +1,4 @@
-"""Loading a policy of the operator's own: ``--policy module:function``."""
+"""Load a custom policy: ``--policy module:function``."""
 
 from __future__ import annotations
 

@@ -204,12 +204,12 @@ class HttpProtocol(asyncio.Protocol):
         else:
             if is_full:
                 next(iter(server.idle)).close()
-            # Until it sends something, it is idle: those who only connect keep nobody else out.
+            # Until it sends something, it is idle: clients that only connect do not block others.
             server.idle[self] = None
             self._arm(REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
-        """Give up what was under way for a client that has gone."""
+        """Cancel the work for a client that has disconnected."""
         self._closing = True
         self._disarm()
         self._waiting.clear()
@@ -245,7 +245,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on with a client that reads again."""
+        """Resume reading from a client that reads again."""
         self._paused = False
         if not self._waiting:
             self._transport.resume_reading()
@@ -377,7 +377,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport.write(start + described + (b"" if head else body))
 
     def _refuse(self, response: HttpResponse) -> None:
-        """Answer what cannot be a good request, then let the client read that before the connection ends."""
+        """Answer an invalid request, and let the client read the answer before the connection ends."""
         if self._closing:
             return
         self._disarm()

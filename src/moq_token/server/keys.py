@@ -47,7 +47,7 @@ _MAX_PROBLEMS = 10
 
 
 class Problem(NamedTuple):
-    """What is wrong, for whoever watches the server. ``is_fatal`` says that no token can be decided about."""
+    """A problem to report to monitoring. ``is_fatal`` means that no token can be verified."""
 
     message: str
     is_fatal: bool

@@ -208,7 +208,7 @@ def _remove(path: str) -> None:
 
 
 def _inode(address: Address) -> tuple[int, int] | None:
-    """Return what tells the socket of this server from that of another one at the same path."""
+    """Return the identity of this server's socket, to tell it from another one at the same path."""
     if not isinstance(address, UnixAddress):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the auth server says of its decisions, as lines for people or as JSON for programs."""
+"""The log of the auth server, as lines for people or as JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ready-made policy: what a token, a certificate or nobody in particular may do, as `moq auth serve` decides it.
+"""The ready-made policy: what a token, a certificate or anybody may do, as `moq auth serve` decides it.
 
 The rules are those of the Rust reference (`moq_auth::serve`, version 0.2.2), and stricter where it hands out a grant
 that a relay cannot use: a certificate that has ended is refused.
@@ -228,7 +228,7 @@ class Policy:
         return PublicPaths(subscribe, publish) if publish or subscribe else None
 
     async def problems(self) -> list[Problem]:
-        """Say what keeps the policy from deciding as it should, for ``GET /readyz``: keys that cannot be read."""
+        """Return the problems of the policy for ``GET /readyz``: keys that cannot be read."""
         return [] if self.keys is None else await self.keys.problems()
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading the settings of ``serve``: from flags, the environment and the table ``[serve]`` of a TOML file."""
+"""Read the settings of ``serve``: from flags, the environment and the table ``[serve]`` of a TOML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running the auth server of the command ``serve``: from its settings, until a signal stops it."""
+"""Run the auth server of the command ``serve`` from its settings, until a signal stops it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 GC_THRESHOLD = 10_000
 EXIT_SECONDS = 5.0
-"""The process ends so long after the signal, even if a thread of a policy or of a file system still hangs."""
+"""The process ends this long after the signal, even if a thread of a policy or of a file system hangs."""
 
 _MAX_SECRET_BYTES = 1024
 _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
@@ -93,7 +93,7 @@ class Service:
             spread=settings.spread,
         )
         if before is not None:
-            policy.keys = before.keys  # with the keys that it remembers for an outage
+            policy.keys = before.keys  # keep its remembered keys for an outage
         self._built = policy
         return policy, policy.lookup
 
@@ -111,7 +111,7 @@ class Service:
         return source
 
     def reload(self, settings: Settings) -> list[str]:
-        """Go on with what may change while the server runs: rules, keys, times, the secret and the certificate.
+        """Apply the settings that can change at runtime: rules, keys, times, the secret and the certificate.
 
         Returns the names of changed settings that need a restart. Raises as the class does, and then nothing changes.
         """
@@ -149,7 +149,7 @@ class Service:
 def serve(
     service: Service, reread: Callable[[], Settings], announce: Callable[[Address, Address | None], Iterable[str]]
 ) -> None:
-    """Listen until SIGTERM or SIGINT; SIGHUP calls ``reread``, and what it returns counts from then on.
+    """Listen until SIGTERM or SIGINT; SIGHUP calls ``reread``, and the server uses what it returns from then on.
 
     ``announce`` says what is logged at start about the addresses that are listened on (of relays, of operators).
     Raises :class:`ConfigError` if an address cannot be used.

@@ -1,4 +1,4 @@
-"""One session as the table holds it, and what can follow from an event of it."""
+"""One session in the table, and the possible results of its events."""
 
 from __future__ import annotations
 

@@ -194,12 +194,12 @@ class Sessions:
             self._release(session)
 
     def _release(self, session: Session) -> None:
-        """Count the session no longer."""
+        """Stop counting the session."""
         for cap in self._caps:
             cap.remove(session)
 
     def _due(self, second: int) -> Iterable[int]:
-        """Return the seconds of the calendar up to the given one that have not been visited."""
+        """Return the unvisited seconds of the calendar up to the given one."""
         visited = second if self._visited is None else self._visited
         if second - visited <= _HORIZON_SECONDS:
             return range(visited + 1, second + 1)

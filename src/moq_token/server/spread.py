@@ -1,4 +1,4 @@
-"""Spreading re-checks over time, so that a restart does not become a wave that comes back every minute."""
+"""Spread re-checks over time, so that a restart does not cause a burst of them every minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting a coroutine as a task that runs at once, until it waits for something."""
+"""Start a coroutine as a task that runs at once, until it first waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to say when a request over HTTP fails: the cause, and what to do about it."""
+"""Describe a failed HTTP request: the cause, and what to do about it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What asyncio says of an address that it could not connect to.
+# The message of asyncio about an address that it could not connect to.
 _TRIED_ADDRESS = re.compile(r"\('([0-9A-Fa-f:.]+)(?:%\w+)?', ([0-9]+)")
 # Codes of OpenSSL (x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _ADDRESS_MISMATCH = 9, 10, 62, 64

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # With the prefix of the environment variables that configure each.
 _PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 SCHEMES = (*_PREFIXES, "file")
-# How long an object is used before the store is asked whether it is still the same.
+# How long an object is used before the store is asked whether it has changed.
 FRESH_SECONDS = 5.0
 # Of a request that the store failed to answer. With it, a thread gives up by itself within TIMEOUT_SECONDS.
 MAX_RETRIES = 1
@@ -59,7 +59,7 @@ _CLIENT_OPTIONS = (
     "timeout",
     "user_agent",
 )
-# What the text of an error tells, the first match counts. The text itself may hold the request, signed as it was.
+# What the text of an error means; the first match counts. The text itself may hold the request, signed as it was.
 _CAUSES = tuple(
     (re.compile(pattern, re.IGNORECASE), words)
     for pattern, words in (

@@ -1,4 +1,4 @@
-"""Logging when a source of keys stops working, and when it works again."""
+"""Log when a source of keys stops working, and when it works again."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Outage:
         self._records = Bucket(_RECORDS_PER_SECOND, _RECORDS_AT_ONCE, clock)
 
     def note(self, failure: UnavailableError | None) -> None:
-        """Note that there was a key, in spite of this failure if it is not None."""
+        """Record that a key was returned, despite this failure if it is not None."""
         if failure is not None:
             self.failed(failure)
         elif self._since is not None:
             self.ended()
 
     def failed(self, error: UnavailableError) -> None:
-        """Note that keys could not be read."""
+        """Record that keys could not be read."""
         if self._since is not None:
             return
         self._since = self._clock()
@@ -52,7 +52,7 @@ class Outage:
             _log.warning("keys are unavailable: %s", error, extra=fields)
 
     def ended(self) -> None:
-        """Note that the source has answered."""
+        """Record that the source has answered."""
         if self._since is None:
             return
         seconds = round(max(0.0, self._clock() - self._since), 3)

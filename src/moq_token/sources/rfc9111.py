@@ -182,7 +182,7 @@ class Cache:
         expires = _timestamp(headers["expires"])
         headers["date"] = formatdate(date, usegmt=True)
         if written is not None and expires is not None:
-            # A date of the year 9999 could not be moved on.
+            # A date after the year 9999 cannot be represented.
             headers["expires"] = formatdate(date + max(-1, min(expires - written, _MAX_SECONDS)), usegmt=True)
         return Entry(uuid.UUID(int=0), stored.request, Response(_OK, Headers(headers)))
 

@@ -1,4 +1,4 @@
-"""TLS of the HTTP client: which servers it trusts, and which certificate it shows."""
+"""TLS of the HTTP client: the servers that it trusts, and its client certificate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moq_token.recognizer import secret_in_place_of_path
 
 
 class TlsOptions(Protocol):
-    """Which servers to trust and which certificate to show; the members of :class:`Tls`."""
+    """The servers to trust and the client certificate; the members of :class:`Tls`."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class TlsOptions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Which servers HTTPS trusts, and which certificate it shows, as names of PEM files.
+    """The servers that HTTPS trusts, and the client certificate, as names of PEM files.
 
     ``roots`` are trusted instead of the system's roots, or in addition to them if ``system_roots`` is True. ``cert``
     and ``key`` identify the client. ``disable_verify`` accepts every certificate.

@@ -1,4 +1,4 @@
-"""URLs of http and https: which are accepted, what is shown of them, and what is sent of them in secret."""
+"""URLs of http and https: check them, show them without secrets, and take credentials out of them."""
 
 from __future__ import annotations
 

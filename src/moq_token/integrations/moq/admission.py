@@ -269,7 +269,7 @@ class _Admission:
             async with self._rejecting.place(REJECTING_SECONDS):
                 await request.reject(status)
         except (MoqError, TimeoutError):
-            request.cancel()  # the client has gone, or does not finish its handshake
+            request.cancel()  # the client has disconnected, or does not finish its handshake
 
     async def _attend(
         self,

@@ -1,4 +1,4 @@
-"""Carry broadcasts between the sessions: from what a session may publish, and to what it may subscribe to."""
+"""Copy broadcasts between sessions: from those that may publish them to those that may subscribe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOO_MANY = 429
 
 
 class Target(Protocol):
-    """Where copies of broadcasts go."""
+    """A target for copies of broadcasts."""
 
     limit: float  # copies at a time
 

@@ -45,7 +45,7 @@ class Tasks:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, MoqError):  # a MoqError means that the peer has gone
+        if error is not None and not isinstance(error, MoqError):  # a MoqError means that the peer has disconnected
             log.error("a task of the guard has failed", exc_info=error, extra={"event": "failed"})
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Where a session is: from the paths that its client uses to those of the hub, and back, as far as it is granted."""
+"""Translate paths between a session and the hub, within what its grant allows."""
 
 from __future__ import annotations
 
