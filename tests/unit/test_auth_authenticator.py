@@ -1,4 +1,4 @@
-"""The Authenticator: what it asks, what it remembers, and that nothing it could not find out lets anybody in."""
+"""The Authenticator: what it fetches, what it caches, and that an outage never admits a client."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def counting(key: Key) -> Key:
 
 
 class Source:
-    """A source that gives what the test has put there last, and counts."""
+    """A source that returns what the test has set last, and counts the calls."""
 
     def __init__(self, answer: Key | Error) -> None:
         self.answer = answer
@@ -94,7 +94,7 @@ class Source:
 
 
 class Fetcher:
-    """A fetcher that gives these bodies by their URL, and counts."""
+    """A fetcher that returns a body for each URL, and counts the requests."""
 
     def __init__(self, *bodies: tuple[str, object]) -> None:
         self.bodies = dict(bodies)
@@ -557,7 +557,7 @@ def test_there_is_one_source_of_keys(member: str) -> None:
 
 
 class FakeHttp(Fetcher):
-    """What stands for the real fetcher where only its being opened and closed matters."""
+    """A replacement for the real fetcher that only records that it is opened and closed."""
 
     made: list[FakeHttp]
 
@@ -642,7 +642,7 @@ def test_a_new_key_counts_at_once(tmp_path: Path) -> None:
 
 
 def connections() -> list[Connection]:
-    """Return connections that are refused, each with a token in which the word stands that must not show."""
+    """Return connections that are refused, each with a token that contains the secret word."""
     word = "hunter2hunter2"
     forged = Key.generate("HS256", "one")
     return [
@@ -688,7 +688,7 @@ def test_a_url_without_a_good_port_is_no_configuration(url: str) -> None:
 
 @pytest.mark.parametrize("member", ["auth_api", "public"])
 def test_an_error_of_asking_shows_no_url(member: str) -> None:
-    """Neither in its message nor in the local variables of its frames, which crash reports print."""
+    """The secret is neither in the message nor in the local variables of the frames, which crash reports print."""
     url = "http://user:hunter2@127.0.0.1:1/a?k=hunter2"
     config = AuthConfig(auth_api=url) if member == "auth_api" else AuthConfig(public=PublicAccess(api=url))
     del url

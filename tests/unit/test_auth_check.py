@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: its local files, settings of others, and that nothing of it takes long."""
+"""Problems of a configuration: local files, settings of other software, and that every check is fast."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_what_works_and_is_hardly_meant_is_a_note(cli: Cli, files: dict[str, obj
     ],
 )
 def test_the_files_of_client_tls_are_read(cli: Cli, tls: str, why: str) -> None:
-    """A pipe is not opened: that would wait for whoever writes to it."""
+    """A pipe is not opened, because that would wait for a writer."""
     os.mkfifo("pipe")
     Path("folder").mkdir()
     put("key.jwk", forge.public_jwk(ED))
@@ -461,7 +461,7 @@ def test_ordinary_paths_are_asked_about(path: str) -> None:
 
 
 class Source:
-    """A source that answers what the test has put there last."""
+    """A source that returns what the test has set last."""
 
     def __init__(self) -> None:
         self.answer: Key | Error = UnavailableError("cannot reach https://keys.example/: connection refused")

@@ -1,4 +1,4 @@
-"""The configuration of a relay: what is taken, what contradicts itself, what is probably not meant."""
+"""The configuration of a relay: valid settings, contradictions, and settings that are probably mistakes."""
 
 from __future__ import annotations
 

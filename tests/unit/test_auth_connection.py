@@ -1,4 +1,4 @@
-"""Connections: what a client dialed, taken apart. The table of decisions has the rules; here are the edges."""
+"""Connections: parse the URL that a client dialed. The table of decisions tests the rules; these are edge cases."""
 
 from __future__ import annotations
 

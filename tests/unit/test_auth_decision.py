@@ -1,4 +1,4 @@
-"""The decision alone: pure, synchronous, and never more than the token says."""
+"""The decision alone: pure, synchronous, and never more than the token grants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the table of decisions, through the real Authenticator: files in a directory, answers over real HTTP."""
+"""Run every row of the table of decisions with the real Authenticator, files in a directory, and real HTTP."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def outcome(authenticator: Authenticator, connection: Connection) -> objec
 
 
 async def decided(case: Mapping[str, Any], directory: Path) -> list[tuple[object, object, object]]:
-    """Return the rows of a case that came out otherwise: (row, expected, outcome)."""
+    """Return the rows of a case with an unexpected outcome: (row, expected, outcome)."""
     for name, content in case.get("files", {}).items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(written(content))

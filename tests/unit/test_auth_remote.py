@@ -1,4 +1,4 @@
-"""The relay's half of the contract at work: what is asked when, what is told once, what a bad auth server can do."""
+"""The relay's side of the contract: when it asks, that it reports each end once, and a misbehaving auth server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements; that they are taken at all is seen by running it."""
+"""The evaluation of the benchmark's measurements. To test the measuring itself, run the benchmark."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Claims as programs make them, and what they allow at a path."""
+"""Create claims in Python, and check what they allow at a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims and scopes with patterns: what the libraries of the relays say (tests/vectors), and a model by brute force.
+"""Claims and scopes with patterns, compared with the libraries of the relays (tests/vectors) and a brute-force model.
 
 Rows in which this package differs on purpose are listed first, each with the reason.
 """

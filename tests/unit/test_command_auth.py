@@ -1,4 +1,4 @@
-"""Command lines of `moq auth` mean here what they mean there. The vectors are what the original answered."""
+"""The command lines of `moq auth` have the same meaning here. The vectors are recorded output of the original."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands for a directory of keys, called as a shell or cron calls them."""
+"""The commands for a directory of keys, called as from a shell or cron."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def active() -> str:
 
 
 def test_one_silent_line_of_a_crontab_does_it_all(cli: Cli) -> None:
-    """One key at a time and at most one that still verifies, over half a year of days."""
+    """Each day for half a year, one key signs and at most one other key still verifies."""
     silent(cli, *CRON, "--public-dir", "keys", "--overlap", "7d")
     rotations = set()
     for day in range(180):
@@ -173,7 +173,7 @@ def test_a_key_that_is_not_old_enough_is_kept(cli: Cli) -> None:
 
 
 def test_the_age_of_a_key_is_its_own_and_not_that_of_its_file(cli: Cli) -> None:
-    """A copied directory, a backup that was restored, or a changed mode do not make a key young."""
+    """Copying a directory, restoring a backup or changing a mode does not change the age of a key."""
     first = rotated(cli, *ROTATE)
     age(f"signing/{first}.jwk", 0)
     cli.at(NOW + 31 * DAY)
@@ -269,7 +269,7 @@ def test_all_fits_into_80_columns(cli: Cli) -> None:
 
 @pytest.fixture
 def full(cli: Cli) -> Cli:
-    """Lay out a directory with a key of each use, and the public halves."""
+    """Create a directory with a key for each use, and the public halves."""
     made = {
         "old": forge.jwk(Algorithm.ES256, kid="old"),
         "new": forge.jwk(Algorithm.EDDSA, kid="new", scope={"root": "rooms", "put": ["live"]}),

@@ -1,4 +1,4 @@
-"""For which relays `explain` answers, and what it says about the others."""
+"""Which relays the answer of `explain` is for, and its notes about the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command line grants: paths and patterns, in both meanings, and which relays read the result."""
+"""The grants of a command line: paths and patterns, in both meanings, and which relays accept the result."""
 
 from __future__ import annotations
 

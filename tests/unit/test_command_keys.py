@@ -1,4 +1,4 @@
-"""The commands about keys, configurations and the command line itself, as a shell would call them."""
+"""The commands for keys, configurations and the command line itself, called as from a shell."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def desk(cli: Cli) -> Cli:
-    """Lay out files to work with, and some that are in the way."""
+    """Create files to work with, and some that block others."""
     for name, algorithm in (("hs", HS), ("ed", ED), ("es", ES), ("rsa", RS)):
         put(f"{name}.jwk", forge.jwk(algorithm, kid=name))
         if not algorithm.symmetric:
@@ -848,7 +848,7 @@ def test_jwks_refuses(desk: Cli, status: int, argv: list[str], why: str) -> None
 
 
 class Refusal(NamedTuple):
-    """What the command says of what is refused; the clock stands at ``forge.NOW``."""
+    """The messages of the command for refused tokens. The clock is fixed at ``forge.NOW``."""
 
     failed: str
     reason: str
@@ -999,7 +999,7 @@ REFUSALS = {
 
 @pytest.fixture
 def counter(desk: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Lay out keys to verify with, at a time that stands still."""
+    """Create keys to verify with, at a fixed time."""
     monkeypatch.setattr(time, "time", lambda: float(forge.NOW))
     put("directory/other.jwk", forge.jwk(HS, kid="other"))
     put("sign.jwk", forge.jwk(HS, key_ops=["sign"]))

@@ -1,4 +1,4 @@
-"""Whatever words a command line is made of, it ends in a result or in one line that says why there is none."""
+"""Any command line prints a result, or one line that says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens as people paste them: what is around one is named, and where there is none, what is there instead."""
+"""Tokens in pasted text: the command names the text around the token, or what it found instead of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands about tokens, and the program as a whole, as a shell would call them."""
+"""The commands for tokens, and the whole program, called as from a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests: what the reference server reads (tests/vectors/requests.json), where we differ, and what never shows."""
+"""Requests: what the reference server reads (tests/vectors/requests.json), known differences, and secrets in `repr`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of deploy/ and the example of a policy work as they are when somebody copies them."""
+"""The files of deploy/ and the example policy work unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command lines of the published documentation page work as they are written: in one directory, in order, today."""
+"""The command lines of the published documentation page work as written, in order, in one directory."""
 
 from __future__ import annotations
 

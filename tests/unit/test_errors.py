@@ -1,4 +1,4 @@
-"""The tree of exceptions, as it stands in the documentation, and what each carries."""
+"""The exception tree, as documented, and the attributes of each exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, closed to others where they are secret, and never through a link."""
+"""Write files: completely or not at all, with mode 0600 if they are secret, and never through a link."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ except OSError as error:
 
 
 def test_a_full_disk_leaves_the_old_key(tmp_path: Path) -> None:
-    """The limit of a file's size stops a write in its middle, as a full disk does, and needs no privilege."""
+    """A file size limit stops a write in the middle, as a full disk does, and needs no privileges."""
     path = tmp_path / "key"
     for size in (0, 1, 100):
         OTHER.to_file(path)
@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_the_old_key(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    """A file system of its own, of two pages, in a namespace of its own."""
+    """Mount a file system of two pages in a separate namespace."""
     disk = tmp_path / "disk"
     disk.mkdir()
     prepare = """
@@ -626,7 +626,7 @@ def test_without_hard_links_a_failure_leaves_nothing(tmp_path: Path, monkeypatch
 def test_a_temporary_name_that_is_taken_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, overwrite: bool
 ) -> None:
-    """Whoever guessed the name in a directory open to all would otherwise own the file, or choose where it goes."""
+    """In a directory that everybody can write, another user could guess the name and create a file or link first."""
     monkeypatch.setattr(os, "urandom", bytes)
     taken = tmp_path / f".{bytes(8).hex()}.tmp"
     victim = tmp_path / "victim"
@@ -689,7 +689,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_does_not_block(tmp_path: Path, mo
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd here")
 def test_a_descriptor_that_is_open_is_read() -> None:
-    """What a shell hands over for `<(command)`."""
+    """Return a path as a shell passes it for `<(command)`."""
     reading, writing = os.pipe()
     os.write(writing, KEY.to_json().encode())
     os.close(writing)

@@ -1,4 +1,4 @@
-"""What somebody reads who imports the guard without its extra, or with another project's ``moq``; what its docs say."""
+"""The error for importing the guard without its extra, or with another project's ``moq``, and its documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who the program runs as in the container; scripts/image-test runs the image itself."""
+"""The user that the program runs as in the container. scripts/image-test runs the image itself."""
 
 import subprocess
 import sys

@@ -101,7 +101,7 @@ def test_a_key_file_is_followed(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_file_that_is_rewritten_with_its_size_and_time_is_followed(tmp_path: Path, clock: Clock) -> None:
-    """As ``rsync --inplace --times`` and ``tar`` do it: only the time of the change of the status tells."""
+    """Replace the file as ``rsync --inplace --times`` and ``tar`` do: only its ctime changes."""
     path = tmp_path / "private.jwk"
     Key.generate("EdDSA").to_file(path)
     before = path.stat()

@@ -1,4 +1,4 @@
-"""Attacks on the compact form and on the header: what the key never lets a token decide."""
+"""Attacks on the compact form and on the header: the key decides, never the token."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_alg_none_and_its_spellings(algorithm: Algorithm, named: object) -> None
 @pytest.mark.parametrize("claimed", Algorithm)
 @pytest.mark.parametrize("algorithm", ONE_OF_EACH)
 def test_another_algorithm(algorithm: Algorithm, claimed: Algorithm) -> None:
-    """What another algorithm signed is refused, whether the header admits it or lies."""
+    """A token signed with another algorithm is refused, whether its header names that algorithm or not."""
     if claimed is not algorithm:
         assert reason(token(claimed), algorithm) == "wrong-algorithm"
         assert reason(token(algorithm, head=header(claimed)), algorithm) == "wrong-algorithm"
@@ -71,7 +71,7 @@ def test_public_key_as_hmac_secret(algorithm: Algorithm, claimed: Algorithm) -> 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 def test_asymmetric_members_are_no_secret(algorithm: Algorithm) -> None:
-    """A key file whose ``alg`` was changed to HMAC does not become a key whose secret everybody knows."""
+    """A public key file whose ``alg`` is changed to HMAC is refused: everybody would know its secret."""
     for members in (forge.jwk(algorithm), forge.public_jwk(algorithm)):
         for claimed in forge.SYMMETRIC:
             assert forge.no_key({**members, "alg": claimed})
@@ -185,7 +185,7 @@ def _with_minus_and_underscore(salt: int) -> bytes:
 
 
 def _dangling(segment: str) -> list[str]:
-    """Change the last character without changing what a careless decoder reads."""
+    """Change the last character so that a lax decoder still reads the same bytes."""
     return [segment[:-1] + last for last in forge.ALPHABET if forge.unb64(segment[:-1] + last) == forge.unb64(segment)]
 
 
@@ -216,7 +216,7 @@ SPELLINGS: dict[str, Callable[[str], list[str]]] = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 @pytest.mark.parametrize("position", [0, 1, 2], ids=["header", "payload", "signature"])
 def test_base64url_has_one_spelling(position: int, spelling: str) -> None:
-    """Refused even if the signature was made over the odd spelling."""
+    """Such a token is refused even if the signature covers its unusual spelling."""
     tried = 0
     for salt in range(400):
         head = b64(compact(header(HS256, x="?>?>?>", y="~" * (salt % 3))))
@@ -413,7 +413,7 @@ def test_header_is_an_object(text: bytes) -> None:
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":', '{"\\u0061":[['])
 @pytest.mark.parametrize("depth", [900, 1000, 5_000, 20_000])
 def test_nesting(opening: str, depth: int) -> None:
-    """However deep, the answer is a refusal or the claims, never the end of the interpreter."""
+    """At any depth of nesting, the result is a refusal or the claims, never a crash."""
     deep = (opening * depth)[:22_000].encode()
     closing = b"".join(b"]" if character == ord("[") else b"}" for character in reversed(deep) if character in b"[{")
     for end in (closing, b""):
@@ -425,7 +425,7 @@ def test_nesting(opening: str, depth: int) -> None:
 
 
 def test_spellings_of_a_good_header() -> None:
-    """Order, white space, escapes, unknown members and a missing ``typ`` are nobody's business."""
+    """Order, white space, escapes, unknown members and a missing ``typ`` make no difference."""
     for head in (
         b'{"alg":"HS256"}',
         b' { "alg" : "HS256" } \r\n\t',
@@ -438,7 +438,7 @@ def test_spellings_of_a_good_header() -> None:
 
 
 def test_the_usual_headers_are_no_exception_to_the_check() -> None:
-    """What other libraries write is accepted without being parsed; it must be for this key, not for another."""
+    """Headers that other libraries write are accepted without parsing, but only for this key."""
     for head in (
         b'{"typ":"JWT","alg":"HS256","kid":"test-key"}',
         b'{"alg":"HS256","typ":"JWT","kid":"test-key"}',

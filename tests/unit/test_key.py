@@ -1,4 +1,4 @@
-"""Keys as objects: made, varied, written, compared; neither changed nor pickled."""
+"""Keys as objects: generate, copy with changes, write and compare them. They cannot be changed or pickled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of keys: which one signs, and which one a token's ``kid`` picks."""
+"""Sets of keys: which key signs, and which key the ``kid`` of a token selects."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_kid_picks_the_key() -> None:
 
 
 def test_the_kid_does_not_vouch() -> None:
-    """The key that is named must be the one that signed."""
+    """The key that the token names must be the one that signed it."""
     keys = KeySet([HMAC, ED, EC, Key.generate(HS256, "other")])
     with pytest.raises(InvalidSignatureError):
         keys.verify(Key.generate(HS256, "hmac").sign(CLAIMS))
@@ -274,7 +274,7 @@ UNUSABLE: dict[str, object] = {
 
 @pytest.mark.parametrize("member", UNUSABLE.values(), ids=UNUSABLE)
 def test_members_that_tokens_cannot_use_are_ignored(member: object, tmp_path: Path) -> None:
-    """RFC 7517, section 5: a set goes on working when its keeper adds a key of a new kind."""
+    """A set still works after its owner adds a key of an unknown kind (RFC 7517, section 5)."""
     for members in ([member, public_jwk(EDDSA)], [public_jwk(EDDSA), member], [member, public_jwk(EDDSA), member]):
         text = json.dumps({"keys": members})
         assert KeySet.from_str(text) == KeySet([load(public_jwk(EDDSA))])

@@ -1,4 +1,4 @@
-"""How relays of both generations read tokens and keys. tests/interop/test_lint.py asks their own programs."""
+"""How relays of both generations read tokens and keys. tests/interop/test_lint.py compares with the real programs."""
 
 from __future__ import annotations
 

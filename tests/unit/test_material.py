@@ -1,4 +1,4 @@
-"""Keys as they stand in files: what is read, what is refused, and that no damaged key signs what does not verify."""
+"""Keys in files: what is read, what is refused, and that a damaged key never makes signatures that do not verify."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_members_have_one_spelling(algorithm: Algorithm) -> None:
 
 
 def test_leading_zeros_of_integers() -> None:
-    """Some write them; the number is the same, and is written without."""
+    """Some tools write leading zeros. The number is the same, and this package writes it without them."""
     for names in (["n"], ["e"], ["n", "e", *forge.PRIVATE_MEMBERS["RSA"]]):
         members = jwk(RS256)
         for name in names:
@@ -494,7 +494,7 @@ def test_the_other_point_of_the_same_x() -> None:
 
 
 def signs_nothing_false(members: dict[str, Any], verifier: Key) -> None:
-    """Refused on loading, or else what it signs verifies with the half that relays hold."""
+    """Check that a key is refused when it is loaded, or that its signatures verify with its public half."""
     try:
         key = load(members)
     except InvalidKeyError:
@@ -573,7 +573,7 @@ def test_rsa_numbers_that_nearly_fit() -> None:
 
 
 def test_numbers_that_fit_though_the_factors_are_no_primes() -> None:
-    """Consistent arithmetic is not enough: what such a key signs would not verify."""
+    """Consistent numbers are not enough: the signatures of such a key would not verify."""
     numbers = forge.rsa_native().private_numbers()
     e = 65537
     for factor in (3, 5, 7, 9):
@@ -594,7 +594,7 @@ def prime(bits: int, seed: int) -> int:
 
 
 def crafted(p: int, q: int, e: int = 65537) -> dict[str, Any]:
-    """Return the members of a key whose numbers fit each other, whether or not its factors are primes."""
+    """Return the members of a key with consistent numbers, whether or not its factors are primes."""
     d_p, d_q, shared = pow(e, -1, p - 1), pow(e, -1, q - 1), math.gcd(p - 1, q - 1)
     assert (d_q - d_p) % shared == 0
     steps = (d_q - d_p) // shared * pow((p - 1) // shared, -1, (q - 1) // shared) % ((q - 1) // shared)
@@ -608,7 +608,7 @@ def test_a_crafted_key_would_be_read() -> None:
 
 
 def test_a_trial_signature_finds_factors_that_are_no_primes() -> None:
-    """All numbers fit, and both factors are of the right length: only what the key signs shows that it is damaged."""
+    """All numbers are consistent, and both factors have the right length: only a test signature shows the damage."""
     q = forge.rsa_native().private_numbers().q
     products = (prime(513, seed) * prime(513, 300 + seed) for seed in range(1, 200, 2))
     p = next(p for p in products if math.gcd(p - 1, q - 1) == 2 and math.gcd(65537, p - 1) == 1)

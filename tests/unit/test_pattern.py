@@ -1,4 +1,4 @@
-"""One pattern: what relays of the second generation say (tests/vectors/patterns.json), and a model by brute force."""
+"""One pattern, compared with relays of the second generation (tests/vectors/patterns.json) and a brute-force model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unions of patterns: the vectors, comparison with every pair of members, and sizes that would be slow otherwise."""
+"""Unions of patterns: the vectors, a comparison of every pair of members, and sizes that must not be slow."""
 
 from __future__ import annotations
 

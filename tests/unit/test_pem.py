@@ -1,4 +1,4 @@
-"""PEM both ways, in every form in which other tools keep keys."""
+"""Read and write PEM, in every form that other tools use for keys."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ def test_halves_of_two_ec_keys(algorithm: Algorithm) -> None:
 
 
 def test_every_damaged_byte() -> None:
-    """Refused, or else a key whose halves belong together."""
+    """The result is a refusal, or a key whose halves belong together."""
     claims = Claims("a", "b")
     for algorithm in (ES256, EDDSA):
         data = forge.native(algorithm).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -369,7 +369,7 @@ def test_every_damaged_byte() -> None:
 
 
 def test_certificates_that_are_odd() -> None:
-    """Only the public key is wanted; nothing else about a certificate may stop, or warn."""
+    """Only the public key is used: nothing else in a certificate causes an error or a warning."""
     native = forge.ed25519_native()
     assert load(json.loads(Key.from_pem(certificate(native, 2**158), EDDSA).to_json())).kid is None
     good = x509.load_pem_x509_certificate(certificate(native, 0x1234)).public_bytes(Encoding.DER)

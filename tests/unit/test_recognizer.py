@@ -1,4 +1,4 @@
-"""Keys in the shape that other tools, editors and shells give them: taken where unambiguous, else named."""
+"""Keys as other tools, editors and shells write them: read if unambiguous, otherwise described in the error."""
 
 from __future__ import annotations
 

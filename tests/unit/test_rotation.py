@@ -1,4 +1,4 @@
-"""Replace the keys of a directory, also if processes die or run at the same time."""
+"""Replace the keys of a directory, even if processes die or run at the same time."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_two_at_once_make_one(rotation: Rotation, public: Path) -> None:
     made = []
 
     class Late(Rotation):
-        """Continues after its first reading of the state only when the other thread has read it too."""
+        """Wait, after the first reading of the state, until the other thread has read it too."""
 
         waited = False
 

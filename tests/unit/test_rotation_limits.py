@@ -1,4 +1,4 @@
-"""The successor of a key has its algorithm, scope and operations, whichever way the rotation takes."""
+"""A new key has the algorithm, scope and operations of the previous one, however the rotation is done."""
 
 from __future__ import annotations
 
@@ -231,14 +231,14 @@ def test_a_scope_that_permits_nothing_is_refused(rotation: Rotation, public: Pat
 
 
 def test_a_negative_overlap_is_refused(rotation: Rotation, public: Path) -> None:
-    """Written into the state, it would make the directory unreadable."""
+    """If the rotation wrote it into the state, the directory would become unreadable."""
     with pytest.raises(ValueError, match="overlap"):
         rotation.rotate(None, public, -1, NOW)
     assert not rotation.directory.exists()
 
 
 def test_secrets_and_pairs_do_not_follow_each_other(rotation: Rotation, public: Path) -> None:
-    """Relays read them from different directories, so one of them would have no overlap."""
+    """Relays read the two halves from different directories, so one of them would have no overlap."""
     put(rotation, key("secret", "HS256"))
     with pytest.raises(ConfigError, match="EdDSA cannot replace HS256"):
         rotation.rotate(Algorithm.EDDSA, public, None, NOW)

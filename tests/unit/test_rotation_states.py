@@ -1,4 +1,4 @@
-"""What ``keys list``, ``keys check``, ``sign`` and ``verify`` say of a directory, in every state that it can be in."""
+"""What ``keys list``, ``keys check``, ``sign`` and ``verify`` report for a directory in every possible state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def put(kid: str, kind: str) -> None:
-    """Write the file of a key in one of the ways in which it can be there."""
+    """Write the file of a key in one of its possible states."""
     path, key = Path("signing", f"{kid}.jwk"), KEYS[kid]
     if kind == "private":
         key.to_file(path)
@@ -111,7 +111,7 @@ def agree(cli: Cli, state: dict[str, Any]) -> None:
 
 
 def agree_on_others(cli: Cli, state: dict[str, Any], rows: dict[str, Any], checked: int) -> None:
-    """Compare what the list says of a key with the state, with its own columns and with verify."""
+    """Compare what the list reports for a key with the state, with its other columns and with ``verify``."""
     for kid in state.get("retired", {}):
         assert rows[kid]["until"] == state["retired"][kid]
         half = Path("keys", f"{kid}.jwk")
@@ -317,7 +317,7 @@ def test_what_dead_processes_left(rotation: Rotation) -> None:
 @pytest.mark.parametrize("name", [STATE_NAME, ".rotation.lock", "signing", "keys", "keys/KID.jwk", "signing/KID.jwk"])
 @pytest.mark.parametrize("kind", ["pipe", "socket", "file", "directory", "dangling", "device"])
 def test_odd_types_of_files_stop_nobody(cli: Cli, rotation: Rotation, name: str, kind: str) -> None:
-    """Every command ends, in one line or with success, and none waits for a writer."""
+    """Every command succeeds or prints one line, and none waits for a writer."""
     kid = str(rotation.state().active)
     path = Path("signing", name) if name in {STATE_NAME, ".rotation.lock"} else Path(name.replace("KID", kid))
     path.rename("aside")

@@ -1,4 +1,4 @@
-"""`serve` as a process: where it listens, whom it answers, what signals do."""
+"""`serve` as a process: where it listens, which clients it answers, what signals do."""
 
 from __future__ import annotations
 

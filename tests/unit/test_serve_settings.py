@@ -1,4 +1,4 @@
-"""The settings of `serve`: their grammar, where they come from, and what contradicts itself."""
+"""The settings of `serve`: their grammar, their sources, and contradictions."""
 
 from __future__ import annotations
 

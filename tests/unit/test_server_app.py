@@ -1,4 +1,4 @@
-"""What the auth server promises whatever its policy does; its doors for relay 0.14, other services, supervisors."""
+"""The auth server with good and bad policies, and its endpoints for relay 0.14, key publishing and health checks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def grant(**members: Any) -> Grant:  # noqa: ANN401 - those of a grant
 
 
 class OddError(BaseException):
-    """No Exception, and no reason to exit either."""
+    """A BaseException that is not an Exception, and not a reason to exit."""
 
 
 class UnprintableError(RefusedError):
@@ -472,7 +472,7 @@ def test_a_withdrawn_key_is_not_remembered_for_the_next_outage() -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "file", "set"])
 def test_key_files(tmp_path: Path, kind: str) -> None:
-    """Absent or no key is a refusal; what cannot be read is not, and an old key counts meanwhile."""
+    """A missing or invalid key is a refusal. An unreadable one is not: the old key is used meanwhile."""
     directory = tmp_path / "keys"
     directory.mkdir()
     path = directory / f"{SECRET_KEY.kid}.jwk"

@@ -1,6 +1,6 @@
-"""One suite for every door of the auth server: its own protocol, and ASGI under uvicorn and granian.
+"""The same tests for each front of the auth server: its own HTTP protocol, and ASGI under uvicorn and granian.
 
-Where a bound is the outer server's, as an ASGI application sees only whole heads, the expectation says so.
+An ASGI application sees only complete request heads, so some limits are those of the outer server, marked in the tables.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Client:
             return True
 
     def reset(self) -> None:
-        """Leave without a word."""
+        """Close the connection without sending anything."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
@@ -272,7 +272,7 @@ def test_slow_heads(door: tuple[str, int], sent: bytes) -> None:
 
 
 def test_clients_that_leave(door: tuple[str, int]) -> None:
-    """At any byte, politely or not; and while the decision is under way."""
+    """The client leaves after any byte, with or without closing properly, and during the decision."""
     _, port = door
     slow = post(BODY.replace(b"/room", b"/slow"))
     for data in (slow, chunked(BODY)):
@@ -285,7 +285,7 @@ def test_clients_that_leave(door: tuple[str, int]) -> None:
 
 
 def test_floods(door: tuple[str, int]) -> None:
-    """Hundreds of connections that say nothing, or half of something, keep nobody out."""
+    """Hundreds of connections that send nothing, or half a request, do not block other clients."""
     _, port = door
     flood = [Client(port) for _ in range(300)]
     try:
@@ -310,7 +310,7 @@ def test_requests_at_the_same_time(door: tuple[str, int]) -> None:
 
 
 def test_a_mounted_application_sees_its_own_paths() -> None:
-    """In a FastAPI app below a prefix, with what is encoded in the path as it was sent."""
+    """In a FastAPI app below a prefix, percent-encoded characters of the path arrive unchanged."""
     import asyncio
 
     from fastapi import FastAPI

@@ -1,4 +1,4 @@
-"""The HTTP protocol of the auth server, by raw bytes over loopback, and by any bytes without a socket."""
+"""The HTTP protocol of the auth server: raw bytes over loopback, and random bytes without a socket."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_bad_request_is_answered_and_ends_the_connection(request_: bytes, status
 
 
 def test_trailers_are_dropped() -> None:
-    """What stands after the body neither gets past the checks of the head nor into the request."""
+    """Bytes after the body are checked as a new head, and never become part of the request."""
 
     async def test() -> None:
         async with serving() as (_, dial):
@@ -637,7 +637,7 @@ def test_a_long_fuzz_finds_nothing() -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", bytes(range(256)) * 80])
 def test_a_handshake_that_is_slow_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: bytes) -> None:
-    """It ends by itself, and keeps nobody else out."""
+    """The server closes such a connection, and still answers other clients."""
     monkeypatch.setattr(listen, "HANDSHAKE_SECONDS", 0.5)
     authority = Authority(tmp_path, "ca")
     tls = listen.server_tls(*authority.issue("server", "127.0.0.1"))

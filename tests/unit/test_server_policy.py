@@ -1,4 +1,4 @@
-"""The ready-made policy against what the Rust reference decided, row by row."""
+"""Compare `Policy` with the decisions of the Rust reference, row by row."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_http(row: dict[str, Any], directory: Path) -> None:
 
 @pytest.mark.parametrize(("segments", "status"), [(15, 200), (16, 403)])
 def test_a_subtree_beyond_what_patterns_can_express_is_refused(tmp_path: Path, segments: int, status: int) -> None:
-    """Seen from the top, the path has so many segments more; `**` counts as one."""
+    """From the top, the path has this many segments more; `**` counts as one."""
     forge.key(Algorithm.HS256).to_file(tmp_path / "key.jwk")
     token = forge.token(Algorithm.HS256, {"root": "/".join("a" * 16), "put": ["/".join("b" * segments)]})
     request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/", "query": f"jwt={token}"}
@@ -121,7 +121,7 @@ def test_a_subtree_beyond_what_patterns_can_express_is_refused(tmp_path: Path, s
 
 @pytest.mark.parametrize("remember", [0, 3, 1000])
 def test_what_is_remembered_of_claims_is_theirs_alone(directory: Path, remember: int) -> None:
-    """However short claims live: another object at the same place in memory has its own grants."""
+    """A new claims object at the memory address of an old one gets its own grants."""
     key = forge.key(Algorithm.HS256)
     key.to_file(directory / f"{key.kid}.jwk", overwrite=True)
     policy = Policy(directory, remember=remember, clock=Clock(forge.NOW))

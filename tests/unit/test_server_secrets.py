@@ -1,4 +1,4 @@
-"""Nothing secret leaves the auth server: not the token, the query, a key or the shared secret, by any way out."""
+"""The auth server never reveals a token, a query, a key or the shared secret, in any output."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def check(text: str, where: str) -> None:
 
 @contextmanager
 def logged() -> Iterator[dict[str, io.StringIO]]:
-    """Catch every record of every logger from level 1 on, as JSON, as text, and with everything that it holds."""
+    """Capture every record of every logger at all levels, as JSON, as text, and with all its attributes."""
     root = logging.getLogger()
     streams = {"json": io.StringIO(), "text": io.StringIO(), "whole": io.StringIO()}
 
@@ -143,7 +143,7 @@ def bodies() -> Iterator[bytes]:
 
 
 def requests() -> Iterator[HttpRequest]:
-    """Ask everything with the shared secret, without it, and with a wrong one."""
+    """Send every request with the shared secret, without it, and with a wrong one."""
     json_type = {"content-type": "application/json"}
     right = "Basic " + base64.b64encode(f"relay:{PASSWORD}".encode()).decode()
     for headers in ({**json_type, "authorization": right}, json_type, {**json_type, "authorization": right[:-1]}):
@@ -159,7 +159,7 @@ def requests() -> Iterator[HttpRequest]:
 
 
 class TellingError(Exception):
-    """An error of a policy that tells everything."""
+    """An exception of a policy whose message contains every secret."""
 
 
 def telling(policy: Policy) -> dict[str, Decide]:
@@ -245,7 +245,7 @@ def test_nothing_secret_leaves(tmp_path: Path, kind: str, monkeypatch: pytest.Mo
 
 
 def test_a_crash_of_the_server_shows_nothing(tmp_path: Path) -> None:
-    """What is raised, with its causes and attributes, when a request is read and decided about."""
+    """Return what is raised, with its causes and attributes, when a request is read and decided."""
     KEY.to_file(tmp_path / "shared.jwk")
     policy = Policy(tmp_path, clock=lambda: NOW)
     for body in bodies():

@@ -1,4 +1,4 @@
-"""The auth server for minutes, with 10,000 live sessions that come, are re-checked and go: its memory stays flat.
+"""Run the auth server with 10,000 live sessions that start, are re-checked and end: its memory stays constant.
 
 SOAK_SECONDS says for how long; the default is short for a soak, and long enough to see a leak of a byte per event.
 """

@@ -1,4 +1,4 @@
-"""The table of sessions: the reference server's caps, a naive model driven at random, and what it costs."""
+"""The table of sessions: the limits of the reference server, a simple model with random events, and its cost."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_r_and_s_out_of_range(algorithm: Algorithm) -> None:
 
 @pytest.mark.parametrize("algorithm", EC)
 def test_s_is_not_reduced(algorithm: Algorithm) -> None:
-    """A value beyond the order that still fits names the same number to whoever reduces it.
+    """A value above the order that still fits is the same number for a library that reduces it.
 
     It takes a small ``s`` for that, and to get one the key is made for the signature.
     """
@@ -106,7 +106,7 @@ def test_s_is_not_reduced(algorithm: Algorithm) -> None:
 
 @pytest.mark.parametrize("algorithm", EC)
 def test_high_s_is_valid(algorithm: Algorithm) -> None:
-    """A token is not identified by its signature, so that the second valid one harms nobody (RFC 7518 allows it)."""
+    """A second valid signature does no harm, because a signature does not identify a token (RFC 7518 allows it)."""
     n = forge.ORDERS[algorithm]
     text = token(algorithm)
     r, s = halves(signature_of(text))
@@ -187,7 +187,7 @@ def test_points_of_small_order(point: int) -> None:
 
 
 def test_a_signature_whose_equation_holds_with_the_identity() -> None:
-    """Whoever holds the key can make one that other libraries accept, so that it would not mean the same to all."""
+    """The owner of the key can make a signature that only some libraries accept, so this package refuses it."""
     text = token(EDDSA, signer=forge.ed25519_sign_with_identity)
     data, _, encoded = text.rpartition(".")
     forge.ed25519_native().public_key().verify(unb64(encoded), data.encode())
@@ -282,7 +282,7 @@ def test_the_other_padding_and_other_hashes(algorithm: Algorithm) -> None:
 
 
 def _pkcs1(algorithm: Algorithm, block: bytes, data: bytes) -> bytes:
-    """Sign a block as it stands, which is what forgers of PKCS #1 v1.5 blocks want to pass."""
+    """Sign a raw block, as an attacker who forges PKCS #1 v1.5 blocks does."""
     digest = hashes.Hash(forge.sha2(algorithm))
     digest.update(data)
     numbers = forge.rsa_native().private_numbers()

@@ -1,4 +1,4 @@
-"""What the command line does with keys behind URLs, and what it says where it cannot read them."""
+"""The command line with keys at URLs, and its messages if it cannot read them."""
 
 from __future__ import annotations
 

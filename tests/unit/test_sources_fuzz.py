@@ -1,4 +1,4 @@
-"""Whatever a server answers, and however clocks jump: a key, KeyNotFoundError or UnavailableError, and nothing else."""
+"""For any answer of a server and any jump of the clock, the result is a key, KeyNotFoundError or UnavailableError."""
 
 from __future__ import annotations
 

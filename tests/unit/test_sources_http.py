@@ -1,4 +1,4 @@
-"""URLs: what each fault of a server comes to, how often it is asked, and what is kept."""
+"""Keys at URLs: the result of each fault of a server, the number of requests, and the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys in files: when they are read again, and what each state of a file comes to."""
+"""Keys in files: when they are read again, and the result for each state of a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write(path: Path, key: Key, *, age: float = 60) -> None:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every file for one that changed long ago, which no test can make: nobody sets the time of a change."""
+    """Treat every file as if it changed long ago. A test cannot make such a file, because ctime cannot be set."""
     monkeypatch.setattr(local, "SETTLED_NANOSECONDS", -1_000_000_000_000)
 
 
@@ -176,7 +176,7 @@ async def test_an_unreadable_file_is_unavailable(tmp_path: Path, monkeypatch: py
 
 @on_loop
 async def test_a_link_is_followed_to_where_it_points_now(tmp_path: Path) -> None:
-    """As volumes of an orchestrator are updated: by moving one link."""
+    """Update the files as an orchestrator updates a volume: by moving one link."""
     for name, key in (("v1", KEY), ("v2", OTHER)):
         (tmp_path / name).mkdir()
         write(tmp_path / name / "k.jwk", key)

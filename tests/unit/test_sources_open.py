@@ -1,4 +1,4 @@
-"""From strings to sources, and what is said of those that are none; optional packages stay optional."""
+"""Open sources from strings, the errors for invalid strings, and that optional packages stay optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a server fails: who waits for how long, what is served meanwhile, what is said and what is logged."""
+"""A server fails: how long callers wait, which keys are used meanwhile, and the errors and log records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending to a service: what goes over the wire, where redirects may lead, and every bound."""
+"""POST to a service: the bytes that are sent, the redirects that are followed, and every limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process ends that has asked an object store: with the exit status that it means."""
+"""A process that has used an object store exits with the intended status."""
 
 from __future__ import annotations
 

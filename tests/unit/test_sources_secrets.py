@@ -1,4 +1,4 @@
-"""Credentials in a URL reach the server, and neither a log record, nor an error, nor the frames of a traceback."""
+"""Credentials in a URL are sent to the server, and appear in no log record, error or traceback frame."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRETS = ("hush", BASIC)
 
 @pytest.fixture
 def records() -> Iterator[list[str]]:
-    """Record what every logger there is logs, at every level, as a handler would write it."""
+    """Record the output of every logger, at every level, as a handler would write it."""
     texts: list[str] = []
 
     class Handler(logging.Handler):
@@ -74,7 +74,7 @@ async def failure(work: Awaitable[object]) -> Error | None:
 
 
 def echo(request: Request, _: asyncio.StreamWriter) -> bytes:
-    """Return in headers what was sent, as a careless server does."""
+    """Return the request headers in the response, as a careless server does."""
     sent = request.headers.get("authorization", "")
     return reply(KEY.to_json(), x_echo=sent, set_cookie=f"a={sent}", etag=f'"{sent}{request.path}"')
 

@@ -1,4 +1,4 @@
-"""HTTPS: who is trusted, as whom we go, and what is said of files that cannot be used."""
+"""HTTPS: trusted certificates, client certificates, and the errors for files that cannot be used."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_one_set_of_all() -> None:
 
 
 def test_loading_and_first_use() -> None:
-    """What is imported or prepared late is prepared once, or often, but never half."""
+    """A thread never sees a lazy import or a prepared key that is only half ready."""
 
     def task(number: int) -> None:
         for algorithm in Algorithm:
@@ -93,6 +93,6 @@ def test_loading_and_first_use() -> None:
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a global lock")
 def test_there_is_no_global_lock() -> None:
-    """The tests above mean what they say: importing the package has not brought the lock back."""
+    """Importing the package does not enable the global lock again, so the tests above run without it."""
     is_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
     assert not is_enabled()

@@ -1,4 +1,4 @@
-"""The record of a decision: it says what the decision said, and nothing of checks that were not made."""
+"""The record of a decision: it agrees with the decision, and lists only the checks that were made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading without verifying: everything that is readable, and nothing is vouched for."""
+"""Read tokens without verifying them: everything readable is shown, and nothing is checked."""
 
 from __future__ import annotations
 

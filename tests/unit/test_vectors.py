@@ -1,4 +1,4 @@
-"""What others have published or made, read in tables; each file in ``tests/vectors`` says where it comes from."""
+"""Published and generated vectors of other projects. Each file in ``tests/vectors`` names its source."""
 
 from __future__ import annotations
 

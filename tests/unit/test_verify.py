@@ -1,4 +1,4 @@
-"""What is checked after the signature, in which order, and against which clock."""
+"""The checks after the signature, their order, and the clock that they use."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(**claims: object) -> Claims:
 
 
 def refused(text: bytes) -> str:
-    """Refuse claims by both ways, given the member at fault as JSON."""
+    """Check that both ways refuse the claims, given the wrong member as JSON."""
     reasons = {
         reason(token(HS256, payload))
         for payload in (
@@ -498,7 +498,7 @@ def test_a_public_half_never_signs(algorithm: Algorithm) -> None:
 
 
 class Fault(NamedTuple):
-    """One thing wrong with a token, and what it is refused for when nothing before it is wrong."""
+    """One fault of a token, and the reason for which it is refused if no earlier check fails."""
 
     reason: str
     claims: Mapping[str, object] = MappingProxyType({})
