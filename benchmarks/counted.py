@@ -1,6 +1,6 @@
 """Run the operations whose instructions are counted: ``python -m benchmarks.counted``, under callgrind.
 
-Each is done N and 2 N times, between calls of ``getpriority``, which nobody else makes, so that the counts can be told
+Each runs N and 2 N times, between calls of ``getpriority``, which nothing else calls, so that the counts can be told
 apart. Keys and claims are the same in every run. The names are printed in their order.
 """
 

@@ -1,8 +1,8 @@
 """The auth server under load, beside ``moq auth serve``: ``python -m benchmarks.servers`` (needs ``wrk``, Linux).
 
-The server has one core, ``wrk`` another; rounds of the servers are interleaved, so that what else the machine does
-hits all alike. RUST_MOQ names the reference; without it, only ours are measured. Each request brings a session and a
-token of its own, so that every signature is verified; the rows "re-checks" bring tokens that are known.
+The server has one core, ``wrk`` another. The servers take turns in each round, so that other load on the machine
+affects all of them equally. RUST_MOQ names the reference; without it, only this package is measured. Each request has a
+new session and a new token, so that every signature is verified; in the rows "re-checks", the tokens are known.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ end
 class Load(NamedTuple):
     """What ``wrk`` found: requests per second, the 99th percentile, and the time on the processor for one (both in us).
 
-    On a machine that does other things too, only the last of them says something by itself.
+    On a machine with other load, only the last value is meaningful by itself.
     """
 
     rate: float

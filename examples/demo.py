@@ -1,7 +1,8 @@
 """Show everything at work: keys, tokens, an auth server, a real MoQ relay that asks it, and clients over QUIC.
 
-``make demo`` runs it, on the loopback interface only. The exit status is 0 only if everything went as shown: one client
-publishes, another watches, clients without a valid token are refused, and a guest has to leave when his key is removed.
+``make demo`` runs it, on the loopback interface only. The exit status is 0 only if everything happens as shown: one
+client publishes, another watches, clients without a valid token are refused, and a guest has to leave when his key is
+removed.
 """
 
 import asyncio
@@ -68,7 +69,7 @@ def make_tokens(directory: Path) -> dict[str, str]:
 
 
 class Program:
-    """A running program, and what it says."""
+    """A running program, and its output."""
 
     def __init__(self, name: str, lines: asyncio.StreamReader) -> None:
         self.name = name

@@ -30,7 +30,7 @@ def user_state(user: str) -> str | None:
 
 
 async def decide(request: Request) -> Grant:
-    """Decide about one session. An exception is no verdict: the relay keeps its sessions, and asks again."""
+    """Decide about one session. If this raises any other exception, the relay keeps the session and asks again."""
     grant = await policy(request)
     if grant.claims is None or grant.claims.subject is None:
         return grant

@@ -2,8 +2,8 @@
 
     python scripts/check_links.py build/docs
 
-Links that leave the site are not followed: what others take down tomorrow should not break a build. Whatever a page
-*loads* from elsewhere is an error, as the site has to work without a network.
+External links are not followed, so a page that somebody else removes does not break the build. It is an error if a page
+*loads* something from another site, because the site must work without a network.
 """
 
 import sys

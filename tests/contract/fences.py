@@ -1,4 +1,4 @@
-"""The fenced blocks of a Markdown file, and running them."""
+"""Read the fenced blocks of a Markdown file, and run them."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def blocks(document: str) -> Iterator[Block]:
 
 
 def run_document(path: Path) -> set[str]:
-    """Run a document's blocks in the working directory, from the first to the last, as its reader would.
+    """Run the blocks of a document in the working directory, in order, as a reader would.
 
     Shell blocks find the installed commands; Python blocks continue each other; JSON and TOML have to be readable. A
     block in any other language is an error, so that none goes unnoticed. Returns the languages that were met.

@@ -1,4 +1,4 @@
-"""The documentation site: what its pages tell people to run does run, and what is generated is current."""
+"""The documentation site: the code on its pages runs, and its generated parts are up to date."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 def reasons() -> set[str]:
-    """Find every reason for a refusal of the type, and see that the package gives it."""
+    """Find every reason code of the type, and check that the package uses it."""
     found: set[str] = set()
     for path in (ROOT / "src").rglob("*.py"):
         found |= set(re.findall(r"\breason(?:: Reason)? ?= ?\"([a-z-]+)\"", path.read_text(encoding="utf-8")))

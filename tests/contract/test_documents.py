@@ -1,4 +1,4 @@
-"""What the documents tell people to run does run."""
+"""The code blocks of the documents run."""
 
 import re
 import tomllib
@@ -79,7 +79,7 @@ def test_a_block_that_fails_is_noticed(document: str, tmp_path: Path, monkeypatc
 
 
 def test_links_of_the_readme_work_where_it_is_copied_to() -> None:
-    """PyPI shows the README too, where relative links lead nowhere."""
+    """PyPI also shows the README, and relative links do not work there."""
     repository = project()["urls"]["Repository"]
     targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets

@@ -1,4 +1,4 @@
-"""What holds however the package is shipped: installed, or frozen into one file by PyInstaller and the like."""
+"""The package works when it is installed, and when PyInstaller or a similar tool makes one file of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def modules() -> dict[str, Path]:
 
 
 def imported() -> set[str]:
-    """Find all names that an import statement of the package may load, as those tools do: anywhere in the code."""
+    """Find all names that import statements anywhere in the package may load, as those tools do."""
     names: set[str] = set()
     for module, path in modules().items():
         package = module if path.name == "__init__.py" else module.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""What the package shows: the list of names, what an import loads, and that everything says what it does."""
+"""The public interface: the list of names, the modules that an import loads, and the docstrings."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_demonstration_of_the_package_holds() -> None:
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """Give every public name, and every public member that a class of ours defines."""
+    """Return every public name, and every public member that a class of the package defines."""
     for name in moq_token.__all__:
         value = getattr(moq_token, name)
         if isinstance(value, str):

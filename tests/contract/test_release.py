@@ -1,4 +1,4 @@
-"""What is handed out: the distributions, what stands beside the code in them, the workflows, and when to release."""
+"""The release: the distributions and the files in them, the workflows, and the checks before a release."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(tree: Path, target: str, out: Path, **environment: str) -> Path:
 
 
 def copy(tree: Path, *, mode: int, seconds: int) -> Path:
-    """Copy what the wheel is made of as another machine might have it: other modes, other times, other order."""
+    """Copy the sources of the wheel with other modes, times and order, as another machine might have them."""
     tree.mkdir()
     names = ["share", "src", "pyproject.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE", ".gitignore"]
     for name in names if mode == 0o600 else reversed(names):

@@ -1,4 +1,4 @@
-"""Nothing secret leaves by a way that nobody chose: every object and every error, by every way out.
+"""No object and no error reveals a secret by accident, in any kind of output.
 
 Secret are the private members of keys, tokens and their signatures, and passwords. What is secret leaves by the methods
 that say so (``to_json``, ``to_str``, ``to_file``, ``to_pem``, ``sign``) and by nothing else.
@@ -40,7 +40,7 @@ CLAIMS = Claims("rooms/123", "alice", "", expires=1)
 
 @cache
 def key(algorithm: Algorithm) -> Key:
-    """Return a random key, as the fixed ones have members that other texts could hold by chance."""
+    """Return a random key, because members of the fixed keys could appear in other texts by chance."""
     if algorithm.kty == "RSA" and algorithm is not Algorithm.RS256:
         return Key.from_str(key(Algorithm.RS256).to_json().replace("RS256", algorithm))
     return Key.generate(algorithm, "secret-test")
@@ -61,7 +61,7 @@ def token(algorithm: Algorithm) -> str:
 
 
 def slices(text: str, length: int = 11) -> set[str]:
-    """Cut pieces out of a secret, as some ways out show only the start or the end of a long text."""
+    """Return pieces of a secret, because some outputs show only the start or the end of a long text."""
     return {text[start : start + length] for start in {0, len(text) // 2 - length // 2, len(text) - length}}
 
 
@@ -189,7 +189,7 @@ def test_objects_that_hold_secrets_are_not_written_by_accident() -> None:
 
 
 def local(value: object) -> str:
-    """Show a local variable as crash reporters do, to whom half-made objects are nothing special."""
+    """Show a local variable as crash reporters do, which also print incomplete objects."""
     try:
         return f"{value!r} {pprint.pformat(value)}"
     except AttributeError:
@@ -197,7 +197,7 @@ def local(value: object) -> str:
 
 
 def texts(error: BaseException) -> Iterator[str]:
-    """Give every text that an error, its causes and our frames in its traceback can show."""
+    """Return every text that an error, its causes and the package's frames in its traceback can show."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
@@ -225,7 +225,7 @@ def logged_with_its_traceback(error: BaseException) -> str:
 
 
 def fails(call: Callable[[], object]) -> None:
-    """Make a call that has to fail, and look at all that its error shows."""
+    """Make a call that must fail, and check everything that its error shows."""
     try:
         call()
     except Exception as error:  # noqa: BLE001
@@ -237,7 +237,7 @@ def fails(call: Callable[[], object]) -> None:
 
 
 def damaged(algorithm: Algorithm) -> Iterator[str | bytes]:
-    """Spoil a key file in every way that its reader has to notice."""
+    """Damage a key file in every way that reading it must detect."""
     good = members(algorithm)
     text = key(algorithm).to_json()
     for name in PRIVATE_MEMBERS[algorithm.kty]:
@@ -302,7 +302,7 @@ def test_damaged_keys(algorithm: Algorithm, tmp_path: Path) -> None:
 
 
 def interrupted(call: Callable[[], object], at: int) -> KeyboardInterrupt | None:
-    """Make a call and press Ctrl-C at the given line of the package that it comes to, counted from 0."""
+    """Make a call, and raise KeyboardInterrupt at the line of the package with this number, counted from 0."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
@@ -532,7 +532,7 @@ def test_help_shows_no_default_that_is_secret(
 
 
 def test_a_key_where_none_belongs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who pastes a secret into an argument does not find it again on the screen, or in the log of a build."""
+    """A secret that is pasted into an argument does not appear on the screen or in the log of a build."""
     for algorithm in (Algorithm.HS256, Algorithm.EDDSA):
         for secret in (key(algorithm).to_json(), key(algorithm).to_str(), token(algorithm)):
             for command in COMMANDS:

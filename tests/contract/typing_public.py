@@ -1,4 +1,4 @@
-"""The public interface as programs use it, for the type checkers alone: nothing runs this."""
+"""The public interface as programs use it. Only the type checkers read this file; it is never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The originals, as the tests talk to them."""
+"""The original programs and libraries, as the tests call them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXPIRES = 2_000_000_000
 
 
 class RefusedByPeerError(Exception):
-    """The other side says no: an original, or our own command line."""
+    """The other side has refused: an original, or the command line of this package."""
 
 
 class TypeScript:
@@ -82,13 +82,13 @@ class TypeScript:
 
 
 class CommandLine:
-    """A ``moq-token`` command, ours or an original."""
+    """A ``moq-token`` command, of this package or an original."""
 
     def __init__(self, *command: str | Path) -> None:
         self.command = command
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> str:
-        """Run it and return what it prints. Raises :class:`RefusedByPeerError` where it says no."""
+        """Run it and return its output. Raises :class:`RefusedByPeerError` if it refuses."""
         done = subprocess.run(
             [*self.command, *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False
         )
@@ -155,7 +155,7 @@ class AuthServer:
         self._connection = _UnixConnection(path)
 
     def connect(self, path: str, token: str | None = None) -> Json | None:
-        """Say that a client dials, and return what it is granted, or None if it is refused."""
+        """Report a client that dials, and return its grant, or None if it is refused."""
         request = {"id": "0" * 32, "event": "connect", "node": "", "transport": "quic", "path": path}
         if token is not None:
             request["query"] = f"jwt={token}"
@@ -190,7 +190,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 @contextmanager
 def serving(auth: CommandLine, *arguments: str | Path) -> Iterator[str]:
-    """Run ``serve`` of a command line, and yield the line in which it says that it listens."""
+    """Run ``serve`` of a command line, and yield the line that says where it listens."""
     with subprocess.Popen(
         [*auth.command, "serve", *arguments],
         stdin=subprocess.DEVNULL,
@@ -224,7 +224,7 @@ def auth_server(auth: CommandLine, path: Path, *arguments: str | Path) -> Iterat
 
 
 def missing(what: str) -> NoReturn:
-    """Skip a test whose peer is not on this machine; where the tests decide something (CI), that is a failure."""
+    """Skip a test whose peer is not installed. In CI, fail instead."""
     if os.environ.get("CI"):
         pytest.fail(f"CI must have {what}")
     pytest.skip(f"needs {what}")
@@ -239,7 +239,7 @@ def program(variable: str) -> str:
 
 
 def public_arguments(algorithm: Algorithm, path: Path) -> tuple[str | Path, ...]:
-    """Return what asks ``generate`` for the public half, where the algorithm has one."""
+    """Return the options of ``generate`` for the public half, if the algorithm has one."""
     return () if algorithm.symmetric else ("--public", path)
 
 
@@ -250,7 +250,7 @@ def tampered(token: str) -> str:
 
 
 def claims_without_iat(text: str) -> Json:
-    """Parse claims, without the time of issue: the TypeScript original sets it whatever one asks for."""
+    """Parse claims, without the time of issue, which the TypeScript original always sets."""
     claims = json.loads(text)
     assert isinstance(claims, dict)
     claims.pop("iat", None)

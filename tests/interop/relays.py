@@ -33,7 +33,7 @@ _ACCEPTED = re.compile(
 
 
 class Accepted(NamedTuple):
-    """What the log of the relay says about an admitted session. None is a role without any grant."""
+    """The log entry of the relay for an admitted session. None means a role without any grant."""
 
     tier: str
     root: str
@@ -42,14 +42,14 @@ class Accepted(NamedTuple):
 
 
 class Relay:
-    """A running relay, and what it logs."""
+    """A running relay, and its log."""
 
     def __init__(self, lines: queue.SimpleQueue[str]) -> None:
         self._lines = lines
         self.port = int(self.next(re.compile(r"listening addr=.*:(\d+) kind=\"quic\""))[1])
 
     def next(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        """Return the next line that has the pattern. Raises ``queue.Empty`` if none comes in time."""
+        """Return the next line that matches the pattern. Raises ``queue.Empty`` if there is none in time."""
         while True:
             line = self._lines.get(timeout=PATIENCE)
             if found := pattern.search(line):
@@ -59,7 +59,7 @@ class Relay:
         return HOST.sub(f"127.0.0.1:{self.port}", url)
 
     def dial(self, url: str) -> Accepted | int:
-        """Dial, and return what was granted, or 401 for every refusal, or 502."""
+        """Dial, and return the grant, or 401 for every refusal, or 502."""
         code = asyncio.run(_dial(self.url(url)))
         line = self.next(re.compile(r"\w+ accepted .*|connection closed err=.*"))[0]
         if accepted := _ACCEPTED.search(line):

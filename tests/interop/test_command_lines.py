@@ -1,4 +1,4 @@
-"""Key files and tokens between our command line and library and the command lines of both originals."""
+"""Exchange key files and tokens with the command lines of both originals, from the command line and the library."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def private(tmp_path: Path) -> Path:
 
 
 def public_of(algorithm: Algorithm, private: Path) -> Path:
-    """Return the file to verify with, the key's own for a secret."""
+    """Return the file to verify with. For a secret, this is the file of the key itself."""
     return private if algorithm.symmetric else private.with_name("public.jwk")
 
 
@@ -74,7 +74,7 @@ def test_our_key(original: OriginalCommandLine, algorithm: Algorithm, private: P
 
 
 def exchange(original: OriginalCommandLine, private: Path, public: Path) -> None:
-    """Sign on either side, verify on the other."""
+    """Sign on one side, verify on the other, in both directions."""
     theirs = original("sign", "--key", private, *ARGUMENTS)
     assert claims_without_iat(OURS("verify", "--key", public, stdin=theirs)) == WIRE
     assert Key.from_file(public).verify(theirs.strip()).with_issued(None) == CLAIMS

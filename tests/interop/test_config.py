@@ -1,4 +1,4 @@
-"""What `check-config` says about the TOML of a relay from 0.15 on, compared with the relay itself.
+"""Compare `check-config` with a real relay from 0.15 on.
 
 RUST_MOQ_RELAY_SECOND names it.
 """

@@ -1,4 +1,4 @@
-"""The demo, run as `make demo` runs it, and that it notices when its account would not be true."""
+"""The demo, as `make demo` runs it. It fails if something does not happen as shown."""
 
 from __future__ import annotations
 

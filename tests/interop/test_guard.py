@@ -1,4 +1,4 @@
-"""The guard in front of a real MoQ server, over QUIC on loopback: who comes in, what is carried, and when it ends."""
+"""The guard in front of a real MoQ server, over QUIC on loopback: admission, forwarding, and the end of sessions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PUBLIC = AuthConfig.from_mapping({"auth": {"public": "anon"}})
 
 
 class Keys:
-    """A source of one key under any id that starts with "one", which can be made to fail and to wait."""
+    """A source that returns one key for every id that starts with "one", and can be told to fail or to wait."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -68,7 +68,7 @@ class Keys:
 
 
 class Events(logging.Handler):
-    """What the guard logs, to be waited for."""
+    """The log of the guard, with methods to wait for records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def events(caplog: pytest.LogCaptureFixture) -> Iterator[Events]:
 
 
 class Relay:
-    """A guarded server, those it has admitted, and clients of it."""
+    """A guarded server, the sessions that it has admitted, and its clients."""
 
     def __init__(self, port: str, keys: Keys, hub: moq.OriginProducer) -> None:
         self.port = port
@@ -147,7 +147,7 @@ async def relay(
     origin: moq.OriginProducer | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Relay]:
-    """Run a guarded server; ``origin`` is one that the server itself has, for both roles."""
+    """Run a guarded server; ``origin`` is used by the server itself, for both roles."""
     keys, hub = Keys(), moq.OriginProducer()
     async with (
         Authenticator(config or AuthConfig(), keys=keys, clock=clock) as authenticator,
@@ -768,7 +768,7 @@ async def test_the_loop_ends_with_the_server() -> None:
 
 
 async def fire(count: int) -> None:
-    """Dial from many clients at once, good and bad, while the key server fails and comes back; judge every verdict."""
+    """Dial from many valid and invalid clients while the key server fails and recovers, and check every result."""
     expires = int(time.time()) + 3600
     kinds: list[tuple[str, Callable[[str], str]]] = [
         ("admitted", lambda kid: sign(KEY.with_kid(kid), expires=expires)),
@@ -808,7 +808,7 @@ async def test_under_fire() -> None:
 @pytest.mark.timeout(600)
 @on_loop
 async def test_under_heavy_fire() -> None:
-    """500 clients at a time leave no task behind, and the second time no more memory than the first."""
+    """After 500 clients at a time, no task is left, and the second round uses no more memory than the first."""
     before = asyncio.all_tasks()
     await fire(500)
     gc.collect()
@@ -844,7 +844,7 @@ async def test_many_sessions_end_with_their_tokens() -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says there how much memory is resident")
 @on_loop
 async def test_a_relay_does_not_grow(tmp_path: Path) -> None:
-    """Of the memory of moq-rs, which tracemalloc does not see; in a process of its own, as clients take much of it."""
+    """Measure the memory of moq-rs, which tracemalloc does not see, in a process without the clients."""
     KEY.to_public().to_file(tmp_path / "key.jwk")
     config = tmp_path / "relay.toml"
     config.write_text(

@@ -1,4 +1,4 @@
-"""The same answers of an auth server, given to ``moq-relay`` 0.17 and to ``examples/relay.py``: the same ends.
+"""With the same answers of an auth server, ``moq-relay`` 0.17 and ``examples/relay.py`` end sessions in the same way.
 
 `make interop` builds the relay and names it in RUST_MOQ_RELAY_SECOND.
 """
@@ -62,7 +62,7 @@ SCRIPTS: dict[str, list[Any]] = {
 
 
 class Auth:
-    """Answers each session by its script, and notes why it has ended."""
+    """An auth server that answers each session by its script, and records why it ended."""
 
     def __init__(self) -> None:
         self.asked = dict.fromkeys(SCRIPTS, 0)

@@ -1,4 +1,4 @@
-"""The guard with an auth server, over QUIC on loopback: what is asked, what is enforced, and when it ends."""
+"""The guard with an auth server, over QUIC on loopback: its requests, what it enforces, and the end of sessions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RELAY = Path(__file__).parents[2] / "examples" / "relay.py"
 
 
 class Auth:
-    """An auth server whose policy a test replaces at will, and what it was asked."""
+    """An auth server whose policy a test can replace, with the requests that it received."""
 
     def __init__(self) -> None:
         self.grant: Callable[[Request], Grant] = lambda _: Grant(publish=["**"], subscribe=["**"])
@@ -141,7 +141,7 @@ def announce(client: moq.Client | moq.OriginProducer, name: str) -> tuple[moq.Br
 
 
 async def finds(client: moq.Client, name: str) -> bool:
-    """Whether a track of a broadcast can be had: what lies beneath an announced name is found, but has none."""
+    """Return whether a track of a broadcast is available. Paths beneath an announced name exist, but have no tracks."""
     try:
         broadcast = await client.request_broadcast(name)
         await broadcast.subscribe_track("words")

@@ -1,4 +1,4 @@
-"""What `lint` says about tokens and keys, compared with what the programs of both generations say.
+"""Compare `lint` with the programs of both generations, for tokens and keys.
 
 RUST_MOQ_TOKEN is `moq-token` of the first generation, RUST_MOQ is `moq` of the second (`moq auth verify`).
 """

@@ -1,4 +1,4 @@
-"""Keys, tokens and scopes between this package and `moq auth`, the Rust command line for relays from 0.15 on.
+"""Exchange keys, tokens and scopes with `moq auth`, the Rust command line for relays from 0.15 on.
 
 `make interop` builds it and names it in RUST_MOQ.
 """

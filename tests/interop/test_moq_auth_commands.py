@@ -1,4 +1,4 @@
-"""The command lines of `moq auth`: the recorded answers are those of today, and files pass in both directions."""
+"""The command lines of `moq auth`: the recorded outputs are current, and both sides read each other's files."""
 
 from __future__ import annotations
 

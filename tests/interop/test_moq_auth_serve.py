@@ -1,4 +1,4 @@
-"""The decisions of `moq auth serve`, which relays from 0.15 on ask about their clients, and ours.
+"""Compare the decisions of `moq auth serve` with those of the auth server of this package.
 
 `make interop` builds it and names it in RUST_MOQ.
 """
@@ -125,7 +125,7 @@ class Walk:
 
 
 def linted(token: str) -> Json | None:
-    """Return the grant at the top that `lint` speaks of."""
+    """Return the grant at the top level that `lint` reports."""
     reading = read_token(token, now=time.time())[1]
     above = any(finding.code == "star" for finding in reading.findings)  # a root with `*`, which grants nothing there
     if reading.refused or above:
@@ -190,7 +190,7 @@ def test_paths_of_the_greatest_depth(
 
 
 def test_a_covered_path_that_gets_too_deep(server: AuthServer, our_server: AuthServer, key_directory: Path) -> None:
-    """The original drops a path that another one covers when it reads the token; ours refuses such a token."""
+    """When it reads the token, the original drops a path that another one covers; this package refuses such a token."""
     forge.key(Algorithm.HS256).to_file(key_directory / f"{forge.KID}.jwk")
     token = forge.token(Algorithm.HS256, {"root": "a/a", "put": ["", deep(31)]})
     assert server.connect("/", token) == {"publish": ["a/a/**"]}
@@ -214,14 +214,14 @@ MORE_LENIENT = {
 
 
 class Requests(Walk):
-    """Random requests, with the name of what ours decides otherwise, if it has such a thing."""
+    """Random requests, with the name of a known difference, if the request has one."""
 
     def __init__(self, seed: int, keys: list[Key]) -> None:
         super().__init__(seed, keys)
         self._number = 0
 
     def request(self) -> tuple[str, str]:
-        """Return the body, and the name of a known difference or nothing."""
+        """Return the body, and the name of a known difference, or an empty string."""
         chance, self._number = self._random.random, self._number + 1
         request: Json = {"id": f"{self._number:032x}", "event": self._random.choice(("connect", "revalidate"))}
         request |= {"node": "n", "transport": self._random.choice(("quic", "websocket", "http")), "remote": "[::1]:5"}
@@ -276,7 +276,7 @@ class Requests(Walk):
 
 
 def comparable(status: int, body: bytes) -> tuple[int, Json | None]:
-    """Return the verdict and the grant; an end that is counted from the time of the question is left out."""
+    """Return the verdict and the grant, without an end that is computed from the time of the request."""
     if status != HTTPStatus.OK:
         return status, None
     grant = json.loads(body)

@@ -1,4 +1,4 @@
-"""A key directory behind the web server that most of them are behind: ETag, Cache-Control, outage and return."""
+"""A directory of keys served by nginx: ETag, Cache-Control, an outage and its end."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Nginx:
         return [line.split('"')[2].split()[0] for line in (self._root / "access.log").read_text().splitlines()]
 
     async def answered(self, *statuses: int) -> None:
-        """Wait until these are all the answers that it has written down, which it does after giving them."""
+        """Wait until the log contains exactly these answers. nginx writes its log after it answers."""
         deadline = time.monotonic() + 5
         while self.statuses() != [str(status) for status in statuses] and time.monotonic() < deadline:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.01)

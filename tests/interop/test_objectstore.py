@@ -1,4 +1,4 @@
-"""Keys in an object store: the S3 protocol by a server of another project, and a directory by obstore."""
+"""Keys in an object store: S3 with a server of another project, and a directory with obstore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of decisions, asked of the real relay over QUIC: `make interop` builds it, and names it in RUST_MOQ_RELAY.
+"""Compare the table of decisions with the real relay over QUIC. `make interop` builds it and names it in RUST_MOQ_RELAY.
 
 The log of the relay says whom it admits, where and to what. A row's `relay` is what it is known to say where this
 package says something else, and on purpose: a code, or "admitted".
@@ -110,7 +110,7 @@ def test_the_relay_decides_alike(command: str, case: dict[str, Any], tmp_path: P
 
 
 def _ask(relay: Relay, row: dict[str, Any]) -> str | None:
-    """Ask one row, and return what is wrong with the answer."""
+    """Test one row with the relay, and return what is wrong with the answer."""
     url = row["url"]
     for name, token in DOCUMENT["tokens"].items():
         url = url.replace(f"{{{name}}}", token)

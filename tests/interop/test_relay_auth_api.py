@@ -1,4 +1,4 @@
-"""Relay 0.14 with our auth server as its `auth_api`, and clients that dial it over QUIC.
+"""Relay 0.14 with the auth server of this package as its `auth_api`, and clients that dial it over QUIC.
 
 `make interop` builds the relay and names it in RUST_MOQ_RELAY.
 """
@@ -35,7 +35,7 @@ def relay(directory: Path, *arguments: str | Path) -> Iterator[Relay]:
 
 
 def decided(claims: Claims, path: str) -> Accepted | int:
-    """Return what the relay says if it decides as this package does."""
+    """Return the answer that the relay gives if it decides as this package does."""
     try:
         permissions: Permissions = claims.authorize(path)
     except RefusedError:

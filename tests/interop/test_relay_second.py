@@ -45,7 +45,7 @@ def relay(command: str, request: pytest.FixtureRequest, tmp_path_factory: pytest
 
 
 def decided(claims: Claims, path: str) -> Accepted | int:
-    """Return what the relay says if it decides as this package does."""
+    """Return the answer that the relay gives if it decides as this package does."""
     try:
         permissions = claims.authorize(path)
     except RefusedError:
@@ -102,7 +102,7 @@ def test_public_patterns(command: str, tmp_path: Path) -> None:
 
 
 def test_patterns_bind_broadcasts(relay: Relay) -> None:
-    """What a client may publish reaches the others, and nothing else of what it announces does."""
+    """Other clients receive what a client may publish, and nothing else that it announces."""
     grants = Claims("demo", [Pattern("alice"), "cam*/hd", "x/**/leaf"])
     names = ["bob", "alicex", "cam1/sd", "alice", "cam1/hd", "xx/leaf", "x/leaf", "x/1/2/leaf", "y/leaf", "cam2/hd"]
 

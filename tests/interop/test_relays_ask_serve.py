@@ -1,4 +1,4 @@
-"""The real relays of both generations ask our auth server about clients that dial them over QUIC.
+"""The real relays of both generations ask the auth server of this package about clients that dial over QUIC.
 
 `make interop` builds them, and names them in RUST_MOQ_RELAY (0.14) and RUST_MOQ_RELAY_SECOND (0.15 and later).
 """
@@ -89,7 +89,7 @@ def relay(command: str, url: str, directory: Path, *more: str) -> Iterator[tuple
 
 
 class Asked:
-    """An auth server in this process, which keeps what it was asked and can be told to be out."""
+    """An auth server in this process, which records its requests and can be told to fail."""
 
     def __init__(self, server: AuthServer) -> None:
         self.server = server
@@ -143,7 +143,7 @@ class Session:
         return 0, time.time()
 
     async def closed(self) -> tuple[int | None, float]:
-        """Wait until the relay closes it: with which code, and when."""
+        """Wait until the relay closes the session, and return the code and the time."""
         async with asyncio.timeout(SECONDS):
             return await asyncio.shield(self._closed)
 
@@ -338,7 +338,7 @@ def test_an_outage_is_survived_until_the_grant_ends_and_not_longer(second: str, 
 
 
 def test_a_restart_loses_no_session(second: str, key: Key, tmp_path: Path) -> None:
-    """The new server learns of the sessions by their re-checks, beyond a cap if need be."""
+    """The new server learns of the sessions from their re-checks, even if they exceed a limit."""
     count = 40
 
     async def test() -> None:

@@ -1,4 +1,4 @@
-"""What the Rust original knows and the TypeScript one does not: scopes, directories of keys, relays' strictness."""
+"""Features that only the Rust original has: scopes, directories of keys, and the strictness of relays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and tokens between this library and ``@moq/token``, in both directions."""
+"""Exchange keys and tokens with ``@moq/token``, in both directions."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def test_what_it_signs_and_we_refuse(changes: Json, reason: str, their_key: Thei
 
 
 def test_other_roots(their_key: TheirKey, typescript: TypeScript) -> None:
-    """The original compares root and path as they stand; here, and in relays, it is enough that they overlap."""
+    """The original requires an equal root and path. Here, and in relays, it is enough that they overlap."""
     text = their_key(Algorithm.HS256)
     key = Key.from_str(text)
     token = key.sign(CLAIMS)

@@ -1,4 +1,4 @@
-"""The web backends of the documentation issue tokens that a relay accepts, and only to the members of a room."""
+"""The web backends of the documentation issue tokens that a relay accepts, to members of the room only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rotate(rotation: Rotation) -> None:
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import an example anew, as it reads its environment when it is imported."""
+    """Import an example again, because it reads its environment when it is imported."""
     monkeypatch.delitem(sys.modules, f"examples.web.{name}", raising=False)
     return importlib.import_module(f"examples.web.{name}")
 

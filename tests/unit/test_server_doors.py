@@ -1,6 +1,7 @@
 """The same tests for each front of the auth server: its own HTTP protocol, and ASGI under uvicorn and granian.
 
-An ASGI application sees only complete request heads, so some limits are those of the outer server, marked in the tables.
+An ASGI application sees only complete request heads, so some limits are those of the outer server. The tables mark
+them.
 """
 
 from __future__ import annotations

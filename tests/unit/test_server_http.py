@@ -177,7 +177,7 @@ def test_bad_request_is_answered_and_ends_the_connection(request_: bytes, status
 
 
 def test_trailers_are_dropped() -> None:
-    """Bytes after the body are checked as a new head, and never become part of the request."""
+    """Trailers have a limit, and never change the head or the body of the request."""
 
     async def test() -> None:
         async with serving() as (_, dial):
