@@ -1,7 +1,8 @@
-"""Compare the table of decisions with the real relay over QUIC. `make interop` builds it and names it in RUST_MOQ_RELAY.
+"""Compare the table of decisions with the real relay over QUIC.
 
-The log of the relay says whom it admits, where and to what. A row's `relay` is what it is known to say where this
-package says something else, and on purpose: a code, or "admitted".
+`make interop` builds the relay and names it in RUST_MOQ_RELAY. Its log shows which clients it admits, at which path and
+with which grants. If this package differs from the relay on purpose, the member `relay` of a row is the relay's answer: a
+code, or "admitted".
 """
 
 from __future__ import annotations
