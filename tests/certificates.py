@@ -1,4 +1,4 @@
-"""A certificate authority for tests, and servers that show its certificates."""
+"""A certificate authority for tests, and servers with its certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line called as a shell would call it, within this process."""
+"""Call the command line as a shell would, within this process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Cli:
         monkeypatch.setattr(sys, "argv", ["moq-token"])
 
     def at(self, seconds: float) -> None:
-        """Let time stand still."""
+        """Stop the clock at a fixed time."""
         self._monkeypatch.setattr(time, "time", lambda: seconds)
 
     def run(self, *argv: str, stdin: str | bytes = "") -> tuple[int, str, str]:
@@ -47,13 +47,13 @@ class Cli:
         return status, out, err
 
     def done(self, *argv: str, stdin: str | bytes = "") -> str:
-        """Return the result of a command that succeeds and has nothing else to say."""
+        """Return the output of a command that succeeds and prints nothing on standard error."""
         status, out, err = self.run(*argv, stdin=stdin)
         assert (status, err) == (0, "")
         return out
 
     def refused(self, status: int, *argv: str, stdin: str | bytes = "") -> str:
-        """Return the one line that a command ends with which prints no result, and tells no secret."""
+        """Return the one line on standard error of a command that prints no result. It must not contain a secret."""
         got, out, err = self.run(*argv, stdin=stdin)
         assert (got, out) == (status, ""), err
         assert re.fullmatch(r"error: [^\n]+\n", err)
@@ -64,7 +64,7 @@ class Cli:
         return err.removeprefix("error: ").strip()
 
     def refused_after_log(self, *argv: str) -> str:
-        """Return the error that a command ends with which has logged before, or not."""
+        """Return the error at the end of a command, with or without log lines before it."""
         status, out, err = self.run(*argv)
         assert (status, out) == (1, "")
         return err.splitlines()[-1].removeprefix("error: ")

@@ -1,4 +1,4 @@
-"""Configurations for relays from 0.15 on, with the codes of what is refused and noted."""
+"""Configurations for relays from 0.15 on, with the codes of errors and notes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Case(NamedTuple):
-    """A TOML without what every relay needs. ``differs`` says why the real relay says something else."""
+    """A TOML without the settings that every relay needs. ``differs`` says why the real relay gives another answer."""
 
     name: str
     toml: str

@@ -1,4 +1,4 @@
-"""What every test starts from: an environment that says nothing about tokens or colours, and hypothesis's profiles."""
+"""Set up every test: an environment without variables for tokens or colors, and the profiles of hypothesis."""
 
 import os
 import sys

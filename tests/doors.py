@@ -1,4 +1,4 @@
-"""An auth server behind each of its doors, in a process: ``python -m tests.doors PORT`` runs its own protocol.
+"""An auth server behind each of its fronts, in a process: ``python -m tests.doors PORT`` runs its own protocol.
 
 ``tests.doors:app`` is what uvicorn and granian serve.
 """
@@ -58,7 +58,7 @@ async def main(port: int) -> None:
 
 @contextmanager
 def running(door: str) -> Iterator[int]:
-    """Run an auth server behind a door, and yield its port."""
+    """Run an auth server behind one of its fronts, and yield its port."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]

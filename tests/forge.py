@@ -1,4 +1,4 @@
-"""Keys and tokens made without any help of the package, as another library would make them, or an attacker."""
+"""Make keys and tokens without the package, as another library or an attacker would."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ PRIVATE_MEMBERS = {
 
 
 def published(name: str, section: str) -> dict[str, str]:
-    """Return the key of a section of an RFC, as its JWK stands there."""
+    """Return the key of a section of an RFC, as the JWK in the text."""
     document = json.loads((VECTORS / f"{name}.json").read_text(encoding="utf-8"))
     return next(case["key"] for case in document["signatures"] if case["section"] == section)
 
 
 def rsa_from(*, n: int, e: int, d: int, p: int, q: int, dp: int, dq: int, qi: int) -> rsa.RSAPrivateKey:
-    """Put an RSA key together, consistent or not."""
+    """Build an RSA key, consistent or not."""
     numbers = rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, rsa.RSAPublicNumbers(e, n))
     return numbers.private_key(unsafe_skip_rsa_key_validation=True)
 
@@ -129,7 +129,7 @@ def another_native(algorithm: Algorithm) -> Native:
 
 
 def jwk_of(algorithm: Algorithm, key: Native | bytes) -> dict[str, Any]:
-    """Write the members of a key that say what it is, private ones included."""
+    """Return the members of a key that hold its material, including the private ones."""
     if isinstance(key, bytes):
         return {"kty": "oct", "k": b64(key)}
     if isinstance(key, rsa.RSAPrivateKey):
@@ -194,7 +194,7 @@ def verifier(algorithm: Algorithm) -> Key:
 
 
 def public_forms(algorithm: Algorithm) -> dict[str, bytes]:
-    """Write the public half in every form that somebody could take for an HMAC secret."""
+    """Return the public half in every form that could be used as an HMAC secret."""
     public = native(algorithm).public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     forms = {
@@ -242,7 +242,7 @@ def der(signature: bytes) -> bytes:
 
 
 def sign(algorithm: Algorithm, data: bytes, key: Native | bytes | None = None) -> bytes:
-    """Sign with a key, the fixed one unless another is given."""
+    """Sign with a key, by default with the fixed one."""
     if key is None:
         key = SECRET if algorithm.symmetric else native(algorithm)
     if isinstance(key, bytes):
@@ -275,7 +275,7 @@ def header(algorithm: Algorithm, /, **changes: object) -> dict[str, object]:
 
 
 def segments(algorithm: Algorithm, header_segment: str, payload_segment: str) -> str:
-    """Sign two segments as they stand, however they are encoded."""
+    """Sign two segments without changing their encoding."""
     data = f"{header_segment}.{payload_segment}".encode()
     return f"{data.decode()}.{b64(sign(algorithm, data))}"
 
@@ -295,7 +295,7 @@ def token(
 
 
 def claim(**claims: object) -> dict[str, object]:
-    """Return claims that are good but for what is changed; a claim changed to ``...`` is left out."""
+    """Return valid claims with these changes; a claim changed to ``...`` is left out."""
     members = {**GRANT, **claims}
     return {name: value for name, value in members.items() if value is not ...}
 
@@ -325,7 +325,7 @@ def reason_of_set(text: str, algorithm: Algorithm = Algorithm.HS256) -> str:
 
 
 def forged_with(size: int) -> str:
-    """Return a good token of ``size`` bytes, or a little more where base64 has no such length."""
+    """Return a valid token of ``size`` bytes, or slightly more if base64 has no such length."""
     spare = size * 3 // 4 - 200
     while len(text := token(Algorithm.HS256, claim(x="x" * spare))) < size:
         spare += max(1, (size - len(text)) // 2)
@@ -333,7 +333,7 @@ def forged_with(size: int) -> str:
 
 
 def no_key(members: Mapping[str, object] | str | bytes) -> str:
-    """Return why these members, or this text, are no key."""
+    """Return the error for these members, or this text, as a key."""
     try:
         Key.from_str(members if isinstance(members, str | bytes) else json.dumps(members))
     except InvalidKeyError as error:
@@ -345,7 +345,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def strictly(text: str) -> bytes | None:
-    """Decode base64url bit by bit (RFC 4648, section 5), or return None where it is not canonical."""
+    """Decode base64url bit by bit (RFC 4648, section 5), or return None if it is not canonical."""
     if not set(text) <= set(ALPHABET):
         return None
     bits = "".join(f"{ALPHABET.index(character):06b}" for character in text)

@@ -1,4 +1,4 @@
-"""Tokens and keys with what relays of both generations make of them, for the tests of `lint` and for its real peers."""
+"""Tokens and keys, and how relays of both generations read them, for the tests of `lint` and its peers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Expected(NamedTuple):
 
 
 class Case(NamedTuple):
-    """An input. ``differs`` says why the real programs say something else, where they do."""
+    """An input. If the real programs give another answer, ``differs`` says why."""
 
     name: str
     content: Any

@@ -1,4 +1,4 @@
-"""The auth server as a process of its own, as a supervisor runs it."""
+"""Run the auth server in a separate process, as a supervisor does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Process:
 
     @property
     def told(self) -> str:
-        """Everything that the log says so far."""
+        """The log so far."""
         return "\n".join(line["message"] for line in self.log)
 
     def signal(self, number: int) -> None:
@@ -63,7 +63,7 @@ class Process:
 
 @contextlib.contextmanager
 def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Iterator[Process]:
-    """Run `serve` with these flags; it listens on a free port unless they say where."""
+    """Run `serve` with these flags. By default it listens on a free port."""
     listen = [] if "--listen" in argv or "--config" in argv else ["--listen", "127.0.0.1:0"]
     command = [sys.executable, "-m", "moq_token", "serve", "--log", "json", *listen, *argv]
     # The same package as in this process, wherever it works.

@@ -1,4 +1,4 @@
-"""A web server on loopback that does as a script says, and counts; a clock that is set by hand."""
+"""A web server on loopback that answers by a script and counts requests, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def reply(body: bytes | str = b"", status: int = 200, /, **headers: str) -> bytes:
-    """Spell a response; header names are written with underscores."""
+    """Return the bytes of a response; header names are written with underscores."""
     body = body.encode() if isinstance(body, str) else body
     lines = {"content_length": str(len(body))} | headers
     head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
@@ -37,9 +37,9 @@ def reply(body: bytes | str = b"", status: int = 200, /, **headers: str) -> byte
 
 
 class Server:
-    """Answers each path by its script: bytes as they are, or a function, which may write for itself and never end.
+    """Answer each path by its script: with bytes, or by a function, which may write itself and never end.
 
-    What has no script is not found.
+    Without a script, the answer is 404.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -55,7 +55,7 @@ class Server:
         return sum(path is None or request.path == path for request in self.requests)
 
     async def received(self, count: int) -> None:
-        """Wait until so many requests have come."""
+        """Wait until this many requests have arrived."""
         while len(self.requests) < count:
             self._arrival.clear()
             await self._arrival.wait()
@@ -113,7 +113,7 @@ class Server:
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """A clock that only moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -137,7 +137,7 @@ class _NoWaiting(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes at once. For code that waits for time alone, not for sockets or threads."""
+    """An event loop that skips waiting times. For code that waits only for time, not for sockets or threads."""
 
     def __init__(self) -> None:
         selector = _NoWaiting()

@@ -1,7 +1,7 @@
 """Compare the table of decisions with the real relay over QUIC.
 
 `make interop` builds the relay and names it in RUST_MOQ_RELAY. Its log shows which clients it admits, at which path and
-with which grants. If this package differs from the relay on purpose, the member `relay` of a row is the relay's answer: a
+with which grants. If this package differs from the relay on purpose, the member `relay` of a row is its answer: a
 code, or "admitted".
 """
 

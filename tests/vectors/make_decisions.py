@@ -1,4 +1,4 @@
-"""Writes decisions.json: what a relay decides, rule by rule, with expectations that were worked out by hand.
+"""Write decisions.json: the decisions of a relay, rule by rule, with expectations worked out by hand.
 
 Run as ``python -m tests.vectors.make_decisions`` from the top of the project. Tokens are signed by ``tests.forge``, not
 by the package; those of PSS and ECDSA differ from run to run. Nothing here asks the package what it would decide.
@@ -171,7 +171,7 @@ def room(url: str, kid: str | None = "hs", **grant: object) -> Row:
 
 
 def refused(url: str, reason: str, **more: object) -> Row:
-    """``relay`` is what the original says where it says something else: a status, or "admitted"."""
+    """If the original decides differently, ``relay`` is its answer: a status, or "admitted"."""
     return {"url": url, "reason": reason, **more}
 
 
