@@ -167,7 +167,7 @@ class ExpiredTokenError(InvalidTokenError):
         self.expires = expires
 
     def __str__(self) -> str:
-        # Composed only when somebody reads it: most refusals are counted, not read.
+        # Composed only on demand: most refusals are counted, not read.
         return super().__str__() or f"the token expired at {utc(self.expires)}"
 
 
@@ -184,7 +184,7 @@ class NotYetValidTokenError(InvalidTokenError):
 
 
 class ScopeExceededError(InvalidTokenError):
-    """The token grants ``path``, which is outside of the scope of its key (``scope-exceeded``)."""
+    """The token grants ``path``, which is outside the scope of its key (``scope-exceeded``)."""
 
     reason: Reason = "scope-exceeded"
 
@@ -216,7 +216,7 @@ class UnauthorizedError(RefusedError):
 
 
 class NotAdmittedError(RefusedError):
-    """The connection is refused, whatever a token says.
+    """The connection is refused for a reason that does not depend on the claims of a token.
 
     ``reason`` is ``token-expected`` (there is no token, and the dialed path is not public), ``no-key-source`` (there is
     a token, and no key is configured to verify it with) or ``bad-url`` (the dialed URL is invalid). An auth server has

@@ -24,7 +24,7 @@ _PUBLIC_MODE = 0o664  # less the umask; never writable for every user
 # Not on every system: without it a symbolic link is still refused, by `lstat`.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
-# What is read though it is no regular file: descriptors that the process has, as a shell hands over `<(command)`.
+# Read although not regular files: open descriptors of the process, which a shell passes for `<(command)`.
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _RANDOM_BYTES = 8
 _BACKUP = r"(?s:.+)\.[1-9][0-9]*\.bak"  # compiled when first used, to keep imports fast

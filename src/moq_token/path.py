@@ -47,11 +47,11 @@ def oddity(path: str, *, pattern: bool = False) -> str | None:
 
 
 _SHOWN_CHARACTERS = 24
-_PLACEHOLDER = "`@` stands for itself, and nothing replaces it: fill in the value"
+_PLACEHOLDER = "`@` stands for itself, and is not replaced: fill in the value"
 _ORDINARY = "`@` stands for itself, not a wildcard"
 # One whole segment is written between these two.
 _START, _END = r"(?:^|/)", r"(?=/|$)"
-# `@` stands for what the expression found. The first expression that finds something counts.
+# `@` is replaced by what the expression matched. The first expression that matches counts.
 _ODDITIES = (
     (r"^[A-Za-z][A-Za-z0-9+.-]*://", "this is a URL: give only its path"),
     (r"^[A-Za-z]:[/\\]", "this is a Windows path: a shell such as Git Bash turns a leading slash into one"),

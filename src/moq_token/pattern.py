@@ -283,7 +283,7 @@ def _plain(path: str) -> Segments:
 
 
 def _fits(head: Segments, tail: Segments | None, other: Segments, test: Callable[[str, str], bool]) -> bool:
-    """Whether the segments of a pattern stand the test against those of a path, or of a pattern without ``**``."""
+    """Whether the segments of a pattern match those of a path, or cover those of a pattern without ``**``."""
     if tail is None:
         return len(head) == len(other) and all(map(test, head, other))
     if len(other) < len(head) + len(tail):

@@ -127,7 +127,7 @@ def _unescaped(data: bytes) -> bytes:
 
 
 def _blocks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    # One pass, whatever the input: a regular expression would look for each missing end again and again.
+    # One pass for any input: a regular expression would search again for each missing end.
     start = data.find(_BEGIN)
     while start >= 0:
         after_label = data.find(_DASHES, start + len(_BEGIN))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Longer than any name that an operating system takes (PATH_MAX of Linux).
 _MAX_NAME_CHARACTERS = 4096
 
-# -- texts that are no JSON object
+# -- texts that are not JSON objects
 
 
 def name_of(

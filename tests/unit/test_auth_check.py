@@ -213,9 +213,9 @@ def test_only_so_many_keys_of_a_directory_are_read(monkeypatch: pytest.MonkeyPat
         ('[auth]\njwks_url = "https://id.example.com/jwks.json"', ["`auth.jwks_url`", "does not read JWK Sets"]),
         ('[auth]\napi = "https://x.example/api"', ["`auth.api`", "write `auth_api`"]),
         ('[auth]\nauth-server = "https://x.example/api"', ["`auth.auth-server`", "write `auth_api`"]),
-        ('key = "pub.jwk"', ["`key` is outside of `[auth]`", "move it there"]),
-        ('public = "anon"', ["`public` is outside of `[auth]`"]),
-        ('jwks = "x"', ["`jwks` is outside of `[auth]`", "does not read JWK Sets"]),
+        ('key = "pub.jwk"', ["`key` is outside `[auth]`", "move it there"]),
+        ('public = "anon"', ["`public` is outside `[auth]`"]),
+        ('jwks = "x"', ["`jwks` is outside `[auth]`", "does not read JWK Sets"]),
         ('[jwt]\nsecret = "hunter2"', ["the table `[jwt]` is ignored: write `[auth]`"]),
         ('[auth]\nsecret = "hunter2"', ["`auth.secret`", "make a key of the secret with `moq-token import`"]),
         ('[auth]\npublic_key = "k.pem"', ["`auth.public_key`", "convert the key with `moq-token import`"]),
@@ -243,7 +243,7 @@ def test_what_was_seen_and_is_ignored_is_named_with_what_to_write(cli: Cli, toml
 @pytest.mark.parametrize(
     ("document", "warning"),
     [
-        ({"key": "pub.jwk"}, "`key` is outside of `[auth]` and ignored: move it there"),
+        ({"key": "pub.jwk"}, "`key` is outside `[auth]` and ignored: move it there"),
         ({"auth": {"key": "pub.jwk", "kei": "x"}}, "`auth.kei` is unknown and ignored; did you mean `key`?"),
         ({"auth": {"public": {"publsh": "x"}}}, "`auth.public.publsh` is unknown and ignored; did you mean `publish`?"),
         ({"authentication": {"key": "pub.jwk"}}, "the table `[authentication]` is ignored: write `[auth]`"),

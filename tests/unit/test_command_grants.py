@@ -121,7 +121,7 @@ def test_odd_patterns_are_noted(cli: Cli) -> None:
     _, _, err = sign(cli, "--root 'r*' --publish 'rooms/{id}/*' --subscribe 'x[0-9]/*' --subscribe-pattern bob?")
     assert err[:-1] == [
         "note: --root 'r*': `*` stands for itself, not a wildcard here",
-        "note: --publish 'rooms/{id}/*': `{id}` stands for itself, and nothing replaces it: fill in the value",
+        "note: --publish 'rooms/{id}/*': `{id}` stands for itself, and is not replaced: fill in the value",
         "note: --subscribe 'bob?': `?` stands for itself, not a wildcard: a pattern has only `*` and `**`",
         "note: --subscribe 'x[0-9]/*': `[0-9]` stands for itself, not a wildcard: a pattern has only `*` and `**`",
     ]

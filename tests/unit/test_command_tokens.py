@@ -237,7 +237,7 @@ def test_sign_notes_paths_that_are_probably_not_meant(cli: Cli) -> None:
     assert status == 0
     assert payload(token)["put"] == ["alice?", "bob"]
     assert err.splitlines() == [
-        "note: --root 'rooms/{id}': `{id}` stands for itself, and nothing replaces it: fill in the value",
+        "note: --root 'rooms/{id}': `{id}` stands for itself, and is not replaced: fill in the value",
         "note: --publish 'alice?': `?` stands for itself, and does not end the path as in a URL",
         "note: --subscribe '../x': `..` is an ordinary name, and does not lead to another directory",
     ]

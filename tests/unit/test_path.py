@@ -74,7 +74,7 @@ def test_join(base: str, rest: str, whole: str) -> None:
         ("rooms/+/alice", "`+` stands for itself, not a wildcard"),
         (".*", "`*` stands for itself, not a wildcard here"),
         ("+", "`+` stands for itself, not a wildcard: a pattern has `*` for one segment"),
-        ("rooms/{id}", "`{id}` stands for itself, and nothing replaces it: fill in the value"),
+        ("rooms/{id}", "`{id}` stands for itself, and is not replaced: fill in the value"),
         ("{{room}}", "`{room}` stands for itself, and nothing replaces it"),
         ("rooms/${ROOM}", "`${ROOM}` stands for itself, and nothing replaces it"),
         ("rooms/$ROOM", "`$ROOM` stands for itself, and nothing replaces it"),
@@ -111,7 +111,7 @@ def test_an_odd_path_is_explained(path: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "why"),
     [
-        ("rooms/{id}/*", "`{id}` stands for itself, and nothing replaces it: fill in the value"),
+        ("rooms/{id}/*", "`{id}` stands for itself, and is not replaced: fill in the value"),
         ("rooms/:id/**", "`:id` stands for itself, and nothing replaces it"),
         ("../*", "`..` is an ordinary name, and does not lead to another directory"),
         ("rooms/+/*", "`+` stands for itself, not a wildcard: a pattern has `*` for one segment"),

@@ -264,7 +264,7 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--admin 0.0.0.0:9", "must be a loopback address or unix:PATH"),
         ("--admin nowhere", "`--admin`: expected an address"),
         ("--policy x", "`--policy` must be module:function, such as policy:decide, got 'x'"),
-        ("--policy a:b --key k", "replaces the ready-made policy: remove `--key`"),
+        ("--policy a:b --key k", "replaces the built-in policy: remove `--key`"),
         ("--policy a:b --key-dir k", "remove `--key-dir`"),
         ("--policy a:b --public-publish a/**", "remove `--public-publish`"),
         ("--policy absent_module:decide", "cannot import 'absent_module': ModuleNotFoundError: No module named"),

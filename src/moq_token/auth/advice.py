@@ -70,9 +70,7 @@ def outside(document: Mapping[str, Any]) -> list[str]:
             found.append(f"the table `[{name}]` is ignored: write `[auth]`")
         elif not isinstance(value, dict) and (name in AUTH_MEMBERS or str(name).replace("-", "_") in _FOREIGN):
             hint = _hint(name, AUTH_MEMBERS, foreign=True) if name not in AUTH_MEMBERS else ""
-            found.append(
-                f"`{_name(name)}` is outside of `[auth]` and ignored: move it there{hint.replace(':', ';', 1)}"
-            )
+            found.append(f"`{_name(name)}` is outside `[auth]` and ignored: move it there{hint.replace(':', ';', 1)}")
     return found
 
 

@@ -82,7 +82,7 @@ class Rejection:
 
     @classmethod
     def of(cls, error: Error) -> Rejection:
-        """Return 403 where a valid token grants nothing, 401 for every other refusal, 502 where nobody could tell.
+        """Return 403 where a valid token grants nothing, 401 for every other refusal, 502 for no decision.
 
         An unknown key and a wrong signature get the same answer. That does not hide which key ids exist: a source of
         keys that limits how many unknown ids it looks up answers 502 for further ones, and a known id takes longer
@@ -221,7 +221,7 @@ def _reduced(grants: Held) -> tuple[str, ...]:
     if len(prefixes) < 2:  # noqa: PLR2004 - there is nothing to compare
         return prefixes
     kept: list[str] = []
-    # Sorted by segments, what lies beneath a prefix follows it at once.
+    # Sorted by segments, a prefix is followed by the paths beneath it.
     for prefix in sorted(set(prefixes), key=lambda prefix: prefix.split("/")):
         if not kept or paths.strip_prefix(prefix, kept[-1]) is None:
             kept.append(prefix)

@@ -40,7 +40,7 @@ class NoGrant(Enum):
     REFUSED = "refused"
     INVALID = "invalid"
     UNAVAILABLE = "unavailable"
-    """Nobody could tell: a session goes on until its grant expires."""
+    """No decision could be made: a session goes on until its grant expires."""
 
 
 def read_answer(status: int, body: bytes, now: float) -> Grant | NoGrant:

@@ -285,7 +285,7 @@ class RemoteSession:
             self._changed.clear()
 
     def nudge(self) -> None:
-        """Have the session re-checked at once, whatever its cadence."""
+        """Have the session re-checked at once, without waiting for its cadence."""
         if self._authenticator.config.url is not None:
             self._lease.nudge()
             self._changed.set()

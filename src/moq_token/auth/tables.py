@@ -18,7 +18,7 @@ Table: TypeAlias = dict[str, Any]
 MAX_TOML_BYTES = 256 * 1024
 # Deeper keys, such as a.b.c.d, cost the reader memory that grows with the square of their depth.
 MAX_TOML_DEPTH = 32
-# Strings and comments, as TOML has them: what remains outside of them are keys and numbers.
+# Strings and comments of TOML: outside of them there are only keys and numbers.
 _TOML_TEXT = re.compile(
     r'''"""(?:[^"\\]|\\.|"(?!""))*"""+|'{3}(?:[^']|'(?!''))*'{3}'*|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*''', re.DOTALL
 )

@@ -132,7 +132,7 @@ def _ceilings(allowed: tuple[str, ...], below: str) -> list[str]:
             ceilings.append(f"{rest}/")
     if len(ceilings) > 1:
         ceilings.sort()
-        # What lies below a path follows it at once in this order.
+        # In this order, a path is followed by the paths below it.
         kept: list[str] = []
         for ceiling in ceilings:
             if not kept or not ceiling.startswith(kept[-1]):

@@ -190,7 +190,7 @@ def _operations(jwk: Mapping[str, object]) -> object:
 
 
 def _with_whole_coordinates(jwk: Mapping[str, object]) -> dict[str, object]:
-    """Give the coordinates of a key their length: some tools drop zero bytes at their start, others add one.
+    """Correct the length of the coordinates of a key: some tools drop leading zero bytes, others add one.
 
     Loading the key refuses a result that is not a point of the curve, or whose halves do not match.
     """

@@ -197,7 +197,7 @@ def _fetch(url: str) -> bytes:
 
 
 class Verifier:
-    """Keys that verify a token, one after the other: the one that the token names, as relays choose it.
+    """Verify tokens with the key that each token names, as relays choose it.
 
     ``strict`` also refuses what relays from 0.15 refuse. ``key`` is the one that was chosen last.
     """

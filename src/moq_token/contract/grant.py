@@ -211,7 +211,7 @@ def _check_mounts(mounts: Mapping[str, str]) -> None:
     if any("*" in text for mount in mounts.items() for text in mount):
         raise InvalidGrantError("invalid grant: `mounts` must not contain `*`", reason="bad-mounts")
     places = sorted(paths.normalize(place).split("/") for place in mounts)
-    # In this order a place is followed by what lies beneath it.
+    # In this order, a path is followed by the paths beneath it.
     inside = any(following[: len(place)] == place for place, following in itertools.pairwise(places))
     if inside or [""] in places:
         message = "invalid grant: a path in `mounts` must not be empty or lie in another one"

@@ -23,7 +23,7 @@ class Words(NamedTuple):
     """The names of a document with grants in messages."""
 
     member: str  # "claim"
-    prefix: str  # what stands before the name of a member
+    prefix: str  # the prefix of member names
     useless: str
     fix: str  # for grants without effect
     of_token: bool  # claims, where one bare string is a list of one; otherwise the scope of a key

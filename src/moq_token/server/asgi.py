@@ -1,4 +1,4 @@
-"""The ASGI door: the same answers inside somebody else's server, such as uvicorn, granian or a FastAPI app."""
+"""The ASGI application: the same answers inside another server, such as uvicorn, granian or a FastAPI app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask a policy, with a time limit: only an answer or a refusal is a verdict, any other failure is an outage."""
+"""Ask a policy, with a time limit. Only an answer or a refusal is a verdict; any other failure is an outage."""
 
 from __future__ import annotations
 

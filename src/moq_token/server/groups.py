@@ -16,7 +16,7 @@ class Groups(Generic[_K]):
     """Groups of sessions by a key, each in the order in which they were added. Empty groups are not kept."""
 
     def __init__(self) -> None:
-        # Most groups have one session, which then stands for its group: a dict of one would be larger than the session.
+        # Most groups have one session, which is stored without a dict: a dict of one would be larger than the session.
         self._groups: dict[_K, Session | dict[Session, None]] = {}
 
     def __iter__(self) -> Iterator[_K]:

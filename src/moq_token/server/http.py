@@ -88,7 +88,7 @@ class _RefusedError(Exception):
 
 
 class HttpServer:
-    """The connections of one server: makes the protocols of new ones, and ends all in order when it stops.
+    """The connections of one server: makes the protocols of new ones, and closes all of them when it stops.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ class HttpProtocol(asyncio.Protocol):
         try:
             response = await self._server.handler(request)
         except asyncio.CancelledError:
-            self.abort()  # the client has gone, or the handler has cancelled itself and gives no answer
+            self.abort()  # the client has disconnected, or the handler has cancelled itself and gives no answer
             raise
         except Exception as error:  # noqa: BLE001 - one request that fails must not end the others, nor show its content
             _log.error("a request could not be answered: %s", type(error).__name__)
@@ -434,7 +434,7 @@ def bad(reason: str) -> HttpResponse:
 
 
 def _is_local(peer: object) -> bool:
-    """Whether the other side of a connection is this machine: a unix socket, whose name is no tuple, or loopback."""
+    """Whether the other side of a connection is this machine: a unix socket, whose name is not a tuple, or loopback."""
     if not isinstance(peer, tuple):
         return True
     try:

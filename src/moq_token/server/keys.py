@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # takes; a key that was withdrawn while the source is down counts for as long.
 LAST_GOOD_SECONDS = 3600.0
 
-# Sources of one key, which verifies every token whatever its `kid` is.
+# Sources of one key, which verifies every token with any `kid`.
 _SINGLE = (FileSource, UrlSource)
 _SETS = (JwksFileSource, JwksUrlSource)
 _LOCAL = (FileSource, DirectorySource, JwksFileSource)

@@ -118,7 +118,7 @@ class Running(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | None = None) -> AsyncIterator[Running]:
-    """Listen inside of the block, and stop in order when it is left.
+    """Listen inside the block, and shut down when it is left.
 
     Stopping closes the listening socket, lets answers under way be finished for up to 4 s, and closes every connection.
     Raises :class:`ConfigError` where the address cannot be used.

@@ -85,7 +85,7 @@ class Metrics:
 
 
 class _Live:
-    """The live sessions, counted when somebody asks."""
+    """The live sessions, counted at each scrape."""
 
     def __init__(self, live: Callable[[], Iterable[Session]]) -> None:
         self._live = live

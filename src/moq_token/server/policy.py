@@ -1,4 +1,4 @@
-"""The ready-made policy: what a token, a certificate or anybody may do, as `moq auth serve` decides it.
+"""The built-in policy: what a token, a certificate or anybody may do, as `moq auth serve` decides it.
 
 The rules are those of the Rust reference (`moq_auth::serve`, version 0.2.2), and stricter where it hands out a grant
 that a relay cannot use: a certificate that has ended is refused.

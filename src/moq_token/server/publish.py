@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from moq_token.key import Key
 
 MAX_AGE_SECONDS = 60
-"""How long an answer may be used without asking again. Meanwhile, a withdrawn key still counts."""
+"""Seconds for which an answer may be reused, so that a new key may be unknown and a withdrawn one still in use."""
 
 _SUFFIX = ".jwk"
 _JWKS_PATH = "/.well-known/jwks.json"

@@ -37,7 +37,7 @@ _MAX_NAME_CHARACTERS = 64
 _MAX_TEXT_CHARACTERS = 512
 _MAX_PLACES = 4096
 _MAX_GRANT_BYTES = 4096
-# A session stands in the calendar within this time, so that the calendar has few seconds.
+# A session is entered in the calendar within this time, so that the calendar has few seconds.
 _HORIZON_SECONDS = 3600
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_LISTEN: Final = "127.0.0.1:4440"
 
 RULES: Final = ("public_publish", "public_subscribe", "mtls_publish", "mtls_subscribe")
-# What the ready-made policy reads, and a policy of the operator's own does not.
+# Settings of the built-in policy, which a custom policy does not read.
 _POLICY = (
     *("key", "public_publish", "public_subscribe", "mtls_publish", "mtls_subscribe"),
     *("tier", "expires", "lenient", "spread"),
@@ -158,7 +158,7 @@ class Settings:
         label = self.label("policy")
         for name in _POLICY if self.publish_keys else ("key_dir", *_POLICY):
             if name in self.origins:
-                raise ConfigError(f"`{label}` replaces the ready-made policy: remove `{self.label(name)}`")
+                raise ConfigError(f"`{label}` replaces the built-in policy: remove `{self.label(name)}`")
         module, _, function = (self.policy or "").partition(":")
         if not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
             raise ConfigError(

@@ -113,7 +113,7 @@ class Http(Closing):
             usable = False
         else:
             usable = True
-        if not usable:  # outside of the handler: the error there quotes the variable, which may hold a password
+        if not usable:  # outside the handler: the error there quotes the variable, which may hold a password
             raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
 
     async def fetch(self, url: str) -> bytes:
@@ -214,7 +214,7 @@ class Http(Closing):
             if location is None:
                 return body
             here = self._redirected(here, location, url)
-            # Compared as parsed by what connects, lest two parsers differ on where a URL leads.
+            # Compared as parsed by the client that connects, because two parsers could read a URL differently.
             if (here.scheme, here.host, here.port) != (first.scheme, first.host, first.port):
                 origin = f"{here.scheme}://{Address.of(str(here)).url.split('/')[2]}"
                 raise UnavailableError(

@@ -68,7 +68,7 @@ class _Files(Generic[_T]):
             if seen is not None and seen[0] == identity:
                 return seen[1]
             if not stat.S_ISREG(status.st_mode):
-                # Opening a pipe would wait for whoever writes to it.
+                # Opening a pipe would wait for a writer.
                 raise UnavailableError(f"{shown(path)} is not a regular file")
             started = time.time_ns()
             key = self._keys.get(repr(path), files.read(path))

@@ -44,7 +44,7 @@ _REQUEST_SECONDS, _CONNECT_SECONDS = 4.5, 3
 _WORKERS = 16
 
 # The options of the store's client, which the environment can set (crate object_store, ClientConfigKey). Passing any of
-# them replaces the environment's, hence all of them are passed.
+# them replaces the environment's, so all of them are passed.
 _CLIENT_OPTIONS = (
     "allow_http",
     "allow_invalid_certificates",
@@ -121,7 +121,7 @@ class ObjectStoreSource(Closing):
             )
         except (exceptions.BaseError, ValueError, OSError):
             self._store = None
-        if self._store is None:  # outside of the handler: the message there may quote the environment
+        if self._store is None:  # outside the handler: the message there may quote the environment
             raise ConfigError(f"cannot set up the object store. Check the URL and the environment ({self._prefix}…)")
         self._workers = ThreadPoolExecutor(_WORKERS, "moq-token-objects")
         self._clock = clock

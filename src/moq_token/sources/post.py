@@ -91,7 +91,7 @@ class Post(Closing):
             usable = False
         else:
             usable = True
-        if not usable:  # outside of the handler: the error there quotes the variable, which may hold a password
+        if not usable:  # outside the handler: the error there quotes the variable, which may hold a password
             raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
 
     @sealed_coroutine

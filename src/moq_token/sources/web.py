@@ -27,7 +27,7 @@ MISSING_SECONDS = 2.0
 # Limits on requests for unknown key ids, so that nobody can flood a key server with invented ones.
 UNKNOWN_BURST = 100
 UNKNOWN_PER_SECOND = 20.0
-# The shortest time between two requests for a key set, whatever ids are asked for and whatever the answer allows.
+# The shortest time between two requests for a key set, for any ids and any answer.
 JWKS_INTERVAL_SECONDS = 5.0
 
 

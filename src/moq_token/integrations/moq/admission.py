@@ -72,7 +72,7 @@ class GuardedSession:
         self._admitted.nudge()
 
     async def closed(self) -> None:
-        """Wait until the session has ended, for whatever reason. Raise nothing."""
+        """Wait until the session has ended, for any reason. Raise nothing."""
         with suppress(MoqError):
             await self.session.closed()
 
@@ -298,7 +298,7 @@ class _Admission:
 
 
 async def _end(session: moq.Session, admitted: Admitted) -> None:
-    """Close a session when its grant ends, or when nobody can tell any more because of a bug."""
+    """Close a session when its grant ends, or when a bug leaves its end unknown."""
     try:
         await admitted.ended()
     except Exception:

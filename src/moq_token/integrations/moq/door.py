@@ -91,7 +91,7 @@ class _Local:
 
 
 class _Expiring:
-    """A session that nobody is asked about again: it ends when its token does."""
+    """A session without re-checks: it ends when its token expires."""
 
     def __init__(self, grant: Grant, clock: Callable[[], float]) -> None:
         self.grant = grant
