@@ -69,13 +69,13 @@ def check_header(segment: bytes, algorithm: str) -> None:
         if not isinstance(header.get(name), str | None):
             raise InvalidTokenError(f"the `{name}` in the header of the token must be a string")
     if "crit" in header:
-        raise InvalidTokenError("the header of the token has `crit`, and no extension is supported")
+        raise InvalidTokenError("the header of the token has `crit`, which is not supported")
     if header.get("b64", True) is not True:
         raise InvalidTokenError("the header of the token asks for an unencoded payload (`b64`)")
     named = header.get("alg")
     if named != algorithm:
         what = shown(named) if isinstance(named, str) else "no name"
-        message = f"the token says {what} for `alg`, but its key is for {algorithm}"
+        message = f"the token has {what} as `alg`, but its key is for {algorithm}"
         raise InvalidTokenError(message, reason="wrong-algorithm")
 
 

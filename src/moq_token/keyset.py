@@ -136,7 +136,7 @@ class KeySet:
                 raise KeyNotFoundError(f"key not found: no key in this set has the id {shown(kid)}", kid=kid)
             return key
         if len(self.keys) != 1:
-            raise KeyNotFoundError(f"the token has no `kid`, and the set has {len(self.keys)} keys, not exactly one")
+            raise KeyNotFoundError(f"the token has no `kid`, but the set has {len(self.keys)} keys, not exactly one")
         return self.keys[0]
 
     def __iter__(self) -> Iterator[Key]:

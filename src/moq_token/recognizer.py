@@ -64,7 +64,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
     if "-----BEGIN PGP" in text:
         return "this is a PGP key, which is not supported: expected a JWK or PEM"
     if "-----BEGIN " in text or "-----END " in text:
-        return "this is PEM: make a key of it with the command `import`, or with Key.from_pem"
+        return "this is PEM: convert it with the command `import`, or with Key.from_pem"
     if first in "'\"`\u2018\u201c\u00ab" and len(text) > 1:
         ends = last in "'\"`\u2019\u201d\u00bb"
         return f"there {'are quotes around it' if ends else 'is a quote at its start'}: remove the quotes"
@@ -76,7 +76,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
         return "this is a line of an environment file (NAME=VALUE): give the value alone"
     if text.startswith(_SSH) or re.match(r"---- ?BEGIN SSH2", text):
         return (
-            "this is an OpenSSH public key: make PEM of it with `ssh-keygen -e -m PKCS8 -f FILE`; an Ed25519 key "
+            "this is an OpenSSH public key: convert it to PEM with `ssh-keygen -e -m PKCS8 -f FILE`; an Ed25519 key "
             "cannot be rewritten, so make a new one with `moq-token generate`"
         )
     if text.startswith("PuTTY-User-Key-File"):
@@ -104,7 +104,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
         return "this is a configuration file, not a key"
     if "\n" not in text:
         return (
-            "this is plain text, neither JWK nor PEM: if it is a shared secret, make a key of it with the command "
+            "this is plain text, neither JWK nor PEM: if it is a shared secret, convert it with the command "
             "`import --secret text`, or with Key.from_secret"
         )
     return None
@@ -124,9 +124,9 @@ def _name_of_binary(data: bytes, expected: str) -> str:
             return f"this is {what}"
     kind = name_of_der(data)
     if kind is not None:
-        return f"this is {kind}, then convert it with the command `import`"
+        return f"this is {kind}, then use the command `import`"
     return (
-        f"this is binary data, expected {expected}: if it is a shared secret, make a key of it with the command "
+        f"this is binary data, expected {expected}: if it is a shared secret, convert it with the command "
         "`import --secret binary`, or with Key.from_secret"
     )
 
@@ -144,13 +144,13 @@ def name_of_der(data: bytes) -> str | None:  # noqa: PLR0911 - as above
         return None
     tags = [element.tag for element in inner]
     if tags[:2] == [der.INTEGER, der.SEQUENCE] and inner[0].content == b"\3":
-        return "a PKCS#12 file: make PEM of its key with `openssl pkcs12 -in FILE -nocerts -nodes`"
+        return "a PKCS#12 file: convert its key to PEM with `openssl pkcs12 -in FILE -nocerts -nodes`"
     if tags[0] == der.INTEGER or tags == [der.SEQUENCE, der.OCTET_STRING]:
-        return "a private key in DER: make PEM of it with `openssl pkey -inform DER -in FILE`"
+        return "a private key in DER: convert it to PEM with `openssl pkey -inform DER -in FILE`"
     if tags == [der.SEQUENCE, der.BIT_STRING]:
-        return "a public key in DER: make PEM of it with `openssl pkey -pubin -inform DER -in FILE`"
+        return "a public key in DER: convert it to PEM with `openssl pkey -pubin -inform DER -in FILE`"
     if tags == [der.SEQUENCE, der.SEQUENCE, der.BIT_STRING]:
-        return "a certificate in DER: make PEM of it with `openssl x509 -inform DER -in FILE`"
+        return "a certificate in DER: convert it to PEM with `openssl x509 -inform DER -in FILE`"
     return "DER, but not a known kind of key: expected a JWK or PEM"
 
 

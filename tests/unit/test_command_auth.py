@@ -179,7 +179,7 @@ def test_verify_reads_as_relays_from_0_15_do(cli: Cli) -> None:
         ("genrate", "No such command 'genrate'. Did you mean 'generate'?"),
         ("auth verify --key hs token", "unexpected argument 'token': the token is read from standard input"),
         ("auth sign --publish a --publish-pattern b", "No such option '--publish-pattern'. Did you mean '--publish'?"),
-        ("--key hs auth sign --publish a", "auth takes no --key in front of it"),
+        ("--key hs auth sign --publish a", "auth does not accept --key in front of it"),
     ],
 )
 def test_wrong_words_are_refused(cli: Cli, argv: str, why: str) -> None:

@@ -353,7 +353,7 @@ def test_check_is_content(full: Cli) -> None:
         ("renamed", "signing/other.jwk: the `kid` of the key is 'secret': rename the file to 'secret.jwk'"),
         ("lost", "keys/old.jwk: file not found: relays refuse the tokens of this key"),
         ("swapped", "keys/old.jwk: "),
-        ("leaked", "keys/new.jwk: a private key in a directory for public keys: whoever reads it can sign tokens"),
+        ("leaked", "keys/new.jwk: private key in a directory of public keys: anybody who reads it can sign tokens"),
         ("line\nbreak", "signing/line\\nbreak.jwk: "),
     ],
 )
@@ -389,7 +389,7 @@ def test_check_says_what_is_wrong(full: Cli, damage: str, line: str) -> None:
         *((2, f"keys {name} signing extra", "unexpected argument 'extra'") for name in ("list", "prune", "check")),
         (2, "keys", "missing command: use one of list, rotate, retire, prune, check"),
         (2, "keys lists signing", "No such command 'lists'. Did you mean 'list'?"),
-        (2, "--key signing keys list signing", "keys takes no --key in front of it"),
+        (2, "--key signing keys list signing", "keys does not accept --key in front of it"),
         (2, "keys --key signing list", "no such option '--key'"),
         (2, "keys list eyJrdHkiOiJvY3QifQ", "the argument expects a file name"),
         (1, "keys rotate fresh", "missing directory for the public halves, which relays read: add --public-dir DIR"),

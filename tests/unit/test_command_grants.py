@@ -465,7 +465,7 @@ def test_sign_names_a_token(cli: Cli) -> None:
 def test_not_before_takes_the_forms_of_expires(cli: Cli, text: str, start: int) -> None:
     status, token, err = sign(cli, f"--publish a --not-before {text}")
     assert (status, payload(token)["nbf"]) == (0, start)
-    assert err == ["note: relays before 0.15 ignore --not-before, and take the token at once"]
+    assert err == ["note: relays before 0.15 ignore --not-before, and accept the token at once"]
     assert sign(cli, f"--publish a --not-before {text} --relay 0.17")[2] == []
 
 

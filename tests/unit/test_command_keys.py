@@ -416,7 +416,7 @@ def test_what_is_no_key_is_refused(  # noqa: PLR0917 - a table has as many colum
 
 @pytest.mark.parametrize("command", ["public", "export", "thumbprint", "jwks"])
 def test_pem_is_left_to_import(desk: Cli, command: str) -> None:
-    assert "make a key of it with the command `import`" in desk.refused(1, command, "ed.pem")
+    assert "convert it with the command `import`" in desk.refused(1, command, "ed.pem")
 
 
 @pytest.mark.parametrize("command", ["public", "export", "thumbprint", "import"])
@@ -428,7 +428,7 @@ def test_one_file_is_read_at_a_time(desk: Cli, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["public", "export", "thumbprint", "import", "jwks", "explain", "check-config"])
 def test_a_key_in_front_is_for_older_commands(desk: Cli, command: str) -> None:
-    assert f"{command} takes no --key" in desk.refused(2, "--key", "ed.jwk", command)
+    assert f"{command} does not accept --key" in desk.refused(2, "--key", "ed.jwk", command)
 
 
 @pytest.mark.parametrize("command", ["public", "export", "thumbprint", "import", "jwks"])
@@ -678,7 +678,7 @@ def test_import_decrypts_with_the_first_line_of_a_file(cli: Cli, line: str, form
         (1, forge.jwk(ED, kid=5), [], "the member `kid` must be a string"),
         (1, {"keys": [5]}, [], "expected a JSON object"),
         (2, {"keys": [forge.jwk(HS), bare_jwk(RS)]}, [], "the key does not say what it is for"),
-        (2, {"keys": [forge.jwk(HS)]}, ["--kid", "one"], "--kid names one key, and this is a set"),
+        (2, {"keys": [forge.jwk(HS)]}, ["--kid", "one"], "--kid names one key, but this is a set"),
         (2, {"keys": [forge.jwk(HS)]}, ["--base64"], "--base64 is for a single key"),
         (2, forge.jwk(HS), ["--kid", "a b"], "--kid: a key id must be"),
         (2, forge.jwk(HS), ["--password-file", "password"], "--password-file is for PEM"),
@@ -698,7 +698,7 @@ OPENSSH = forge.native(ED).private_bytes(
 @pytest.mark.parametrize(
     ("status", "text", "options", "why"),
     [
-        (2, pem(RS), [], "PEM does not say what a key is for: add --algorithm"),
+        (2, pem(RS), [], "PEM does not name the algorithm of a key: add --algorithm"),
         (1, pem(ED), ["--algorithm", "ES256"], "the key is Ed25519, which is for EdDSA, not for ES256"),
         (1, pem(ED), ["--algorithm", "HS256"], "which is for EdDSA, not for HS256"),
         (1, pem(ES), ["--algorithm", "ES384"], "the key is P-256, which is for ES256, not for ES384"),
@@ -902,7 +902,12 @@ REFUSALS = {
     "an empty directory": Refusal("key", "unknown-key", "no key has an id", "use the key", TOKEN, "folder"),
     "a key for signing": Refusal("key", "unknown-key", "may not verify", "use the key", TOKEN, "sign.jwk"),
     "another algorithm": Refusal(
-        "algorithm", "wrong-algorithm", "the token says 'HS256'", "the key decides the algorithm", TOKEN, "ed.public"
+        "algorithm",
+        "wrong-algorithm",
+        "the token has 'HS256' as `alg`",
+        "the key decides the algorithm",
+        TOKEN,
+        "ed.public",
     ),
     "none": Refusal(
         "algorithm",
@@ -1111,7 +1116,7 @@ def test_explain_takes_the_token_from_anywhere(counter: Cli) -> None:
         (1, ["--path", "a", "--key", "hs.jwk", "--in", "gone"], "cannot read 'gone'"),
         (1, ["--path", "a", "--key", "hs.jwk", "--in", "large"], "'large' is larger than"),
         (1, ["--path", "a", "--key", "gone", TOKEN], "cannot read 'gone'"),
-        (1, ["--path", "a", "--key", "ed.pem", TOKEN], "make a key of it with the command `import`"),
+        (1, ["--path", "a", "--key", "ed.pem", TOKEN], "convert it with the command `import`"),
         (1, ["--path", "a", "--key", "bad", TOKEN], "bad/test-key.jwk'"),
         (1, ["--config", "gone.toml", "https://relay.example/"], "gone.toml"),
         (1, ["--config", "ed.pem", "https://relay.example/"], "'ed.pem' is not valid TOML"),
@@ -1309,7 +1314,7 @@ def test_keys_are_fetched(counter: Cli, web: str, where: str, token: str) -> Non
         ("/keys/", "../keys/test-key", "key", "no key with the id"),
         ("/keys/?sig=hunter2", "gone", None, "cannot"),
         ("/jwks.json", "gone", "key", "no key with the id 'gone'; available ids: 'ed', 'test-key'"),
-        ("/key.jwk", "gone", "algorithm", "the token says 'HS256'"),
+        ("/key.jwk", "gone", "algorithm", "the token has 'HS256' as `alg`"),
     ],
 )
 def test_a_token_is_refused_by_fetched_keys(  # noqa: PLR0917 - as above

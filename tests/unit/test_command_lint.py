@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OLD, NEW = "relays before 0.15", "relays from 0.15 on"
 BOTH = forge.key(Algorithm.EDDSA).sign(Claims("demo", publish="a", expires=forge.NOW + 60))
 PATTERNS = forge.key(Algorithm.EDDSA).sign(Claims("demo", publish=Pattern("cam*/hd"), expires=forge.NOW + 60))
-SECRET = "whoever verifies with a shared secret (HS256, HS384, HS512) can also sign"
+SECRET = "anybody who verifies with a shared secret (HS256, HS384, HS512) can also sign"
 _CLAIMS = "expected a token, got claims without header and signature: `sign` makes a token of them"
 CLUSTER = token('{"put":["a"],"cluster":true,"exp":1800000060}')
 
@@ -89,8 +89,8 @@ def test_json_has_every_finding(cli: Cli) -> None:
                     {
                         "code": "shared-secret",
                         "refused": False,
-                        "message": "whoever verifies with a shared secret (HS256, HS384, HS512) can also sign: only "
-                        "the auth server may hold it",
+                        "message": "anybody who verifies with a shared secret (HS256, HS384, HS512) can also sign: "
+                        "only the auth server may hold it",
                         "fix": "use EdDSA or ES256, and hand out the public half only",
                     },
                     {

@@ -511,7 +511,7 @@ TWICE = "is given twice: it takes one value"
         (1, "sign --key missing.jwk --publish a", "cannot read 'missing.jwk': No such file or directory"),
         (1, "sign --key broken.jwk --publish a", "'broken.jwk': the key is not valid JSON"),
         (1, "sign --key secret.jwk --publish a", "'secret.jwk': the member `alg` must be one of HS256"),
-        (1, "sign --key key.pem --publish a", "this is PEM: make a key of it with the command `import`"),
+        (1, "sign --key key.pem --publish a", "this is PEM: convert it with the command `import`"),
         (1, "sign --key large --publish a", "'large' is larger than"),
         (1, "sign --key ed.public --publish a", "may not sign"),
         (1, "sign --key verifies.jwk --publish a", "may not sign"),
@@ -1009,7 +1009,7 @@ def test_a_file_in_place_of_a_token_leads_to_in(cli: Cli, line: str) -> None:
 @pytest.mark.parametrize("name", ["missing.jwt", "nodir/alice.jwt", "token.txt", "./x.token"])
 def test_the_name_of_a_missing_file_in_place_of_a_token_is_named(cli: Cli, name: str) -> None:
     why = cli.refused(2, "inspect", name)
-    assert why == f"expected a token, got '{name}': file not found, and a file needs --in"
+    assert why == f"expected a token, got '{name}': file not found, and files are passed with --in"
 
 
 def test_a_file_after_verify_leads_to_in(cli: Cli) -> None:
@@ -1076,7 +1076,7 @@ def test_the_version_says_that_nothing_is_fast(cli: Cli, monkeypatch: pytest.Mon
         (["--key", "a", "sign", "--key", "b", "--publish", "c"], "--key is given twice"),
         (["--key", "a", "generate", "--out", "b"], "--key in front of generate means --out: use only one of them"),
         (["--key", "a", "generate", "--out=b"], "--key in front of generate means --out"),
-        *((["--key", "hs.jwk", name], f"{name} takes no --key in front of it") for name in ("inspect", "help")),
+        *((["--key", "hs.jwk", name], f"{name} does not accept --key in front of it") for name in ("inspect", "help")),
         (["--bogus", "sign"], "no such option"),
         (["sign", "--publish", "a", "verify"], "unexpected argument 'verify'"),
         (["Sign"], "No such command 'Sign'. Did you mean 'sign'?"),

@@ -201,7 +201,7 @@ def test_check_finds_what_is_wrong(rotation: Rotation, public: Path) -> None:
         "directory.jwk: ",
         "wrong-name.jwk: the `kid` of the key is 'stranger': rename",
         "nameless.jwk: the key has no `kid`",
-        "stranger.jwk: a private key in a directory for public keys",
+        "stranger.jwk: private key in a directory of public keys",
         f"{kid}.jwk: not the public half of",
     ):
         assert line in found

@@ -258,7 +258,7 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--tls-client-ca a.pem", "`--tls-client-ca` needs `--tls-cert` too"),
         ("--listen unix:x --tls-cert a --tls-key b", "relays use no TLS on a unix socket"),
         ("--listen 0.0.0.0:0 --tls-cert a --tls-key b", "is not a loopback address"),
-        ("--listen 0.0.0.0:0 --listen-public --share-secrets", "`--share-secrets` gives secrets to whoever asks"),
+        ("--listen 0.0.0.0:0 --listen-public --share-secrets", "`--share-secrets` gives secrets to any client"),
         ("--publish-keys", "`--publish-keys` needs `--key-dir` with a local directory"),
         ("--publish-keys --key-dir s3://keys", "`--publish-keys` needs `--key-dir` with a local directory"),
         ("--admin 0.0.0.0:9", "must be a loopback address or unix:PATH"),

@@ -68,7 +68,7 @@ def _open(config: AuthConfig) -> Iterator[str]:
     """Say what the auth server does not do that the relay did."""
     for name, place in (("key", config.key), ("key_dir", config.key_dir)):
         if place is not None and _may_have_secret(place):
-            yield f"`{name}` has a user, a password or a query: put it in place of URL yourself"
+            yield f"`{name}` has a user, a password or a query: replace URL by it yourself"
     for prefix in dict.fromkeys((*config.public.publish, *config.public.subscribe)):
         if _subtree(prefix) is None:
             yield f"no pattern can express the public prefix {shown(prefix)}: it is left out"

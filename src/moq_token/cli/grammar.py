@@ -51,7 +51,9 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         if ctx.parent is not None and (key := ctx.parent.params.get("key")) is not None:
             if self.older_key is None:
-                raise click.UsageError(f"{ctx.info_name} takes no --key in front of it: run {ctx.command_path} --help")
+                raise click.UsageError(
+                    f"{ctx.info_name} does not accept --key in front of it: run {ctx.command_path} --help"
+                )
             if self.older_key != "--key" and any(word.partition("=")[0] == self.older_key for word in args):
                 raise click.UsageError(
                     f"--key in front of {ctx.info_name} means {self.older_key}: use only one of them"

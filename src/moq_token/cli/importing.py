@@ -78,7 +78,7 @@ def import_command(
     elif _of(where, lambda: pem.is_pem(keytext.plain(text))):
         keys = with_kid(_of(where, lambda: _pem(text, algorithm, password)), kid)
     elif password is not None:
-        raise click.UsageError("--password-file is for PEM, and this is not PEM")
+        raise click.UsageError("--password-file is for PEM, but this is not PEM")
     else:
         keys = _of(where, lambda: _foreign(where, text, algorithm, kid))
     write_keys(keys, Path(out), base64=base64, force=force)
@@ -90,7 +90,7 @@ def _pem(text: bytes, algorithm: Algorithm | None, password: bytes | None) -> Ke
     try:
         return Key.from_pem(text, algorithm, password=password)
     except ValueError as error:
-        raise click.UsageError(f"PEM does not say what a key is for: add --algorithm, as {error}") from None
+        raise click.UsageError(f"PEM does not name the algorithm of a key: add --algorithm, as {error}") from None
 
 
 # -- secrets
@@ -143,7 +143,7 @@ def _foreign(where: keyring.Source, text: bytes, algorithm: Algorithm | None, ki
     if "keys" not in members:
         return _foreign_key(members, algorithm, kid)
     if kid not in {None, THUMBPRINT}:
-        raise click.UsageError("--kid names one key, and this is a set of keys: use --kid thumbprint")
+        raise click.UsageError("--kid names one key, but this is a set of keys: use --kid thumbprint")
 
     def read(jwk: dict[str, object]) -> Key:
         return _foreign_key(jwk, None if jwk.get("alg") else algorithm, kid)

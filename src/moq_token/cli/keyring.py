@@ -263,7 +263,7 @@ def _refuse_file_name(word: str) -> None:
     if os.path.lexists(word):
         raise click.UsageError(f"expected a token, got a file name: use --in {shown(word)}")
     if "://" not in word and word.endswith(_TOKEN_SUFFIXES):
-        raise click.UsageError(f"expected a token, got {shown(word)}: file not found, and a file needs --in")
+        raise click.UsageError(f"expected a token, got {shown(word)}: file not found, and files are passed with --in")
 
 
 def read_password(path: str | None, key: Source | None = None) -> bytes | None:

@@ -124,7 +124,7 @@ def sign_command(
     grants.note_refused(refused, relays)
     grants.note_full_paths((*publish, *subscribe), relays)
     if not_before is not None and tuple(relays) != (Generation.SECOND,):
-        output.note(f"{Generation.FIRST} ignore --not-before, and take the token at once")
+        output.note(f"{Generation.FIRST} ignore --not-before, and accept the token at once")
     if expires is None:
         output.note("this token never expires: use --expires 1h to limit it, or --expires never to silence this note")
     elif claims.expires is not None and claims.expires <= now:
@@ -174,7 +174,7 @@ def dialed(url: str, claims: Claims) -> str:
         path = paths.normalize(Connection.from_url(made).path)
         if not own and path != root:
             raise click.UsageError(
-                f"--url: in a URL the root {shown(root)} becomes {shown(path)}, which relays do not take for the same: "
+                f"--url: in a URL the root {shown(root)} becomes {shown(path)}, which is different to relays: "
                 "use a root of characters that a URL does not encode"
             )
         claims.authorize(path)

@@ -83,7 +83,7 @@ def _read_header(header: Mapping[str, object], signature: bytes, found: Findings
         _check_kid(kid, found)
     for name in ("crit", "b64"):
         if name in header:
-            found.note(name, f"`{name}` in the header: relays ignore it, and this package refuses the token", _WITHOUT)
+            found.note(name, f"`{name}` in the header: relays ignore it, but this package refuses the token", _WITHOUT)
 
 
 def _check_header_types(header: Mapping[str, object], found: Findings) -> None:
@@ -116,7 +116,7 @@ def note_no_kid(what: str, found: Findings) -> None:
 def note_shared_secret(found: Findings) -> None:
     """Note what the algorithms HS256, HS384 and HS512 mean for relays."""
     fix = "use EdDSA or ES256, and hand out the public half only"
-    what = "whoever verifies with a shared secret (HS256, HS384, HS512) can also sign"
+    what = "anybody who verifies with a shared secret (HS256, HS384, HS512) can also sign"
     found.note("shared-secret", f"{what}; with `auth_api`, the answer would contain the secret", fix, FIRST)
     found.note("shared-secret", f"{what}: only the auth server may hold it", fix, SECOND)
 
@@ -148,7 +148,7 @@ def _read_audience(claims: Mapping[str, object], found: Findings) -> None:
     if isinstance(audience, str) or (isinstance(audience, list) and all(isinstance(text, str) for text in audience)):
         found.refuse("aud", "the claim `aud`: the token is meant for another service", _WITHOUT, FIRST)
     elif "aud" in claims:
-        message = "the claim `aud` is not a string: relays ignore it, and this package refuses the token"
+        message = "the claim `aud` is not a string: relays ignore it, but this package refuses the token"
         found.note("aud", message, _WITHOUT, FIRST)
 
 

@@ -89,7 +89,7 @@ def _public(directory: Path, now: float) -> Iterator[str]:
         return
     for file in map(read, paths(directory)):
         if file.key is not None and file.key.is_private:
-            yield f"{file.path}: a private key in a directory for public keys: whoever reads it can sign tokens"
+            yield f"{file.path}: private key in a directory of public keys: anybody who reads it can sign tokens"
         elif file.key is not None:
             yield from _cannot_verify(file.path, file.key)
 

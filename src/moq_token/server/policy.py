@@ -200,7 +200,7 @@ class Policy:
         if question.mtls:
             permissions = self.mtls.authorize(question.root)
             if "" not in permissions.publish or "" not in permissions.subscribe:
-                message = "relay 0.14 would grant everything to the certificate, and the rules grant less"
+                message = "relay 0.14 would grant everything to the certificate, but the rules grant less"
                 raise UnauthorizedError(message, path=question.root)
             return Answer(tier=self.tier)
         key = None

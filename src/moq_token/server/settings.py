@@ -121,7 +121,7 @@ class Settings:
         self._check_tls()
         if self.share_secrets and not _is_local(address):
             raise ConfigError(
-                f"`{self.label('share_secrets')}` gives secrets to whoever asks: listen on loopback or on a unix socket"
+                f"`{self.label('share_secrets')}` gives secrets to any client: listen on loopback or on a unix socket"
             )
         if self.publish_keys and (self.key_dir is None or "://" in self.key_dir):
             raise ConfigError(f"`{self.label('publish_keys')}` needs `--key-dir` with a local directory")
