@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 FENCE = re.compile(r"^( *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
-# What a reader types at a prompt, or sees, and nobody runs: installing, the make commands, drawings.
+# Blocks that are not run: installation and make commands, output, drawings.
 NOT_RUN = {"console", "text"}
 
 

@@ -77,7 +77,7 @@ def test_every_make_target_exists() -> None:
     assert [target for target in sorted(targets) if f"\n{target}:" not in makefile] == []
 
 
-# -- what is generated
+# -- generated parts
 
 
 @pytest.mark.parametrize("path", docs.generated(), ids=lambda path: path.name)

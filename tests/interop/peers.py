@@ -132,7 +132,7 @@ class RustCommandLine(OriginalCommandLine):
         return claims
 
 
-# It prints the claims for eyes only, in the notation of its language.
+# It prints the claims for people, in the debug notation of Rust.
 _PRINTED_CLAIMS = re.compile(
     r'Claims { root: "(.*)", publish: \[(.*)\], subscribe: \[(.*)\], expires: Some\( SystemTime { tv_sec: (\d+),'
 )
@@ -201,7 +201,7 @@ def serving(auth: CommandLine, *arguments: str | Path) -> Iterator[str]:
         log = process.stderr
         assert log is not None
         listens = next((line for line in log if "listening" in line), None)
-        # Somebody must read what it logs, or it waits for that.
+        # Read its log, because it blocks when the pipe is full.
         reader = threading.Thread(target=deque, args=(log, 0))
         reader.start()
         try:

@@ -26,7 +26,7 @@ PATIENCE = 10  # seconds
 HOST = re.compile(r"(?i)relay\.example(:\d+)?")
 _APP_CODES = 64  # the transport's codes lie this far above those of HTTP
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# A role without any grant is not in the line: "publisher accepted … publish=inbox".
+# A role without any grant is missing in the line: "publisher accepted … publish=inbox".
 _ACCEPTED = re.compile(
     r" accepted transport=\S* role=\S* tier=(\S*) root=(.*?)(?: publish=(.*?))?(?: subscribe=(.*))?$"
 )
@@ -89,7 +89,7 @@ def running(
             yield Relay(lines)
         finally:
             process.kill()
-            listener.join()  # before the output is closed, which a thread must not be reading then
+            listener.join()  # before the output is closed, because the thread must not be reading it then
 
 
 def _listen(process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:

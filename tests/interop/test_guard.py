@@ -205,7 +205,7 @@ async def read_until(client: moq.Client, wanted: bytes) -> None:
                             return
 
 
-# -- who comes in
+# -- admission
 
 
 @on_loop
@@ -277,7 +277,7 @@ async def test_of_too_many_the_one_that_has_waited_longest_has_to_go(monkeypatch
             await here.keys.asked.wait()
         assert await waiting[0] == OUTAGE
         assert not any(task.done() for task in waiting[1:])
-        # Who needs no key still comes in, at the cost of the next one.
+        # A client that needs no key is still admitted, and the next waiting one is refused instead.
         assert await here.verdict(path="anon") == "admitted"
         assert await waiting[1] == OUTAGE
         here.keys.open.set()
@@ -417,7 +417,7 @@ async def test_a_busy_loop_is_an_outage_for_further_clients(monkeypatch: pytest.
             assert [(await anext(sessions)).path for _ in range(2)] == ["/anon/2", "/anon/4"]
 
 
-# -- what is carried
+# -- forwarding
 
 
 @on_loop
@@ -446,7 +446,7 @@ async def test_only_what_is_granted_is_carried() -> None:
             ):
                 with pytest.raises(MoqError):
                     await client.request_broadcast(name)
-            # Beneath a name that is announced a client may ask, and is told that there is nothing.
+            # A client may ask for paths beneath an announced name, and gets the answer that nothing is there.
             beneath = await watcher.request_broadcast("alice/open/beneath")
             with pytest.raises(MoqError):
                 await beneath.subscribe_track("words")
@@ -669,7 +669,7 @@ async def test_a_track_has_no_more_fetches_than_its_bound(monkeypatch: pytest.Mo
         del kept, watched
 
 
-# -- when it ends
+# -- the end of sessions
 
 
 @on_loop
@@ -764,7 +764,7 @@ async def test_the_loop_ends_with_the_server() -> None:
     assert asyncio.all_tasks() == before
 
 
-# -- under fire
+# -- under load
 
 
 async def fire(count: int) -> None:

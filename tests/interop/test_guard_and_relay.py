@@ -162,7 +162,7 @@ async def ends(command: list[str], directory: Path) -> dict[str, tuple[str, list
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         async with running(command, directory, url) as port:
             verdicts = await asyncio.gather(*(dial(port, name, auth) for name in SCRIPTS))
-    # A client that leaves by itself is told about in the words of the transport.
+    # If a client leaves by itself, the reason is the text of the transport.
     return {
         name: (verdict, [] if verdict == "stays" else auth.reasons[name])
         for name, verdict in zip(SCRIPTS, verdicts, strict=True)

@@ -358,7 +358,7 @@ def test_with_the_auth_server_of_the_originals(moq_auth: CommandLine, tmp_path: 
         asyncio.run(visit(f"unix://{tmp_path}/s"))
 
 
-# -- what a session sees
+# -- what a session can see
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def refused(claims: Json | bytes, reason: str, **header: object) -> ParameterSet
     return pytest.param(claims, header, reason, id=f"{text[:50]!s}{header or ''}")
 
 
-# -- keys and tokens, both ways
+# -- keys and tokens, in both directions
 
 
 @each_algorithm
@@ -185,7 +185,7 @@ def words(claims: Claims) -> list[str]:
     ]
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(

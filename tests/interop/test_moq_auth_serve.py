@@ -199,7 +199,7 @@ def test_a_covered_path_that_gets_too_deep(server: AuthServer, our_server: AuthS
 
 # -- whole requests
 
-# Where ours says something else on purpose: what a request has, and what it is answered with.
+# Known differences, on purpose: the property of the request, and the status that this package answers.
 DIFFERENT = {
     "duplicate members": 400,  # they are one kind of bad JSON; the reference says 422
     "crit": 403,  # an extension that is not understood (RFC 7515, section 4.1.11)

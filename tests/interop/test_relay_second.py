@@ -97,7 +97,7 @@ def test_public_patterns(command: str, tmp_path: Path) -> None:
     with running(command, *LISTEN, *rules, directory=tmp_path) as relay:
         for path in "/anon", "/anon/x/y", "/live", "/live/1/chat", "/live/1/x", "/anonymous":
             assert relay.dial(f"https://relay.example{path}") == decided(public, path), path
-        # Whoever presents a token is not anonymous.
+        # A client with a token is not anonymous.
         assert relay.dial(f"https://relay.example/anon?jwt={KEY.sign(Claims('anon', ''))}") == UNAUTHORIZED
 
 

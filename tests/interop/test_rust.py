@@ -142,7 +142,7 @@ def test_empty_root_is_left_out_by_it(rust_cli: RustCommandLine, private: Path, 
     assert secret.verify(token) == Claims(publish="")
 
 
-# -- what is refused
+# -- refusals
 
 
 @pytest.mark.parametrize(

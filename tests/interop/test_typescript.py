@@ -226,7 +226,7 @@ def test_other_algorithms_are_refused_by_both(
 ) -> None:
     jwk = members(their_key(signing))
     if signing.kty == verifying.kty != "EC":
-        # The very same material: the algorithm alone tells them apart.
+        # The same key material: only the algorithm is different.
         key = Key.from_str(json.dumps(jwk | {"alg": verifying, "kid": None}))
     else:
         key = our_key(verifying)
@@ -290,7 +290,7 @@ def test_cluster_is_unknown_to_it(their_key: TheirKey, typescript: TypeScript) -
     text = their_key(Algorithm.HS256)
     key = Key.from_str(text)
     assert typescript.verify(text, key.sign(Claims("a", "b", cluster=True)), "a") == {"root": "a", "put": ["b"]}
-    # It signs what it does not know.
+    # It signs unknown claims.
     assert key.verify(typescript.sign(text, WIRE | {"cluster": True, "more": {"a": 1}})).cluster
 
 
@@ -354,7 +354,7 @@ def test_other_roots(their_key: TheirKey, typescript: TypeScript) -> None:
         key.verify(token).authorize("rooms/124")
 
 
-# -- what its version does not know
+# -- features that its version does not have
 
 
 def test_scope_is_unknown_to_it(their_key: TheirKey, typescript: TypeScript) -> None:

@@ -150,7 +150,7 @@ def test_a_token_that_comes_back_is_not_verified_again_though_its_key_is_asked_f
             assert await opened.authenticate(rooms()) == GRANT
         assert Counting.verified == 1
         assert source.asked == [KeyId("one")] * 5
-        # What is remembered is what the token says, not what it grants at a path.
+        # The cache holds the claims of the token, not what it grants at a path.
         assert (await opened.authenticate(Connection("/rooms/alice", TOKEN))).publish == ("",)
         assert await reason(opened, Connection("/halls", TOKEN)) == "root-mismatch"
         assert Counting.verified == 1
@@ -322,7 +322,7 @@ def test_many_at_once_get_their_own_answers() -> None:
     run(body, keys=Source(KEY), remember=10)
 
 
-# -- what is asked
+# -- requests
 
 
 @pytest.mark.parametrize("kid", ["", "../one", "a/b", "one.jwk", "%6fne", "k" * 129, "ońe", "one\n", "https://evil/"])

@@ -285,7 +285,7 @@ def test_a_variable_of_newer_relays_is_named() -> None:
     assert "relays from 0.15 on" in warnings[0]
 
 
-# -- what is passed in Python
+# -- arguments in Python
 
 
 def test_paths_and_single_texts_are_taken() -> None:

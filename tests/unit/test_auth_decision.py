@@ -104,7 +104,7 @@ def test_public_prefixes_count_together_where_one_of_them_fits() -> None:
 
 
 def test_prefixes_beneath_others_are_dropped() -> None:
-    # By their characters `a!` stands between `a` and `a/b`.
+    # Compared by characters, `a!` sorts between `a` and `a/b`.
     claims = Claims("", publish=["a/b", "a!", "a", "a!/c", "ab", "a"])
     assert decide(Connection("/"), public=claims).publish == ("a", "a!", "ab")
 

@@ -129,7 +129,7 @@ async def decided(case: Mapping[str, Any], directory: Path) -> list[tuple[object
         for named, warning in zip(case.get("warnings", ()), config.warnings, strict=True):
             assert named in warning
         async with Authenticator(config, clock=lambda: NOW) as authenticator:
-            # Twice, as what is remembered must not change the answer.
+            # Twice, because the cache must not change the answer.
             outcomes = [
                 (row, expected(row), await outcome(authenticator, connection_of(row, config)))
                 for row in case.get("rows", ())

@@ -172,7 +172,7 @@ def test_the_backoff(cadence: int, delays: list[int]) -> None:
     relay.answers = [granted(NOW + 10**6, cadence), UNAVAILABLE]
     before = len(relay.asked)
     relay.run(relay.now + 200 + 2 * cadence)
-    # A success starts it anew: after the next failure the first retry comes after 1 s.
+    # A success resets the delay: after the next failure, the first retry comes after 1 s.
     assert relay.asked[before + 2] - relay.asked[before + 1] == 1
 
 

@@ -505,7 +505,7 @@ def test_the_number_of_patterns_is_bounded() -> None:
         for strict in (False, True):
             with pytest.raises(InvalidTokenError, match=str(limit)):
                 KEY.verify(token(json.dumps({"publish": patterns}, separators=(",", ":"))), strict=strict)
-    # What is left of a pattern counts as well: of each of these, as many as it has segments.
+    # The rest of a pattern counts too: each of these leaves one rest for each of its segments.
     claims = Claims("", [f"**/{'/'.join('a' * 30)}/{number:03}*" for number in range(300)])
     with pytest.raises(UnauthorizedError, match="too many patterns"):
         claims.authorize("/".join("a" * 60))

@@ -98,7 +98,7 @@ ONE = "is that one broadcast, as in `moq auth`: to add all beneath it"
             ["--subscribe", ""],
             [FIRST, "note: --subscribe '' is the root itself, as in `moq auth`: to add all beneath it, use '**'"],
         ),
-        (["--publish", "/".join("d" * 32)], [FIRST]),  # no pattern has room for what is beneath it
+        (["--publish", "/".join("d" * 32)], [FIRST]),  # a pattern with `/**` would have too many segments
         (["--publish", "alice/**", "--publish", "alice"], []),
         (["--publish", "**", "--subscribe", "**"], []),
         (["--publish", "cam*"], [FIRST]),

@@ -78,7 +78,7 @@ def test_sign_takes_paths_and_patterns(cli: Cli, options: str, grants: dict[str,
     assert status == 0
     assert payload(token) == {"root": "r", **grants, "exp": NOW + 3600}
     assert err == [f"note: {note}" for note in notes]
-    # What is signed is read back, also by the rules of relays from 0.15 on.
+    # The signed token is read back, including by the rules of relays from 0.15 on.
     assert Key.from_file("hs.jwk").verify(token.strip(), now=NOW, strict=True).root == "r"
 
 
@@ -271,7 +271,7 @@ def test_list_says_which_relays_load_a_key(cli: Cli) -> None:
     ]
 
 
-# -- what is shown of a token and of a key
+# -- output for tokens and keys
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_list_says_which_relays_load_a_key(cli: Cli) -> None:
             ["publish    (that path only), everything", "subscribe  nothing"],
             {"publish": [""], "subscribe": [], "publish_patterns": [""]},
         ),
-        # What nobody should have written.
+        # Tokens that should not exist.
         (
             {"publish": ["a**", "/b", 5, "c"], "subscribe": {}},
             ["publish    c (that path only)", "subscribe  nothing"],

@@ -280,7 +280,7 @@ def test_generate_keeps_every_earlier_key(cli: Cli) -> None:
     assert (mode("private.jwk.1.bak"), mode("public.jwk.1.bak")) == (0o600, 0o640)
     assert (mode("private.jwk"), mode("public.jwk")) == (0o600, 0o644)
     assert Key.from_file("private.jwk").to_public() == Key.from_file("public.jwk")
-    # Another kind of key, in front as the older grammar has it, over what is there; and a gap in the numbers is used.
+    # Another kind of key, the option before the command (older grammar), existing files; a free number is used.
     put("private.jwk.3.bak", "precious\n")
     for number in (2, 4):
         before = Path("private.jwk").read_bytes()

@@ -56,7 +56,7 @@ def commands(group: click.Group, before: tuple[str, ...] = ()) -> Iterator[tuple
 
 # A server ends only with a signal.
 COMMANDS = [(words, command) for words, command in commands(program) if words[-1] != "serve"]
-# What is at least of the right kind, by the metavar of an option or an argument, so that not all is wrong usage.
+# Values of the right kind, by the metavar of an option or argument, so that not every example is wrong usage.
 SENSIBLE = {
     **dict.fromkeys(("FILE", "[FILE]", "FILE|DIR|URL", "FILE|DIR…"), (*FILES, "-")),
     "DIR": ("keys", "new"),
@@ -119,7 +119,7 @@ def test_any_words_end_in_a_result_or_in_one_line(line: list[str], text: str) ->
     assert "this is a bug" not in err.getvalue()
     assert not [secret for secret in SECRETS if secret[:20] in err.getvalue()]
     if status == 0 or out.getvalue():
-        # What is refused with a result are the questions of which that is the answer.
+        # Only these commands can print a result and exit with 1.
         assert errors == []
         assert status == 0 or (status == 1 and {"inspect", "explain", "check", "lint"} & set(line))
     else:

@@ -858,7 +858,7 @@ def test_no_bytes_are_a_token(data: bytes) -> None:
                 "subscribe  a/b, a/b/d",
             ],
         ),
-        # What nobody should have written.
+        # Tokens that should not exist.
         ({"exp": "soon", "put": {}, "root": 5, "get": None}, ["publish    nothing", "subscribe  nothing"]),
         ({"exp": True, "put": ["a"], "root": 5}, ["publish    a", "subscribe  nothing"]),
         ({"exp": 1e300, "iat": -(2**60), "put": []}, ["publish    nothing", "subscribe  nothing"]),
@@ -1209,7 +1209,7 @@ def at_terminal(folder: Path, *argv: str, typed: str = "", env: Mapping[str, str
         if typed:
             os.write(ours, typed.encode())
         seen = b""
-        with contextlib.suppress(OSError):  # which is how Linux says that nobody has the other end open
+        with contextlib.suppress(OSError):  # Linux raises this when the other end is closed
             while data := os.read(ours, 4096):
                 seen += data
         return process.wait(30), seen.decode().replace("\r\n", "\n")

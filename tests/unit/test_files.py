@@ -161,7 +161,7 @@ def test_names_that_are_none(tmp_path: Path, overwrite: bool) -> None:  # noqa: 
     assert names(tmp_path) == {"file"}
 
 
-# -- what is in the way
+# -- obstacles
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
@@ -425,7 +425,7 @@ def test_a_killed_writer_leaves_a_whole_key(tmp_path: Path, seed: int) -> None:
     command = [sys.executable, "-c", WRITER, KEY.to_json(), OTHER.to_json(), str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
-        # Some number of writes later, at a moment that nobody chooses.
+        # Some writes later, at a random moment.
         assert writer.stdout.read(chance.randrange(1, 300))
         writer.kill()
     assert writer.returncode == -signal.SIGKILL
@@ -648,7 +648,7 @@ def test_a_temporary_name_that_is_taken_is_not_used(
         assert victim.read_text(encoding="utf-8") == "precious"
 
 
-# -- what is read
+# -- reading
 
 
 @pytest.mark.parametrize("linked", [False, True])

@@ -249,7 +249,7 @@ def test_an_outage_is_bridged_for_an_hour(
         ("WARNING", "moq_token.issuing.signing"),
         ("INFO", "moq_token.issuing.signing"),
     ]
-    # The hour begins anew with every successful reading.
+    # The hour starts again with every successful read.
     outage(rotation)
     clock.now += MAX_STALE_SECONDS
     assert keys.key == key

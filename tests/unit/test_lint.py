@@ -21,7 +21,7 @@ CLAIMS = json.loads((Path(__file__).parents[1] / "vectors" / "claims.json").read
 NOW = CLAIMS["now"] + 0.4
 NOTES = {"no-kid", "no-expiry", "shared-secret", "private"}
 
-# Where this package is stricter, a relay reads what is said to be refused.
+# This package is stricter here: it reports a refusal, but a relay reads the input.
 STRICTER_KEYS = {
     "alg does not fit": "such a key verifies nothing",
     "kty twice": "what has two meanings is refused (relays before 0.15 take one)",

@@ -461,7 +461,7 @@ def test_private_numbers_of_no_curve(algorithm: Algorithm) -> None:
     d = forge.ec_native(algorithm).private_numbers().private_value
     for bad in (0, n, n + 1, n - d, 256**size - 1, d + 1):
         no_key(jwk(algorithm, d=b64int(bad, size)))
-    # d + n names the same point to whoever reduces it, here that of the private number 5.
+    # For a library that reduces it, d + n is the same number: here the private number 5.
     members = forge.jwk_of(algorithm, forge.ec_native(algorithm, 5))
     load({**members, "alg": algorithm})
     no_key({**members, "alg": algorithm, "d": b64int(5 + n, size)})

@@ -50,7 +50,7 @@ def spki(key: Native) -> bytes:
 def certificate(key: Native, serial: int = 1) -> bytes:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay.example")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), serial)
-    # Long over: whether a certificate is valid is not what is asked here.
+    # It has expired. The validity of a certificate is not checked here.
     builder = builder.not_valid_before(datetime(2001, 1, 1, tzinfo=UTC))
     builder = builder.not_valid_after(datetime(2002, 1, 1, tzinfo=UTC))
     digest = hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else None

@@ -353,7 +353,7 @@ def test_public_keys_are_served(tmp_path: Path, keys: Path) -> None:
         assert json.loads(process.ask("/keys/one.jwk")[1])["kid"] == "one"
         assert process.ask("/keys/hmac.jwk")[0] == 404
         assert [key["kid"] for key in json.loads(process.ask("/.well-known/jwks.json")[1])["keys"]] == ["one"]
-        # Relay 0.14 gets the secret only where the operator says so.
+        # Relay 0.14 gets the secret only if the operator allows it.
         assert json.loads(process.ask("/?root=a&kid=hmac&transport=quic")[1]).get("key") is None
     assert "relay 0.14 cannot verify HMAC tokens" in process.told
     with serving("--key-dir", "keys", "--share-secrets", cwd=tmp_path) as process:

@@ -123,7 +123,7 @@ def test_a_flag_overrides_the_environment_which_overrides_the_file(tmp_path: Pat
     assert read_settings(config=path, environ=environ).tier == "environment"
     assert read_settings(config=path).tier == "file"
     assert read_settings() == Settings()
-    # What is empty is not set, as compose files have it.
+    # An empty variable counts as not set, because compose files set empty ones.
     assert read_settings(config=path, environ={"MOQ_TOKEN_SERVE_TIER": ""}).tier == "file"
 
 

@@ -574,7 +574,7 @@ def test_the_first_generation(tmp_path: Path) -> None:
     assert answer.content_type == "application/json"
     assert Answer.from_json(answer.body).key == public.to_public()
     assert b'"d"' not in answer.body
-    # Anonymous: what is public, and nothing that such a relay cannot express.
+    # Without a token: the public rules, except those that relay 0.14 cannot express.
     assert json.loads(get(server, "/?root=lobby/x").body) == {"public": {"subscribe": [""]}, "tier": "gold"}
     assert json.loads(get(server, "/?root=").body) == {"public": {"subscribe": ["lobby"]}, "tier": "gold"}
     assert json.loads(get(server, "/?root=exact").body) == {"tier": "gold"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = json.loads((VECTORS / "auth_server.json").read_text(encoding="utf-8"))
 
-# Where this server says something else than the reference, on purpose: the status, and why.
+# Known differences from the reference, on purpose: the status, and the reason.
 DIFFERENT = {
     "mtls with a certificate past its end": (403, "a relay takes the grant that has ended for an outage"),
     "malformed token: crit": (403, "an extension that is not understood (RFC 7515, section 4.1.11)"),

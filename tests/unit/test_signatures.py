@@ -330,7 +330,7 @@ def test_pkcs1_blocks_with_something_behind_the_digest() -> None:
     assert reason(token(algorithm, signer=signer), algorithm) == "bad-signature"
 
 
-# -- what is signed is good everywhere
+# -- signatures that every library accepts
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)

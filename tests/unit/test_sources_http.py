@@ -227,7 +227,7 @@ async def test_a_password_in_a_url_is_used_and_never_shown(caplog: pytest.LogCap
         assert server.requests[0].headers["authorization"] == f"Basic {given_password}"
 
 
-# -- what is kept, and for how long
+# -- caching
 
 
 class Origin:
@@ -518,7 +518,7 @@ async def guess(kids: int, clock: Clock) -> None:
                 unavailable += 1
         assert server.count() == UNKNOWN_BURST
         assert (missing, unavailable) == (UNKNOWN_BURST - 1, kids - UNKNOWN_BURST + 1)
-        assert await source.get(KID) is key  # what is known is still served
+        assert await source.get(KID) is key  # a cached key is still used
 
         clock.pass_(1)
         for number in range(kids):

@@ -92,7 +92,7 @@ async def test_a_server_that_is_back_is_used_at_once() -> None:
         assert await source.get(None) == KEY
 
 
-# -- what is remembered
+# -- caching
 
 
 @on_loop
@@ -149,7 +149,7 @@ async def test_an_invalid_header_does_no_lasting_harm(header: str, value: str, m
             clock.pass_(5)
 
 
-# -- what is said
+# -- errors
 
 
 @on_loop
@@ -230,7 +230,7 @@ async def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatc
             await source.get(None)
 
 
-# -- what is logged
+# -- log records
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ def test_the_record_says_what_was_decided(
         assert trace.failed == made[-1]
     else:
         assert (trace.allowed, trace.reason, trace.message, trace.failed) == (True, None, "", None)
-    # What was not made is not recorded: neither what follows a failure, nor anything of a token where there is none.
+    # Checks that were not made are not recorded: those after a failure, and those of a token if there is none.
     if connection.token is None or connection.certificate is not None:
         assert not set(made) & set(ORDER)
     else:
