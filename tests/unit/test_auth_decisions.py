@@ -37,7 +37,7 @@ def filled(text: str | None, http: str = "") -> str | None:
 
 
 def written(content: object) -> bytes:
-    """Write what stands for a file or for the body of an answer."""
+    """Return the content of a file, or the body of an answer, from its description."""
     if isinstance(content, str):
         return content.encode()
     if isinstance(content, dict) and list(content) == ["base64"]:

@@ -25,7 +25,7 @@ ROTATE = ("keys", "rotate", "signing", "--public-dir", "keys")
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """Call the command line in a directory of its own, which is the working directory, at a time that stands still."""
+    """Call the command line in a new working directory, at a fixed time."""
     monkeypatch.chdir(tmp_path)
     cli = Cli(capsys, monkeypatch)
     cli.at(float(NOW))

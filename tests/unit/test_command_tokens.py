@@ -42,7 +42,7 @@ SIGN = ("sign", "--key", "hs.jwk", "--publish", "")
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the directory with the files that the tables name, which nobody changes."""
+    """Return the directory with the files that the tables name. No test changes it."""
     folder = tmp_path_factory.mktemp("desk")
     lay_out(folder)
     return folder

@@ -336,8 +336,8 @@ def test_a_read_only_directory_leaves_the_old_key(tmp_path: Path) -> None:
     path = directory / "key"
     OTHER.to_file(path)
     before = path.read_bytes()
-    # A superuser may write everywhere, and therefore becomes somebody else first. Of the way to the directory he sees
-    # nothing then, so that he has to stand in it.
+    # Root may write everywhere, so the process becomes another user first. That user cannot read the parent
+    # directories, so the process changes into the directory before.
     prepare = """
 os.chdir(os.path.dirname(path))
 path = os.path.basename(path)

@@ -63,7 +63,7 @@ def plain() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Serve with a certificate that nobody trusts."""
+    """Serve with a certificate that is not trusted."""
     yield from listening(serving(Authority(tmp_path_factory.mktemp("tls"), "ours").issue("server", "127.0.0.1")))
 
 
