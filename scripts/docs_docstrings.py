@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import griffe
 
 from moq_token import __all__ as PACKAGE_NAMES  # noqa: N812 - a constant here
 from moq_token.auth import __all__ as AUTH_NAMES  # noqa: N812 - as above
+from moq_token.contract import __all__ as CONTRACT_NAMES  # noqa: N812 - as above
+from moq_token.server import __all__ as SERVER_NAMES  # noqa: N812 - as above
 from moq_token.sources import __all__ as SOURCES_NAMES  # noqa: N812 - as above
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOMES = {
     **dict.fromkeys(PACKAGE_NAMES, "moq_token"),
     **dict.fromkeys(AUTH_NAMES, "moq_token.auth"),
     **dict.fromkeys(SOURCES_NAMES, "moq_token.sources"),
 }
+# In the contract and the auth server, `Grant` is the one of the contract.
+SERVER_HOMES = {
+    **HOMES,
+    **dict.fromkeys(SERVER_NAMES, "moq_token.server"),
+    **dict.fromkeys(CONTRACT_NAMES, "moq_token.contract"),
+}
 # A reference, or code that is the name of something public, such as `Key.verify`.
 REFERENCE = re.compile(r"(:(?:class|meth|func|data|exc):)?`([^`\n]+)`")
 
 
 def prose_first(text: str) -> str:
-    """Move paragraphs that follow a section of parameters before it. Otherwise they become part of the section."""
-    found = re.search(r"^Parameters\n-+\n", text, re.MULTILINE)
+    """Move paragraphs that follow a section of parameters or attributes before it, or they become part of it."""
+    found = re.search(r"^(?:Parameters|Attributes)\n-+\n", text, re.MULTILINE)
     if found is None:
         return text
     paragraphs = text[found.end() :].split("\n\n")
     # A parameter is a name, with an indented description below it.
-    prose = next(
-        (i for i, paragraph in enumerate(paragraphs) if not paragraph.partition("\n")[2].startswith(" ")), None
-    )
+    prose = next((i for i, paragraph in enumerate(paragraphs) if "\n " not in paragraph), None)
     if prose is None:
         return text
     moved, kept = "\n\n".join(paragraphs[prose:]).strip(), "\n\n".join(paragraphs[:prose])
     return f"{text[: found.start()]}{moved}\n\n{found[0]}{kept}\n"
 
 
-def linked(text: str, members: set[str], path: str) -> str:
+def linked(text: str, members: set[str], path: str, homes: Mapping[str, str] = HOMES) -> str:
     """Turn ``:meth:`Key.verify``` and ```Key.verify``` into links to the pages of the reference, or into plain code."""
 
     def link(match: re.Match[str]) -> str:
@@ -46,8 +55,9 @@ def linked(text: str, members: set[str], path: str) -> str:
         if name.startswith("moq_token."):
             name = name.rpartition(".")[2]
         first = name.partition(".")[0]
-        if first in HOMES:
-            return f"[`{label}`][{HOMES[first]}.{name}]"
+        # A function has no members: `decide.lookup` is an attribute of what a caller passes.
+        if first in homes and (name == first or first[:1].isupper()):
+            return f"[`{label}`][{homes[first]}.{name}]"
         if role and name in members:
             return f"[`{label}`][{path}.{name}]"
         return f"`{label}`"
@@ -62,7 +72,8 @@ class Docstrings(griffe.Extension):
         if obj.docstring is None:
             return
         owner = obj if obj.is_class else obj.parent
-        home = f"{HOMES[owner.name]}.{owner.name}" if owner is not None and owner.name in HOMES else ""
+        homes = SERVER_HOMES if obj.path.startswith(("moq_token.contract.", "moq_token.server.")) else HOMES
+        home = f"{homes[owner.name]}.{owner.name}" if owner is not None and owner.name in homes else ""
         members = set(owner.members) if owner is not None and home else set()
         text = obj.docstring.value.replace("``", "`")
-        obj.docstring.value = prose_first(linked(text, members, home))
+        obj.docstring.value = prose_first(linked(text, members, home, homes))

@@ -48,7 +48,7 @@ Reason: TypeAlias = Literal[
     "useless",
     "wrong-algorithm",
 ]
-"""The reason codes of :attr:`RefusedError.reason`. They do not change; new ones may be added."""
+"""The reason codes of a :class:`RefusedError`. They do not change; new ones may be added."""
 
 
 class Error(Exception):

@@ -34,11 +34,8 @@ _Pair: TypeAlias = tuple[str, str]
 class Pattern:
     """An immutable set of paths, known by its canonical text.
 
-    Parameters
-    ----------
-    text
-        The pattern, for example ``rooms/*/chat``, ``cam*/hd`` or ``alice/**``. The empty text matches the root only.
-        Unlike a path it is not normalized: a leading, trailing or doubled ``/`` is an error.
+    ``text`` is the pattern, for example ``rooms/*/chat``, ``cam*/hd`` or ``alice/**``. The empty text matches the
+    root only. Unlike a path it is not normalized: a leading, trailing or doubled ``/`` is an error.
 
     Patterns are hashable, and are compared and sorted by ``str(pattern)``, the canonical text (in code point order):
     ``**`` stands in front of the ``*`` segments next to it, so ``*/**`` becomes ``**/*``. Two patterns are equal

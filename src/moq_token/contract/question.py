@@ -105,7 +105,7 @@ class PublicPaths(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What relay 0.14 gets from ``auth_api``.
 
-    Parameters
+    Attributes
     ----------
     alias
         The path that the session is at in place of the dialed one. It must have as many segments as that, which is not

@@ -72,7 +72,7 @@ class Usage(msgspec.Struct, frozen=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a session, as a relay from 0.15 on reports it to its auth server.
 
-    Parameters
+    Attributes
     ----------
     id
         Names the session, the same in all its events (32 hexadecimal digits from a relay, but any text will do).
