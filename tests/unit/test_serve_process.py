@@ -473,13 +473,15 @@ def test_explain(cli: Cli, tmp_path: Path, keys: Path, monkeypatch: pytest.Monke
         return out
 
     room = f"https://relay.example.com/rooms/123?jwt={token}"
+    signed, _, signature = room.rpartition(".")
+    forged = f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
     assert explain(room, 0).startswith("allowed: may publish alice")
     assert explain(room, 0, "--publish", "alice/camera").startswith("allowed: ")
     assert "must not publish" in explain(room, 1, "--publish", "bob")
     assert json.loads(explain(room, 0, "--json"))["allowed"] is True
     for url, reason, check in (
         (room.replace("123?", "124?"), "root-mismatch", "path"),
-        (f"{room[:-2]}AA", "bad-signature", "signature"),
+        (forged, "bad-signature", "signature"),
         ("https://relay.example.com/rooms", "no-access", "path"),
         (f"https://relay.example.com/rooms?jwt={'x' * 9}", "malformed", "form"),
         ("relay.example.com/rooms", "bad-url", "url"),
