@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from moq_token import Algorithm, Claims, Pattern
+from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, UnavailableError
 from moq_token.contract import Event
 from moq_token.server import AuthServer, Cap, CapKind, Policy, Request
 from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.keys import PolicyKeys
 from tests import forge
 from tests.forge import VECTORS
 
@@ -134,3 +135,34 @@ def test_what_is_remembered_of_claims_is_theirs_alone(directory: Path, remember:
                 )
                 grant = asyncio.run(policy(request))
                 assert list(map(str, grant.publish)) == [f"{below}**"]
+
+
+def test_a_key_that_is_refused_replaces_the_last_good_one() -> None:
+    """A source that fails afterwards does not bring back the key that was replaced."""
+    good = Key.generate("HS256", "one")
+    refused = Key.from_members({name: value for name, value in good.to_members().items() if name != "kty"})
+
+    class Source:
+        answers: ClassVar[list[Key | UnavailableError]] = [good, UnavailableError("down"), refused]
+
+        async def get(self, kid: KeyId | None, /) -> Key:
+            assert kid == "one"
+            answer = self.answers.pop(0) if self.answers else UnavailableError("down")
+            if isinstance(answer, UnavailableError):
+                raise answer
+            return answer
+
+        async def aclose(self) -> None:
+            """Close nothing."""
+
+    keys = PolicyKeys(Source(), strict=True, remember=0)
+
+    async def get() -> Key:
+        return await keys.get("one")
+
+    assert asyncio.run(get()) is good
+    assert asyncio.run(get()) is good  # the last good one, while the source is down
+    with pytest.raises(KeyNotFoundError):
+        asyncio.run(get())
+    with pytest.raises(UnavailableError):
+        asyncio.run(get())

@@ -106,6 +106,7 @@ class PolicyKeys:
                 raise
             return last
         if self._strict and key.is_first_generation:
+            self._forget(entry)  # or the key before would count again when the source fails
             raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it again", kid=kid)
         if self._unreadable:
             self._unreadable.pop(entry)
