@@ -366,6 +366,18 @@ def test_port_that_is_taken(tmp_path: Path, cli: Cli) -> None:
         assert process.stop() == 0
 
 
+def test_a_reload_during_the_start_is_done_after_it(tmp_path: Path) -> None:
+    # The module is imported before the server handles signals.
+    (tmp_path / "own_early.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\nasync def decide(request):\n    return None\n"
+    )
+    with serving("--policy", "own_early:decide", cwd=tmp_path) as process:
+        process.until("reloaded")
+        process.signal(signal.SIGHUP)
+        process.until("reloaded")
+        assert process.stop() == 0
+
+
 @pytest.mark.slow
 def test_a_thread_that_hangs_does_not_hold_it_up(tmp_path: Path) -> None:
     (tmp_path / "own_hanging.py").write_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
     from moq_token.server.settings import Settings
 
 _RULE = "PATTERN"
+
+
+@contextlib.contextmanager
+def _hangups_held() -> Iterator[None]:
+    """Block SIGHUP until the server handles it, so that one during the start does not end the process."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @command(
@@ -78,6 +92,7 @@ _RULE = "PATTERN"
 @click.option("--secret-file", type=options.FILE, metavar="FILE", help="user:password that relays must send (Basic).")
 @click.option("--admin", metavar="ADDR|unix:PATH", help="Where to answer operators: /metrics, /healthz, /readyz.")
 @click.option("--log", metavar="text|json", help="Form of the log on standard error; default: text.")
+@_hangups_held()
 def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noqa: ANN401 - as each option says
     """Run the auth server that relays ask whom to admit.
 

@@ -238,7 +238,7 @@ def _remove_stale(path: str) -> None:
 
 
 def stop_signal(reload: Callable[[], None]) -> asyncio.Event:
-    """Return what SIGTERM and SIGINT set from now on; each SIGHUP calls ``reload``."""
+    """Return what SIGTERM and SIGINT set from now on; each SIGHUP calls ``reload``, also one blocked until now."""
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         if sys.platform == "win32":  # where event loops take no signals
@@ -247,4 +247,5 @@ def stop_signal(reload: Callable[[], None]) -> asyncio.Event:
             loop.add_signal_handler(number, stopped.set)
     if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGHUP, reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP,))
     return stopped
