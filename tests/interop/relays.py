@@ -24,7 +24,7 @@ PATIENCE = 10  # seconds
 
 # A URL names this host, which stands for the relay.
 HOST = re.compile(r"(?i)relay\.example(:\d+)?")
-_APP_CODES = 64  # the transport's codes lie this far above those of HTTP
+OUTAGE = BAD_GATEWAY + 64  # the transport's codes lie this far above those of HTTP
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # A role without any grant is missing in the line: "publisher accepted … publish=inbox".
 _ACCEPTED = re.compile(
@@ -44,7 +44,8 @@ class Accepted(NamedTuple):
 class Relay:
     """A running relay, and its log."""
 
-    def __init__(self, lines: queue.SimpleQueue[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+        self.process = process
         self._lines = lines
         self.port = int(self.next(re.compile(r"listening addr=.*:(\d+) kind=\"quic\""))[1])
 
@@ -54,6 +55,10 @@ class Relay:
             line = self._lines.get(timeout=PATIENCE)
             if found := pattern.search(line):
                 return found
+
+    @property
+    def base(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
 
     def url(self, url: str) -> str:
         return HOST.sub(f"127.0.0.1:{self.port}", url)
@@ -65,7 +70,7 @@ class Relay:
         if accepted := _ACCEPTED.search(line):
             self.next(re.compile("connection closed err="))
             return Accepted(*accepted.groups())
-        return BAD_GATEWAY if code == BAD_GATEWAY + _APP_CODES else UNAUTHORIZED
+        return BAD_GATEWAY if code == OUTAGE else UNAUTHORIZED
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def running(
         listener = threading.Thread(target=_listen, args=(process, lines))
         listener.start()
         try:
-            yield Relay(lines)
+            yield Relay(process, lines)
         finally:
             process.kill()
             listener.join()  # before the output is closed, because the thread must not be reading it then
