@@ -38,7 +38,7 @@ from moq_token import (
     __version__,
     read_unverified,
 )
-from moq_token.issuing import SigningKeys
+from moq_token.issuing import Credential, Issuer, SigningKeys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,6 +203,16 @@ def issuing(path: Path) -> None:
     SigningKeys("signing", clock=lambda: 1.5)
     assert_type(keys.key, Key)
     assert_type(keys.sign(Claims("", "a")), str)
+    Issuer(path, "https://relay", "1h", 86400, style="path", clock=lambda: 1.5)
+    issuer = Issuer(keys, relay="https://relay", lifetime=timedelta(hours=1), max_lifetime="24h")
+    credential = issuer.grant("a", publish=[Pattern("b"), "c"], subscribe="", subject="d", lifetime=60)
+    assert_type(credential, Credential)
+    assert_type(issuer.issue(Claims("", "a", subject="d")), Credential)
+    assert_type(credential.url + credential.token + credential.server_url, str)
+    assert_type(credential.expires + credential.expires_in, int)
+    assert_type(credential.subject, str | None)
+    assert_type(credential.to_json(), str)
+    assert_type(credential.to_members(), dict[str, str | int])
 
 
 def unverified() -> None:
