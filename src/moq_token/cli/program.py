@@ -111,6 +111,12 @@ def _serve() -> ModuleType:
     return serve
 
 
+def _denying() -> ModuleType:
+    from moq_token.cli import denying
+
+    return denying
+
+
 def _shell() -> ModuleType:
     from moq_token.cli import shell
 
@@ -134,6 +140,7 @@ def _shell() -> ModuleType:
         "auth": _auth,
         "lint": _lint,
         "serve": _serve,
+        **dict.fromkeys(("sessions", "ban", "unban", "bans", "narrow", "kick"), _denying),
         "check-config": _relay,
         "completion": _shell,
         "help": _shell,

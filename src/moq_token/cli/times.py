@@ -78,12 +78,12 @@ def dated(text: str) -> str:
     return text if match is None or int(match[1]) >= _FIRST_TIMESTAMP else utc(int(match[1])).replace(" UTC", "Z")
 
 
-def issue(text: str, now: float) -> int:
-    """Read the value of ``--issued``: a Unix timestamp, an RFC 3339 date, or ``now``."""
+def issue(text: str, now: float, option: str = "--issued") -> int:
+    """Read the value of ``--issued`` or another option: a Unix timestamp, an RFC 3339 date, or ``now``."""
     seconds = int(now) if text.casefold() == "now" else _moment(text)
     if seconds is None:
-        raise click.UsageError(_nearly(text, "--issued") or f"--issued must be {_MOMENT}, or now")
-    _check_range(seconds, "--issued")
+        raise click.UsageError(_nearly(text, option) or f"{option} must be {_MOMENT}, or now")
+    _check_range(seconds, option)
     return seconds
 
 

@@ -1,0 +1,149 @@
+"""Ask the admin listener of a running auth server: a small synchronous client, so that commands start fast."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moq_token.cli.output import Failed, reason
+from moq_token.encoding import parse_json
+from moq_token.errors import shown
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+    from moq_token.cli.options import Decorator
+
+SECONDS = 30.0
+"""How long an answer may take. A ban is answered when the sessions have ended, or after 5 s."""
+MAX_ANSWER_BYTES = 16 << 20
+
+_VARIABLE = "MOQ_TOKEN_ADMIN"
+_UNIX = "unix:"
+_MAX_MESSAGE_CHARACTERS = 500
+_HTTP_OK, _HTTP_BAD, _HTTP_UNPROCESSABLE, _HTTP_NOT_FOUND = 200, 400, 422, 404
+
+admin: Decorator = click.option(
+    "--admin",
+    metavar="unix:PATH|URL",
+    help=f"Admin listener of the auth server: unix:PATH or http://127.0.0.1:PORT; default: {_VARIABLE}.",
+)
+
+
+class Admin:
+    """The admin listener at ``--admin``, or at what the environment variable names.
+
+    Raises :class:`click.UsageError` for an address that is missing or invalid.
+    """
+
+    def __init__(self, given: str | None) -> None:
+        where = "--admin" if given else _VARIABLE
+        place = given or os.environ.get(_VARIABLE, "")
+        if not place:
+            raise click.UsageError(
+                f"--admin is missing: give the address that `serve --admin` listens on, such as "
+                f"unix:/run/moq-token/admin.sock, or set {_VARIABLE}"
+            )
+        self._path: str | None = None
+        self._host, self._port = "localhost", 0
+        if place.startswith(_UNIX):
+            self._path = place.removeprefix(_UNIX).removeprefix("//")
+            self._name = f"{_UNIX}{self._path}"
+            good = bool(self._path) and "\0" not in self._path
+        else:
+            good = self._read_url(place)
+            self._name = f"http://{self._host}:{self._port}"
+        if not good:
+            raise click.UsageError(
+                f"{where} must be unix:PATH, or http:// with a loopback address and a port, such as "
+                f"http://127.0.0.1:4441, got {shown(place.rpartition('@')[2].partition('?')[0])}"
+            )
+
+    def _read_url(self, place: str) -> bool:
+        import ipaddress
+        from urllib.parse import urlsplit
+
+        try:
+            parts = urlsplit(place if "://" in place else f"http://{place}")
+            host, self._port = parts.hostname or "", parts.port or 0
+            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+        self._host = f"[{host}]" if ":" in host else host
+        bare = parts.path in {"", "/"} and not (parts.query or parts.fragment or parts.username or parts.password)
+        return parts.scheme == "http" and loopback and bare and bool(self._port)
+
+    def get(self, target: str, **query: str | None) -> dict[str, Any]:
+        """Read one of the listings. Raises as :meth:`ask` does."""
+        from urllib.parse import urlencode
+
+        given = {name: value for name, value in query.items() if value is not None}
+        return self.ask("GET", f"{target}?{urlencode(given)}" if given else target)
+
+    def ask(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
+        """Send one request and return the answer, a JSON object.
+
+        Raises :class:`Failed` if nothing usable answers, or the server refuses the request, and
+        :class:`click.UsageError` where it says that the request is invalid.
+        """
+        from http.client import HTTPConnection, HTTPException
+
+        connection = HTTPConnection(self._host, self._port or None, timeout=SECONDS)
+        try:
+            self._dial(connection)
+            connection.request(method, target, body, {} if body is None else {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            status, data = response.status, response.read(MAX_ANSWER_BYTES + 1)
+        except TimeoutError:
+            raise Failed(f"{shown(self._name)}: no answer from the auth server within {SECONDS:g} s") from None
+        except OSError as error:
+            raise Failed(f"cannot reach the auth server at {shown(self._name)}: {self._advice(error)}") from None
+        except (HTTPException, ValueError):
+            raise Failed(f"{shown(self._name)} is not the admin listener of an auth server") from None
+        finally:
+            connection.close()
+        return self._read(status, data)
+
+    def delete(self, target: str, name: str) -> dict[str, Any]:
+        """Delete one thing by its name. Raises as :meth:`ask` does."""
+        from urllib.parse import quote
+
+        return self.ask("DELETE", f"{target}/{quote(name, safe='')}")
+
+    def _read(self, status: int, data: bytes) -> dict[str, Any]:
+        try:
+            answer = parse_json(data) if len(data) <= MAX_ANSWER_BYTES else None
+        except ValueError:
+            answer = None
+        if status == _HTTP_OK and isinstance(answer, dict):
+            return answer
+        error = answer.get("error") if isinstance(answer, dict) else None
+        message = error.get("message") if isinstance(error, dict) else None
+        if not isinstance(message, str) or not message:
+            listens = "run a version of `serve` that can ban" if status == _HTTP_NOT_FOUND else "see its log"
+            raise Failed(f"{shown(self._name)} answered {status} without a reason: {listens}")
+        message = message[:_MAX_MESSAGE_CHARACTERS]
+        if status in {_HTTP_BAD, _HTTP_UNPROCESSABLE}:
+            raise click.UsageError(message)
+        raise Failed(message)
+
+    def _advice(self, error: OSError) -> str:
+        if isinstance(error, FileNotFoundError):
+            return f"socket not found: is `serve` running with --admin {self._name}?"
+        if isinstance(error, ConnectionRefusedError):
+            return "connection refused: is `serve` running with this --admin?"
+        if isinstance(error, PermissionError):
+            return "permission denied: run the command as the user that runs `serve`"
+        return reason(error)
+
+    def _dial(self, connection: HTTPConnection) -> None:
+        import socket
+
+        if self._path is None:
+            connection.connect()
+            return
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(SECONDS)
+        connection.sock.connect(self._path)

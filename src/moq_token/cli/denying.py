@@ -1,0 +1,251 @@
+"""The commands that end sessions and keep them out: they ask the admin listener of a running auth server."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from moq_token.cli import options, output, receipts, times
+from moq_token.cli.admin import Admin, admin
+from moq_token.cli.grammar import command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moq_token.cli.options import Decorator
+
+_SESSIONS, _BANS, _KICK = "/sessions", "/bans", "/kick"
+
+_who: Decorator = options.together(
+    click.option("--subject", metavar="NAME", help="Sessions of this subject (the claim `sub`)."),
+    click.option("--jti", metavar="ID", help="Sessions with the token of this id (the claim `jti`)."),
+    click.option("--kid", metavar="KID", help="Sessions with a token of this key."),
+    click.option("--session", metavar="ID", help="The session of this id, as `sessions` shows it."),
+    click.option("--remote", metavar="ADDR|NET", help="Sessions from an address or a network: 192.0.2.0/24."),
+    click.option("--path", metavar="PATTERN", help="Sessions that dialed a path: rooms/123, or the pattern rooms/**."),
+)
+_token: Decorator = click.option(
+    "--token", type=options.FILE, metavar="FILE|-", help="Sessions with this token; - reads it from standard input."
+)
+_issued: Decorator = options.together(
+    click.option(
+        "--issued-before",
+        metavar="TIME",
+        help="Sessions with a token issued before: Unix timestamp, RFC 3339 date, or now.",
+    ),
+    click.option("--everybody", is_flag=True, help="With --issued-before and no other option: every older token."),
+)
+_until: Decorator = options.together(
+    click.option("--for", "duration", metavar="TIME", help="How long: 90s, 15m, 1h, 7d; default: as long as --token."),
+    click.option("--reason", metavar="TEXT", help="Why, for the log and for other operators."),
+    click.option("--author", metavar="NAME", help="Who bans, for the log and for other operators; default: this user."),
+    click.option("--dry-run", is_flag=True, help="Show whom it would affect, and change nothing."),
+)
+
+
+@command(
+    "ban",
+    short_help="End sessions, and keep them out.",
+    examples=(
+        "ban --subject mallory --for 24h --reason spam",
+        "ban --token - < stolen.jwt  # until the token expires",
+        "ban --issued-before now --everybody --for 7d  # every token so far",
+        "ban --path 'rooms/123/**' --remote 192.0.2.0/24 --for 1h --dry-run",
+    ),
+)
+@_who
+@_token
+@_issued
+@_until
+@admin
+@options.as_json
+def ban_command(
+    duration: str | None,
+    reason: str | None,
+    author: str | None,
+    dry_run: bool,
+    admin: str | None,
+    as_json: bool,
+    **who: Any,  # noqa: ANN401 - as the options say
+) -> int:
+    """Ban whom all the given options match: end their sessions, and refuse new ones until the ban ends.
+
+    Waits up to 5 s for the relays to end the sessions, and prints a receipt: how many sessions matched, how many have
+    ended, which are still alive, and by when those end. Exits 0 only if all have ended, and 1 otherwise.
+
+    The ban is in force as soon as the receipt is printed, also for relays that could not be reached.
+    """
+    return _deny(Admin(admin), who, {}, (duration, reason, author), dry_run=dry_run, as_json=as_json)
+
+
+@command(
+    "narrow",
+    short_help="Take a role or a path away from sessions.",
+    examples=(
+        "narrow --subject mallory --without publish --for 10m",
+        "narrow --subject mallory --without-path 'rooms/123/chat/**' --for 1h",
+    ),
+)
+@_who
+@_token
+@_issued
+@click.option(
+    "--without", "role", type=click.Choice(["publish", "subscribe"]), help="The role that they lose: publish, …"
+)
+@click.option("--without-path", "narrow_path", metavar="PATTERN", help="What they lose: grants that reach this path.")
+@_until
+@admin
+@options.as_json
+def narrow_command(
+    role: str | None,
+    narrow_path: str | None,
+    duration: str | None,
+    reason: str | None,
+    author: str | None,
+    dry_run: bool,
+    admin: str | None,
+    as_json: bool,
+    **who: Any,  # noqa: ANN401 - as the options say
+) -> int:
+    """Take a role, a path, or a role at a path away from whom all the given options match.
+
+    Relays end the sessions that lose something; when the clients dial again, they get the smaller grant. Prints a
+    receipt and exits as `ban` does. Take it back with `unban`.
+    """
+    if role is None and narrow_path is None:
+        raise click.UsageError("say what they lose: add --without publish, --without subscribe or --without-path")
+    effect = {"role": role, "narrow_path": narrow_path}
+    return _deny(Admin(admin), who, effect, (duration, reason, author), dry_run=dry_run, as_json=as_json)
+
+
+def _deny(
+    server: Admin,
+    who: dict[str, Any],
+    effect: dict[str, str | None],
+    terms: tuple[str | None, str | None, str | None],
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    duration, reason, author = terms
+    matchers = _matchers(who)
+    body: dict[str, Any] = {**matchers, **{name: value for name, value in effect.items() if value is not None}}
+    if duration is not None:
+        body["for"] = f"{times.duration(duration, '--for')}s"
+    elif "token" not in matchers:
+        raise click.UsageError("--for is missing: say how long, such as --for 1h")
+    if reason is not None:
+        body["reason"] = reason
+    body["author"] = _user() if author is None else author
+    if dry_run:
+        body["dry_run"] = True
+    answer = server.ask("POST", _BANS, json.dumps(body).encode())
+    return _show(answer, receipts.denied(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
+
+
+@command(
+    "kick",
+    short_help="End sessions once; they may come back.",
+    examples=("kick --session 88607c9d946992193210ffa34bba7c93", "kick --subject alice --path 'rooms/123/**'"),
+)
+@_who
+@_token
+@_issued
+@click.option("--dry-run", is_flag=True, help="Show whom it would affect, and end nothing.")
+@admin
+@options.as_json
+def kick_command(dry_run: bool, admin: str | None, as_json: bool, **who: Any) -> int:  # noqa: ANN401 - as the options say
+    """End the sessions that all the given options match. The clients may dial again at once; to keep them out, `ban`.
+
+    Prints a receipt, and exits 0 only if all of them have ended.
+    """
+    server, body = Admin(admin), _matchers(who)
+    if dry_run:
+        body["dry_run"] = True
+    answer = server.ask("POST", _KICK, json.dumps(body).encode())
+    return _show(answer, receipts.kicked(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
+
+
+def _show(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool, dry_run: bool) -> int:
+    """Print an answer with a receipt, and return the exit status."""
+    _print(answer, lines, as_json=as_json)
+    return 0 if dry_run or receipts.is_complete(answer) else 1
+
+
+@command(
+    "unban",
+    short_help="Lift bans.",
+    examples=("unban 3f2a9c0d1e5b47a68890", "bans --json | jq -r '.bans[].id' | xargs moq-token-cli unban  # all"),
+)
+@click.argument("ids", nargs=-1, metavar="ID...")
+@admin
+@options.as_json
+def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> None:
+    """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. Whom they kept out may dial again."""
+    if not ids:
+        raise click.UsageError("the id of a ban is missing: `bans` lists them")
+    server = Admin(admin)
+    for name in ids:
+        answer = server.delete(_BANS, name)
+        _print(answer, receipts.lifted(answer, time.time()), as_json=as_json)
+
+
+@command("bans", short_help="List the bans in force.", examples=("bans", "bans --json"))
+@admin
+@options.as_json
+def bans_command(admin: str | None, as_json: bool) -> None:
+    """List what is banned or narrowed: whom, until when, why, and by whom."""
+    answer = Admin(admin).get(_BANS)
+    _print(answer, receipts.bans(answer, time.time()), as_json=as_json)
+
+
+@command(
+    "sessions",
+    short_help="List the live sessions of an auth server.",
+    examples=("sessions", "sessions --subject alice", "sessions --path 'rooms/123/**' --json"),
+)
+@_who
+@admin
+@options.as_json
+def sessions_command(admin: str | None, as_json: bool, **who: str | None) -> None:
+    """List the live sessions that the auth server knows: id, subject, path, address, relay, and for how long."""
+    answer = Admin(admin).get(_SESSIONS, **who)
+    _print(answer, receipts.sessions(answer, time.time()), as_json=as_json)
+
+
+def _print(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    terminal = output.to_terminal(sys.stdout)
+    if as_json or not terminal:
+        output.emit(output.json_text(answer, pretty=terminal))
+    else:
+        output.emit("\n".join(map(output.printable, lines)))
+
+
+def _matchers(who: dict[str, Any]) -> dict[str, Any]:
+    """Return whom the options name, as members of the request. Raises :class:`click.UsageError` for nobody."""
+    found = {name: value for name, value in who.items() if value not in {None, False}}
+    if not found:
+        raise click.UsageError("say whom: add --subject, --session, --token or another of the options; see --help")
+    if "issued_before" in found:
+        found["issued_before"] = times.issue(found["issued_before"], time.time(), "--issued-before")
+    if "token" in found:
+        from moq_token.cli import keyring
+
+        found["token"] = keyring.read_token(None, found["token"])
+        if not found["token"]:
+            raise output.Failed("expected a token, got empty input")
+    return found
+
+
+def _user() -> str:
+    """Return the name of the user that runs the command, as far as it is known."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

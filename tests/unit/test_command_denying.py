@@ -1,0 +1,373 @@
+"""`ban`, `narrow`, `kick`, `unban`, `bans` and `sessions`: what they ask, what they show, and how they exit.
+
+The admin listener is a small server here, whose answers are given; tests/unit/test_server_admin.py has the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socketserver
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from moq_token import Algorithm, Claims
+from moq_token.cli import admin, output
+from tests import forge
+from tests.command_line import Cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="unix sockets")
+
+NOW = 1_800_000_000
+TOKEN = forge.key(Algorithm.HS256).sign(Claims("room", "", expires=NOW + 600))
+DENIAL = {"id": "3f2a9c0d1e5b47a68890", "subject": "mallory", "until": NOW + 3600, "reason": "spam", "author": "alice"}
+COMPLETE = {
+    "matched": 3,
+    "ended": 3,
+    "alive": [],
+    "unreachable": [],
+    "slowest_ms": 7.6,
+    "out_by": None,
+    "complete": True,
+}
+PARTIAL = {
+    "matched": 3,
+    "ended": 1,
+    "alive": ["a" * 32, "b" * 32],
+    "unreachable": [{"node": "edge-2", "url": "http://127.0.0.1:9102", "error": "connection refused"}],
+    "slowest_ms": 4,
+    "out_by": NOW + 60,
+    "complete": False,
+}
+
+
+class Listener:
+    """Answers every request with the same status and body, and keeps the requests."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, Any]] = []
+        self.status = 200
+        self.body: bytes = b"{}"
+
+    def answers(self, value: object, status: int = 200) -> None:
+        self.body, self.status = json.dumps(value).encode(), status
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+@contextlib.contextmanager
+def listening(path: Path) -> Iterator[Listener]:
+    listener = Listener()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            length = int(self.headers.get("content-length", 0))
+            body = json.loads(self.rfile.read(length)) if length else None
+            listener.requests.append((self.command, self.path, body))
+            self.send_response(listener.status)
+            self.send_header("content-length", str(len(listener.body)))
+            self.end_headers()
+            self.wfile.write(listener.body)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names of the base class
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - of the base class
+
+        def address_string(self) -> str:
+            return ""
+
+    with _Server(str(path), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield listener
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    made = Cli(capsys, monkeypatch)
+    made.at(NOW)
+    return made
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> str:
+    return f"unix:{tmp_path}/admin.sock"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> Iterator[Listener]:
+    monkeypatch.setenv("MOQ_TOKEN_ADMIN", at)
+    monkeypatch.setenv("LOGNAME", "carol")
+    with listening(tmp_path / "admin.sock") as listener:
+        yield listener
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "to_terminal", lambda stream: stream is sys.stdout)
+    monkeypatch.setattr(output, "coloured", lambda _: False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("ban --subject mallory --for 1h", {"subject": "mallory", "for": "3600s"}),
+        (
+            "ban --jti 1 --kid k --session s --remote 192.0.2.0/24 --path rooms/** --for 1d",
+            {"jti": "1", "kid": "k", "session": "s", "remote": "192.0.2.0/24", "path": "rooms/**", "for": "86400s"},
+        ),
+        (
+            "ban --issued-before now --everybody --for 1h --reason leak --author bob --dry-run",
+            {
+                "issued_before": NOW,
+                "everybody": True,
+                "for": "3600s",
+                "reason": "leak",
+                "author": "bob",
+                "dry_run": True,
+            },
+        ),
+        ("ban --token -", {"token": TOKEN}),
+        ("ban --token - --for 15m", {"token": TOKEN, "for": "900s"}),
+        (
+            "narrow --subject mallory --without publish --for 10m",
+            {"subject": "mallory", "role": "publish", "for": "600s"},
+        ),
+        (
+            "narrow --subject mallory --without-path rooms/1/** --for 10m",
+            {"subject": "mallory", "narrow_path": "rooms/1/**", "for": "600s"},
+        ),
+    ],
+)
+def test_bans(cli: Cli, server: Listener, argv: str, expected: dict[str, object]) -> None:
+    answer = {"denial": DENIAL, "receipt": COMPLETE}
+    server.answers(answer)
+    assert json.loads(cli.done(*argv.split(), stdin=f"{TOKEN}\n")) == answer
+    assert server.requests == [("POST", "/bans", {"author": "carol", **expected})]
+
+
+def test_kick(cli: Cli, server: Listener) -> None:
+    server.answers(COMPLETE)
+    assert json.loads(cli.done("kick", "--session", "abc")) == COMPLETE
+    assert json.loads(cli.done("kick", "--token", "-", "--dry-run", stdin=TOKEN)) == COMPLETE
+    assert server.requests == [
+        ("POST", "/kick", {"session": "abc"}),
+        ("POST", "/kick", {"token": TOKEN, "dry_run": True}),
+    ]
+
+
+def test_listings(cli: Cli, server: Listener) -> None:
+    server.answers({"sessions": [], "bans": []})
+    for argv in ("sessions", "sessions --subject a&b --path rooms/**", "bans", "bans --json"):
+        cli.done(*argv.split())
+    assert [target for _, target, _ in server.requests] == [
+        "/sessions",
+        "/sessions?subject=a%26b&path=rooms%2F%2A%2A",
+        "/bans",
+        "/bans",
+    ]
+
+
+def test_unban(cli: Cli, server: Listener) -> None:
+    server.answers({"denial": DENIAL})
+    assert len(cli.done("unban", "one", "t/w?o").splitlines()) == 2
+    assert [request[:2] for request in server.requests] == [("DELETE", "/bans/one"), ("DELETE", "/bans/t%2Fw%3Fo")]
+
+
+@pytest.mark.parametrize("command", ["ban --subject mallory --for 1h", "kick --subject mallory"])
+def test_the_status_says_whether_all_have_ended(cli: Cli, server: Listener, command: str) -> None:
+    def status(receipt: dict[str, object], *more: str) -> int:
+        server.answers({"denial": DENIAL, "receipt": receipt} if command.startswith("ban") else receipt)
+        return cli.run(*command.split(), *more)[0]
+
+    assert status(COMPLETE) == 0
+    assert status(PARTIAL) == 1
+    assert status({}) == 1  # no receipt is not a good one
+    assert status(PARTIAL, "--dry-run") == 0
+
+
+# -- for people
+
+
+@pytest.mark.usefixtures("terminal")
+def test_receipts_for_people(cli: Cli, server: Listener) -> None:
+    server.answers({"denial": DENIAL, "receipt": COMPLETE})
+    assert cli.run("ban", "--subject", "mallory", "--for", "1h")[1].splitlines() == [
+        "whom         subject mallory",
+        "what         is refused",
+        "until        2027-01-15 09:00:00 UTC, in 1 h",
+        "id           3f2a9c0d1e5b47a68890, to lift it: unban 3f2a9c0d1e5b47a68890",
+        "ended        3 of 3 sessions, the slowest after 8 ms",
+    ]
+    server.answers({"denial": DENIAL | {"role": "publish", "narrow_path": "rooms/1/**"}, "receipt": PARTIAL})
+    assert cli.run("narrow", "--subject", "mallory", "--for", "1h", "--without", "publish")[1].splitlines()[1:] == [
+        "what         takes publish at rooms/1/** away",
+        "until        2027-01-15 09:00:00 UTC, in 1 h",
+        "id           3f2a9c0d1e5b47a68890, to lift it: unban 3f2a9c0d1e5b47a68890",
+        "ended        1 of 3 sessions, the slowest after 4 ms",
+        f"still alive  2: {'a' * 32}, {'b' * 32}",
+        "unreachable  relay edge-2 at http://127.0.0.1:9102: connection refused",
+        "out by       2027-01-15 08:01:00 UTC, in 1 min",
+    ]
+    server.answers({"denial": DENIAL, "receipt": PARTIAL})
+    told = cli.run("ban", "--subject", "mallory", "--for", "1h", "--dry-run")[1]
+    assert "would be refused" in told
+    assert told.endswith("would end    3 sessions\n")
+    server.answers(COMPLETE | {"matched": 0, "ended": 0})
+    assert cli.run("kick", "--session", "x")[:2] == (0, "ended        no live session matched\n")
+    server.answers(PARTIAL | {"out_by": None})
+    assert "out by       unknown" in cli.run("kick", "--session", "x")[1]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_listings_for_people(cli: Cli, server: Listener) -> None:
+    bans = [
+        DENIAL,
+        {"id": "aa", "issued_before": NOW, "everybody": True, "until": NOW + 86400 * 3},
+        {"id": "bb", "remote": "192.0.2.0/24", "path": "rooms/**", "role": "publish", "until": NOW + 90},
+    ]
+    server.answers({"bans": bans})
+    assert cli.run("bans")[1].splitlines() == [
+        "ID                    WHOM                                          WHAT           FOR     BY     REASON",
+        "3f2a9c0d1e5b47a68890  subject mallory                               refused        1 h     alice  spam",
+        "aa                    tokens issued before 2027-01-15 08:00:00 UTC  refused        3 days  -",
+        "bb                    address 192.0.2.0/24, path rooms/**           loses publish  90 s    -",
+    ]
+    session = {"id": "s1", "subject": "mallory", "path": "/rooms/1", "remote": "192.0.2.1:5", "node": "n", "first": NOW}
+    server.answers({"sessions": [session, {"id": "s2\x1b[2J"}], "count": 7})
+    assert cli.run("sessions")[1].splitlines() == [
+        "ID         SUBJECT  PATH      REMOTE       NODE  SINCE",
+        "s1         mallory  /rooms/1  192.0.2.1:5  n     0 s",
+        "s2\\x1b[2J  -                  -            -     -",
+        "and 5 more: narrow the list with --subject, --path or --remote",
+    ]
+    server.answers({"sessions": [], "bans": []})
+    assert cli.run("sessions")[1] == "no live session matches\n"
+    assert cli.run("bans")[1] == "nobody is banned\n"
+    server.answers({"denial": DENIAL})
+    assert cli.run("unban", "x")[1] == "lifted 3f2a9c0d1e5b47a68890: subject mallory, 1 h before its end\n"
+
+
+# -- wrong usage, and what does not answer
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("ban --for 1h", "say whom"),
+        ("kick", "say whom"),
+        ("ban --subject x", "--for is missing"),
+        ("ban --subject x --for 1", "--for must be a duration such as"),
+        ("ban --subject x --for 1h --until 3", "no such option '--until'"),
+        ("ban --issued-before yesterday --for 1h --everybody", "--issued-before must be a Unix timestamp"),
+        ("narrow --subject x --for 1h", "say what they lose"),
+        ("narrow --subject x --for 1h --without watch", "'watch' is not one of"),
+        ("unban", "the id of a ban is missing"),
+        (f"ban --token {TOKEN}", "--token expects a file name, but this looks like a key or a token"),
+    ],
+)
+def test_wrong_usage(cli: Cli, server: Listener, argv: str, message: str) -> None:
+    assert message in cli.refused(2, *argv.split())
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://192.0.2.1:4441",
+        "http://example.com:4441",
+        "https://127.0.0.1:4441",
+        "http://127.0.0.1",
+        "http://127.0.0.1:4441/x",
+        "http://user:hunter2@127.0.0.1:4441",
+        "http://127.0.0.1:99999",
+        "unix:",
+        "/run/admin.sock",
+    ],
+)
+def test_bad_addresses(cli: Cli, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--admin must be unix:PATH, or http:// with a loopback address" in cli.refused(2, "bans", "--admin", place)
+    monkeypatch.setenv("MOQ_TOKEN_ADMIN", place)
+    assert "MOQ_TOKEN_ADMIN must be unix:PATH" in cli.refused(2, "bans")
+
+
+def test_no_address(cli: Cli) -> None:
+    assert "or set MOQ_TOKEN_ADMIN" in cli.refused(2, "bans")
+
+
+def test_nothing_there(cli: Cli, tmp_path: Path, at: str) -> None:
+    assert "socket not found: is `serve` running" in cli.refused(1, "bans", "--admin", at)
+    (tmp_path / "admin.sock").write_text("")
+    assert "connection refused: is `serve` running" in cli.refused(1, "bans", "--admin", at)
+    assert "connection refused: is `serve` running" in cli.refused(1, "bans", "--admin", "127.0.0.1:1")
+    assert "cannot reach the auth server" in cli.refused(1, "bans", "--admin", f"unix:{tmp_path}/{'x' * 200}")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        (b"<html>", 200, (1, "answered 200 without a reason")),
+        (b"[]", 200, (1, "answered 200 without a reason")),
+        (b"not found\n", 404, (1, "answered 404 without a reason: run a version of `serve` that can ban")),
+        (b'{"error":{"message":"unknown ban","reason":"not-found"}}', 404, (1, "unknown ban")),
+        (b'{"error":{"message":"`remote` must be an address","reason":"invalid"}}', 400, (2, "`remote` must be")),
+        (b'{"error":{"message":"' + b"x" * 9999 + b'"}}', 503, (1, "x" * 500)),
+        (b'{"error":{"message":"a\\u001bb\\nc"}}', 500, (1, "a\\x1bb\\nc")),
+    ],
+)
+def test_other_answers(cli: Cli, server: Listener, body: bytes, status: int, expected: tuple[int, str]) -> None:
+    server.body, server.status = body, status
+    told = cli.refused(expected[0], "bans")
+    assert expected[1] in told
+    assert len(told) < 1000
+
+
+def test_answers_are_bounded(cli: Cli, server: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "MAX_ANSWER_BYTES", 1500)
+    server.answers({"bans": [], "x": "y" * 1500})
+    assert "answered 200 without a reason" in cli.refused(1, "bans")
+
+
+def test_a_server_that_hangs(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    import socket
+
+    monkeypatch.setattr(admin, "SECONDS", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "admin.sock"))
+        silent.listen()
+        assert "no answer from the auth server within 0.1 s" in cli.refused(1, "bans", "--admin", at)
+
+
+def test_something_else_listens(cli: Cli, tmp_path: Path, at: str) -> None:
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(100)
+            self.request.sendall(b"220 mail.example.com ESMTP\r\n")
+
+    with _Server(str(tmp_path / "admin.sock"), Handler) as other:
+        thread = threading.Thread(target=other.handle_request)
+        thread.start()
+        assert "is not the admin listener of an auth server" in cli.refused(1, "bans", "--admin", at)
+        thread.join()
+
+
+def test_the_modules_are_small_to_import() -> None:
+    # The help of the program shows these commands; only running one needs HTTP.
+    code = "import sys, moq_token.cli.denying; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"asyncio", "http.client", "ssl", "moq_token.server"} & set(names)
