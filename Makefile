@@ -26,12 +26,19 @@ MADE := $(VENV)/.made-by-$(PYTHON_VERSION)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell find share src -name __pycache__ -prune -o -print)
 
+# The compiled core, which is the extra `fast`. Without cargo, everything works without it.
+CARGO := $(shell command -v cargo)
+CORE := $(if $(CARGO),$(VENV)/.core)
+CORE_WHEELS := build/core/wheels
+CORE_SOURCES := $(shell find core -name target -prune -o -type f -print)
+CORE_ENVIRONMENT = CARGO_TARGET_DIR=$(CURDIR)/build/core/target PYO3_PYTHON=$(abspath $(BIN)/python)
+
 # Without npm, the tests against @moq/token are skipped.
 INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lock.json),$(NODE_MODULES)/.installed))
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-all interop coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
+.PHONY: help core core-check fuzz-core venv demo test test-all interop coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -50,6 +57,21 @@ $(VENV)/.test: $(MADE) requirements/test.txt pyproject.toml
 	@echo "Installing the dependencies of the tests into $(VENV)"
 	@$(PIP) install --require-hashes --requirement requirements/test.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.maturin: $(MADE) requirements/core.txt
+	@$(PIP) install --require-hashes --requirement requirements/core.txt
+	@touch $@
+
+$(CORE_WHEELS)/.built: $(CORE_SOURCES) | $(VENV)/.maturin
+	@echo "Building the compiled core"
+	@rm -rf $(CORE_WHEELS)
+	@$(CORE_ENVIRONMENT) $(BIN)/maturin --quiet build --release --locked --manifest-path core/Cargo.toml \
+		--interpreter $(BIN)/python --out $(CORE_WHEELS)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.test $(CORE_WHEELS)/.built
+	@$(PIP) install --no-deps --no-index --force-reinstall $(CORE_WHEELS)/*.whl
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test requirements/dev.txt
@@ -79,8 +101,9 @@ $(BENCH_VENV)/.peers: requirements/bench.txt
 	@$(BENCH_PIP) install --require-hashes --requirement requirements/bench.txt
 	@touch $@
 
-$(BENCH_VENV)/.installed: $(BENCH_VENV)/.peers $(WHEEL_SOURCES)
+$(BENCH_VENV)/.installed: $(BENCH_VENV)/.peers $(WHEEL_SOURCES) $(if $(CARGO),$(CORE_WHEELS)/.built)
 	@$(BENCH_PIP) install --no-deps --no-build-isolation --force-reinstall .
+	@$(if $(CARGO),$(BENCH_PIP) install --no-deps --no-index --force-reinstall $(CORE_WHEELS)/*.whl)
 	@touch $@
 
 $(BENCH_NODE_MODULES)/.installed: benchmarks/node/package.json benchmarks/node/package-lock.json
@@ -88,15 +111,17 @@ $(BENCH_NODE_MODULES)/.installed: benchmarks/node/package.json benchmarks/node/p
 	@npm ci --prefix benchmarks/node --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
+core: $(VENV)/.core  ## Build the compiled core (the extra `fast`) with cargo, and install it
+
 venv: $(VENV)/.dev  ## Make the virtual environment with all development tools
 
 demo: $(VENV)/.demo  ## Run an auth server, a relay that asks it, and clients that it admits and refuses
 	@PYTHONPATH=$(CURDIR)/src $(BIN)/python examples/demo.py
 
-# The tests for which it matters whether the extra `fast` is installed. They run with it and without it.
-FAST_MATTERS := $(patsubst %,tests/unit/test_%.py,key keyset material pem signatures threads vectors verify)
+# The tests for which it matters whether the extra `fast` is installed. With cargo, they run with it and without it.
+FAST_MATTERS := $(patsubst %,tests/unit/test_%.py,compiled jws key keyset material pem signatures threads trace vectors verify)
 
-test: $(VENV)/.test $(SITE)/.installed $(INTEROP)  ## Run the quick tests against the built wheel (ARGS= goes to pytest)
+test: $(VENV)/.test $(CORE) $(SITE)/.installed $(INTEROP)  ## Run the quick tests against the built wheel (ARGS= goes to pytest)
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest $(ARGS)
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest --without-fast $(FAST_MATTERS) $(ARGS) || test $$? -eq 5 # none selected
 
@@ -105,6 +130,10 @@ test-all:  ## Run the quick and the slow tests with every Python from 3.11 on th
 		$(MAKE) test PYTHON=$$python VENV=build/venv-$$version \
 			ARGS="-m 'not rust' --hypothesis-profile=thorough --timeout=900 $(ARGS)" </dev/null || exit; \
 	done
+
+# Ten million tokens take about an hour (ARGS='--count N --seed N').
+fuzz-core: $(VENV)/.core  ## Compare the compiled core with the Python code on changed tokens (ARGS=)
+	PYTHONPATH=$(CURDIR)/src $(BIN)/python -m tests.differential --count 10000000 $(ARGS)
 
 $(RUST_CLI):
 	cargo install moq-token-cli --version $(RUST_CLI_VERSION) --locked --root build/cargo
@@ -138,6 +167,11 @@ check: $(VENV)/.dev  ## Check lint, format, types, and the layers of the package
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 	PATH="$(abspath $(BIN)):$$PATH" PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --verifytypes moq_token --ignoreexternal
 	$(BIN)/lint-imports --no-logo
+	$(if $(CARGO),$(MAKE) core-check)
+
+core-check: $(MADE)
+	cargo fmt --check --manifest-path core/Cargo.toml
+	$(CORE_ENVIRONMENT) cargo clippy --quiet --release --locked --manifest-path core/Cargo.toml -- -D warnings
 
 bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this package and of others, into build/bench.json and .md (ARGS=)
 	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md $(ARGS)
@@ -178,6 +212,8 @@ lock: $(VENV)/.dev  ## Update the locked versions (UPGRADE=1: to the newest)
 	$(LOCK) --extra http --extra metrics --extra objectstore --extra server --output-file requirements/image.txt --constraint requirements/dev.txt
 	$(LOCK) --group demo --output-file requirements/demo.txt --constraint requirements/dev.txt
 	$(LOCK) --group docs --output-file requirements/docs.txt --constraint requirements/dev.txt
+	$(LOCK_GROUP) $(if $(UPGRADE),--upgrade) --group core --output-file requirements/core.txt
+	$(LOCK_GROUP) --group core-release --output-file requirements/core-release.txt --constraint requirements/core.txt
 	$(LOCK_GROUP) --group build --output-file requirements/build.txt --constraint requirements/dev.txt
 	$(LOCK_GROUP) $(if $(UPGRADE),--upgrade) --group release --output-file requirements/release.txt --constraint requirements/dev.txt
 	$(LOCK) --group test --output-file requirements/test.txt --constraint requirements/dev.txt
@@ -220,7 +256,7 @@ sbom: build $(RELEASE_VENV)/.installed  ## Write the bill of materials of the wh
 man: $(VENV)/.test  ## Update the manual page and the shell completions in share/
 	$(BIN)/python -m scripts.man
 
-image-test: $(VENV)/.test  ## Build the container image with buildah (as root) and run it
+image-test: $(VENV)/.test $(if $(CARGO),$(CORE_WHEELS)/.built)  ## Build the container image with buildah (as root) and run it
 	PYTHON=$(BIN)/python scripts/image-test
 
 release-check: $(VENV)/.test  ## Check that this version can be released (TAG=: the tag being released)

@@ -82,7 +82,7 @@ def _versions(results: Results) -> dict[str, str]:
         "Python": f"{platform.python_version()} ({build()})",
         OURS: moq_token.__version__,
         **{name: version(name) for name in ("cryptography", "msgspec")},
-        **{name: number for name in (*fast.PACKAGES, *PEERS) if (number := installed(name))},
+        **{name: number for name in (fast.PACKAGE, *PEERS) if (number := installed(name))},
         **results.node_versions,
     }
 

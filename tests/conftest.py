@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 import moq_token
-from moq_token import primitives
+from moq_token import compiled
 
 # A time limit for each example would fail on a busy machine. In CI the examples are the same each time, so that a red
 # run means a change.
@@ -23,14 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--without-fast"):
-        # With None in their place an import of them fails, which is all that their absence is.
-        sys.modules.update(dict.fromkeys(("awscrt", "nacl")))  # type: ignore[arg-type]
+        # With None in its place an import of it fails, which is all that its absence is.
+        sys.modules["moq_token_core"] = None  # type: ignore[assignment]
 
 
 def pytest_report_header() -> str:
-    extras = [name for name in ("awscrt.crypto", "nacl.bindings") if primitives.optional(name)]
-    fast = ", ".join(extras) or "nothing"
-    return f"moq_token {moq_token.__version__} from {Path(moq_token.__file__).parent}, fast through {fast}"
+    core = "with" if compiled.core() else "without"
+    return f"moq_token {moq_token.__version__} from {Path(moq_token.__file__).parent}, {core} the compiled core"
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A minimal reader of DER (X.690), to recognize kinds of files and to find numbers in them."""
+"""A minimal reader and writer of DER (X.690): what kind of file it is, which numbers it has, and numbers as DER."""
 
 from __future__ import annotations
 
@@ -32,3 +32,18 @@ def elements(data: bytes) -> list[Element] | None:
             return None
         found.append(Element(tag, data[start:at]))
     return found
+
+
+def sequence_of_integers(*values: int) -> bytes:
+    """Write a sequence of integers that are not negative, as ``RSAPublicKey`` and ``RSAPrivateKey`` of RFC 8017 are."""
+    return _element(
+        SEQUENCE, b"".join(_element(INTEGER, value.to_bytes(value.bit_length() // 8 + 1)) for value in values)
+    )
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 0x80:  # noqa: PLR2004
+        return bytes((tag, length)) + content
+    size = (length.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | size)) + length.to_bytes(size) + content

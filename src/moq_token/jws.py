@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 from moq_token.encoding import b64decode, b64encode, parse_json
-from moq_token.errors import InvalidTokenError, shown
+from moq_token.errors import InvalidSignatureError, InvalidTokenError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from moq_token.trace import Trace
+
+    Sign: TypeAlias = Callable[[bytes], str]
+    """Takes a payload and returns the token."""
+    Verify: TypeAlias = Callable[[str, Trace | None], bytes]
+    """Takes a token and returns its payload, or raises."""
 
 MAX_TOKEN_BYTES = 64 * 1024
 _SEGMENTS = 3
 # Members that relays read as text, though they do not use them (RFC 7515, section 4.1).
 _TEXTS = ("typ", "cty", "jku", "x5u", "x5t", "x5t#S256")
+
+
+def signer(header: bytes, sign: Callable[[bytes], bytes]) -> Sign:
+    """Prepare the making of tokens with this header segment (RFC 7515, section 5.1)."""
+    start = header + b"."
+
+    def sign_token(payload: bytes) -> str:
+        signed = start + b64encode(payload)
+        return (signed + b"." + b64encode(sign(signed))).decode()
+
+    return sign_token
+
+
+def verifier(algorithm: str, headers: Collection[bytes], verify: Callable[[bytes, bytes], bool]) -> Verify:
+    """Prepare the check of tokens (RFC 7515, section 5.2): form, header, signature.
+
+    ``headers`` are header segments that need no parsing. The result raises :class:`InvalidTokenError` and
+    :class:`InvalidSignatureError`.
+    """
+    headers = frozenset(headers)
+
+    def verify_token(token: str, trace: Trace | None) -> bytes:
+        if trace is not None:
+            trace.begin("form")
+        signed, header, payload, signature = split(token)
+        if trace is not None:
+            trace.begin("algorithm")
+        if header not in headers:
+            check_header(header, algorithm)
+        if trace is not None:
+            trace.begin("signature")
+        if not verify(signature, signed):
+            raise bad_signature()
+        return payload
+
+    return verify_token
 
 
 def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
@@ -28,10 +76,11 @@ def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
             return signed, header, b64decode(payload), b64decode(signature)
     except ValueError:
         pass
-    raise _unreadable(token)
+    raise unreadable(token)
 
 
-def _unreadable(token: str) -> InvalidTokenError:
+def unreadable(token: str) -> InvalidTokenError:
+    """Make the error for a token that cannot be split."""
     segments = token.count(".") + 1
     if segments != _SEGMENTS:
         return InvalidTokenError(f"a token has three segments between dots, this has {segments}")
@@ -77,6 +126,11 @@ def check_header(segment: bytes, algorithm: str) -> None:
         what = shown(named) if isinstance(named, str) else "no name"
         message = f"the token has {what} as `alg`, but its key is for {algorithm}"
         raise InvalidTokenError(message, reason="wrong-algorithm")
+
+
+def bad_signature() -> InvalidSignatureError:
+    """Make the error for a signature that does not match."""
+    return InvalidSignatureError("the signature does not match the token and the key")
 
 
 def usual_spellings(algorithm: str, kid: str | None) -> list[bytes]:

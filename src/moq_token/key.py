@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn
 
 import msgspec
 
-from moq_token import files, jws, material, pem
+from moq_token import compiled, files, jws, material, pem
 from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, Scope
 from moq_token.claims.scope import exceeded
@@ -21,7 +21,6 @@ from moq_token.errors import (
     ExpiredTokenError,
     InvalidClaimsError,
     InvalidKeyError,
-    InvalidSignatureError,
     InvalidTokenError,
     KeyOperationError,
     NotYetValidTokenError,
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from moq_token.jws import Sign, Verify
     from moq_token.material import Material
-    from moq_token.primitives import Sign, Verify
     from moq_token.trace import Trace
 
 
@@ -92,8 +91,6 @@ class Key:
     """
 
     __slots__ = (
-        "_header",
-        "_headers",
         "_material",
         "_sign",
         "_verify",
@@ -113,8 +110,6 @@ class Key:
     its scope than these know. Written again it has the form that they read."""
 
     _material: Material
-    _header: bytes
-    _headers: frozenset[bytes]
     _sign: Sign | None
     _verify: Verify | None
 
@@ -137,10 +132,15 @@ class Key:
             raise InvalidKeyError(f"a scope must not have more than {MAX_SCOPE_PREFIXES} prefixes")
         key = object.__new__(cls)
         headers = jws.usual_spellings(algorithm, kid)  # the first is the one that `sign` writes
-        sign = material.sign if KeyOperation.SIGN in operations else None
-        verify = material.verify if KeyOperation.VERIFY in operations else None
-        cached = headers[0] + b".", frozenset(headers), material, sign, verify
-        values = (*cached, algorithm, is_first_generation, kid, operations, scope)
+        members = material.public, material.private
+        sign, verify = None, None
+        if KeyOperation.SIGN in operations and material.sign is not None:
+            sign = compiled.signer(algorithm, headers[0], *members) or jws.signer(headers[0], material.sign)
+        if KeyOperation.VERIFY in operations:
+            verify = compiled.verifier(algorithm, headers, *members) or jws.verifier(
+                algorithm, headers, material.verify
+            )
+        values = material, sign, verify, algorithm, is_first_generation, kid, operations, scope
         for name, value in zip(Key.__slots__, values, strict=True):
             object.__setattr__(key, name, value)
         return key
@@ -375,8 +375,7 @@ class Key:
             path = self.scope.exceeded_by(claims)
             if path is not None:
                 raise InvalidClaimsError(f"the claims grant {shown(path)}, which is outside the scope of the key")
-        signed = self._header + b64encode(payload)
-        return (signed + b"." + b64encode(self._sign(signed))).decode()
+        return self._sign(payload)
 
     def verify(
         self,
@@ -410,7 +409,7 @@ class Key:
             del token
             raise bare(error)  # noqa: B904 - the one being handled
 
-    def _checked(  # noqa: C901, PLR0912 - a call for each check would cost more than all the branches
+    def _checked(  # noqa: C901 - a call for each check would cost more than all the branches
         self,
         token: str,
         now: float,
@@ -425,18 +424,7 @@ class Key:
             raise _cannot(self, KeyOperation.VERIFY)
         if not 0 <= leeway < _INFINITY:
             raise ValueError("leeway must be a number of seconds, 0 or more")
-        if trace is not None:
-            trace.begin("form")
-        signed, header, payload, signature = jws.split(token)
-        if trace is not None:
-            trace.begin("algorithm")
-        if header not in self._headers:
-            jws.check_header(header, self.algorithm)
-        if trace is not None:
-            trace.begin("signature")
-        if not verify(signature, signed):
-            raise InvalidSignatureError("the signature does not match the token and the key")
-
+        payload = verify(token, trace)  # form, algorithm and signature: see jws.py
         if trace is not None:
             trace.begin("claims")
         claims = decode(payload, strict=strict)

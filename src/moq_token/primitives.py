@@ -1,20 +1,15 @@
 """The signature primitives over bytes, each prepared once for a key and safe to use from many threads.
 
 HMAC is made of the standard library's hashes and the rest comes from ``cryptography``, which is imported only where a
-key needs it: it takes longer to load than everything else together.
-
-Where the extra ``fast`` is installed, other libraries do what they do at least 1.4 times as fast: ``awscrt`` (AWS-LC)
-ES384 and the signing of ES256, ``PyNaCl`` (libsodium) Ed25519. What is accepted is the same: bounds and special points
-are checked here, not left to them. AWS-LC is called with the interpreter's lock held, ``cryptography`` without.
+key needs it: it takes longer to load than everything else together. With the extra ``fast``, :mod:`moq_token.compiled`
+does the same for whole tokens.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from hmac import compare_digest
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,35 +100,14 @@ def rsa_verifier(algorithm: Algorithm, key: RSAPublicKey) -> Verify:
 
 def ecdsa_signer(algorithm: Algorithm, key: EllipticCurvePrivateKey) -> Sign:
     """Prepare ECDSA with raw ``r‖s`` signatures (RFC 7518, section 3.4)."""
-    half = key.key_size // 8
-    awscrt = optional("awscrt.crypto")
-    if awscrt is not None:
-        from cryptography.hazmat.primitives import serialization
-
-        der, pkcs8 = serialization.Encoding.DER, serialization.PrivateFormat.PKCS8
-        sign_digest = awscrt.EC.new_key_from_der_data(key.private_bytes(der, pkcs8, serialization.NoEncryption())).sign
-        digest = _hash(algorithm)
-        return lambda data: _der_to_raw(sign_digest(digest(data).digest()), half)
-
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
-    ecdsa = ECDSA(_sha2(algorithm))
+    ecdsa, half = ECDSA(_sha2(algorithm)), key.key_size // 8
     return lambda data: _der_to_raw(key.sign(data, ecdsa), half)
 
 
 def ecdsa_verifier(algorithm: Algorithm, key: EllipticCurvePublicKey) -> Verify:
     """Prepare the check of a raw ``r‖s`` signature; high ``s`` is valid, DER is not."""
-    awscrt = optional("awscrt.crypto") if algorithm == "ES384" else None
-    if awscrt is not None:
-        from cryptography.hazmat.primitives import serialization
-
-        der, spki = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        verify_digest = awscrt.EC.new_key_from_der_data(key.public_bytes(der, spki)).verify
-        digest, size = _hash(algorithm), key.key_size // 4
-        return lambda signature, data: (
-            len(signature) == size and verify_digest(digest(data).digest(), _raw_to_der(signature, size // 2))
-        )
-
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
@@ -153,46 +127,23 @@ def ecdsa_verifier(algorithm: Algorithm, key: EllipticCurvePublicKey) -> Verify:
 
 def eddsa_signer(_: Algorithm, key: Ed25519PrivateKey) -> Sign:
     """Prepare Ed25519 (RFC 8032, section 5.1)."""
-    nacl = optional("nacl.bindings")
-    if nacl is None:
-        return key.sign
-    secret = key.private_bytes_raw() + key.public_key().public_bytes_raw()
-    sign_message = nacl.crypto_sign
-    return lambda data: sign_message(data, secret)[:_ED25519_BYTES]
+    return key.sign
 
 
 def eddsa_verifier(_: Algorithm, key: Ed25519PublicKey) -> Verify:
     """Prepare the check of an Ed25519 signature; one with ``S >= L`` or a point of small order is refused."""
-    nacl = optional("nacl.bindings")
-    check: Callable[[bytes, bytes], object]
-    if nacl is None:
-        from cryptography.exceptions import InvalidSignature
-
-        wrong, check = InvalidSignature, key.verify
-    else:
-        wrong = optional("nacl.exceptions").BadSignatureError
-        public, open_signed = key.public_bytes_raw(), nacl.crypto_sign_open
-        check = lambda signature, data: open_signed(signature + data, public)  # noqa: E731 - the other is a method
+    from cryptography.exceptions import InvalidSignature
 
     def verify(signature: bytes, data: bytes) -> bool:
         if len(signature) != _ED25519_BYTES or signature[:32] in ED25519_SMALL_ORDER:
             return False
         try:
-            check(signature, data)
-        except wrong:
+            key.verify(signature, data)
+        except InvalidSignature:
             return False
         return True
 
     return verify
-
-
-@functools.cache
-def optional(module: str) -> Any:  # noqa: ANN401 - a module has no other type
-    """Return a module of the extra ``fast``, or None where it is not installed."""
-    try:
-        return import_module(module)
-    except ImportError:
-        return None
 
 
 def _hash(algorithm: Algorithm) -> Callable[..., hashlib._Hash]:

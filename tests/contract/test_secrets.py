@@ -459,7 +459,7 @@ def bad_tokens(algorithm: Algorithm) -> Iterator[Any]:
         [good],
         {"jwt": good},
     )
-    sign = key(algorithm)._sign  # noqa: SLF001
+    sign = key(algorithm)._material.sign  # noqa: SLF001
     assert sign is not None
     for claims in (
         claim(exp=1),

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import moq_token
-from moq_token import Algorithm, Claims, Key, KeySet, RefusedError, Scope
+from moq_token import Algorithm, Claims, Key, KeySet, RefusedError, Scope, compiled
 from moq_token import cli as command_line
 from moq_token.auth import Connection
 from moq_token.cli import keyring, main, output, program, times, tokens
@@ -1061,9 +1062,13 @@ def test_the_version_names_what_it_runs_with(cli: Cli, option: str) -> None:
     assert third.startswith("extra `fast`: ")
 
 
-def test_the_version_says_that_nothing_is_fast(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_FAST", {"no-such-distribution": "nothing"})
+def test_the_version_says_whether_the_core_is_used(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "DISTRIBUTION", "no-such-distribution")
     assert cli.done("-V").splitlines()[2] == "extra `fast`: not installed"
+    monkeypatch.setattr(compiled, "DISTRIBUTION", "msgspec")
+    monkeypatch.setattr(compiled, "core", lambda: None)
+    expected = f"extra `fast`: msgspec {version('msgspec')} is not used, expected version {moq_token.__version__}"
+    assert cli.done("-V").splitlines()[2] == expected
 
 
 @pytest.mark.parametrize(

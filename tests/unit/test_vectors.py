@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +19,10 @@ from moq_token import (
     InvalidTokenError,
     Key,
     ScopeExceededError,
+    compiled,
     material,
 )
-from moq_token.encoding import b64decode
+from moq_token.encoding import b64decode, b64encode
 from moq_token.primitives import _der_to_raw, _raw_to_der, hmac_signer, hmac_verifier
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -118,6 +120,15 @@ def tampered(token: str) -> str:
     return f"{signed}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
+def core_of(loaded: material.Material, algorithm: Algorithm) -> Any:  # noqa: ANN401 - a class of a module that may be missing
+    """Return the compiled verifier for a key, or skip the rest of the test."""
+    if compiled.core() is None:
+        pytest.skip("the compiled core is not installed")
+    core = compiled.prepared(algorithm, (), loaded.public, loaded.private)
+    assert core is not None
+    return core
+
+
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
 def test_every_file_says_where_it_comes_from(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -144,6 +155,26 @@ def test_published_signature(case: Signature) -> None:
     assert loaded.verify(loaded.sign(signed), signed)
     if case.algorithm in DETERMINISTIC:
         assert loaded.sign(signed) == signature
+
+
+@pytest.mark.parametrize("case", SIGNATURES.values(), ids=SIGNATURES)
+def test_published_signature_with_the_core(case: Signature) -> None:
+    loaded = material.load(case.algorithm, case.key)
+    core = core_of(loaded, case.algorithm)
+    header, payload, encoded = case.token.encode().split(b".")
+    signed, signature = header + b"." + payload, b64decode(encoded)
+    assert core.check(signature, signed)
+    assert not core.check(signature, signed + b" ")
+    assert not core.check(signature[:-1] + bytes([signature[-1] ^ 1]), signed)
+    for place in 0, len(signature) // 2, len(signature):
+        assert not core.check(signature[:place] + b"\0" + signature[place:], signed)
+    sign = compiled.signer(case.algorithm, header, loaded.public, loaded.private)
+    assert sign is not None
+    ours = sign(b64decode(payload))
+    assert ours.rpartition(".")[0] == signed.decode()
+    assert loaded.verify(b64decode(ours.rpartition(".")[2].encode()), signed)
+    if case.algorithm in DETERMINISTIC:
+        assert ours == case.token
 
 
 @pytest.mark.parametrize("name", ["rfc7520-4.1", "rfc7520-4.2", "rfc8037-A.4"])
@@ -221,6 +252,10 @@ def test_published_mac(case: Mac) -> None:
         assert verify(bytes.fromhex(mac), message)
         # A truncated one (RFC 4231, section 4.6) is none in a token.
         assert not verify(bytes.fromhex(mac)[:16], message)
+        core = compiled.prepared(algorithm, (), {"kty": "oct"}, {"k": b64encode(key).decode()})
+        if core is not None:
+            assert core.check(bytes.fromhex(mac), message)
+            assert not core.check(bytes.fromhex(mac)[:16], message)
 
 
 @pytest.mark.parametrize("group", DOCUMENTS["wycheproof"].groups, ids=lambda group: f"{group.file}-{group.tests[0].id}")
@@ -230,6 +265,17 @@ def test_edge_cases_of_wycheproof(group: Group) -> None:
         (trial.id, trial.comment)
         for trial in group.tests
         if verify(bytes.fromhex(trial.signature), bytes.fromhex(trial.message)) is not trial.valid
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("group", DOCUMENTS["wycheproof"].groups, ids=lambda group: f"{group.file}-{group.tests[0].id}")
+def test_edge_cases_of_wycheproof_with_the_core(group: Group) -> None:
+    check = core_of(material.load(group.algorithm, group.key), group.algorithm).check
+    wrong = [
+        (trial.id, trial.comment)
+        for trial in group.tests
+        if check(bytes.fromhex(trial.signature), bytes.fromhex(trial.message)) is not trial.valid
     ]
     assert wrong == []
 

@@ -35,6 +35,8 @@ def literal(path: str) -> str:
 
 def listed(value: object, name: str) -> tuple[Any, ...]:
     """Return what a caller passes for one role as a tuple. Its items are not checked. Raises ``TypeError``."""
+    if type(value) is list:  # the most common type, and the two checks below are slow
+        return tuple(value)
     if isinstance(value, str | Pattern):
         return (value,)
     if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray | memoryview):

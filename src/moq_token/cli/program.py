@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -29,26 +28,31 @@ _EXAMPLES = (
     "verify --key root.jwk < alice.jwt",
 )
 
-# The packages of the extra `fast`, and what each is used for (see primitives.py).
-_FAST = {"awscrt": "ES384, signing ES256", "PyNaCl": "EdDSA"}
-
 
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
     import platform
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import version
 
-    fast = []
-    for name, use in _FAST.items():
-        with contextlib.suppress(PackageNotFoundError):
-            fast.append(f"{name} {version(name)} ({use})")
     output.emit(
         f"{NAME} {__version__}\n"
         f"Python {platform.python_version()}, cryptography {version('cryptography')}\n"
-        f"extra `fast`: {', '.join(fast) or 'not installed'}"
+        f"extra `fast`: {_fast()}"
     )
     context.exit()
+
+
+def _fast() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from moq_token import compiled
+
+    try:
+        found = f"{compiled.DISTRIBUTION} {version(compiled.DISTRIBUTION)}"
+    except PackageNotFoundError:
+        return "not installed"
+    return found if compiled.core() else f"{found} is not used, expected version {__version__}"
 
 
 def _keys() -> ModuleType:
