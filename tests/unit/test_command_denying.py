@@ -164,20 +164,23 @@ def test_bans(cli: Cli, server: Listener, argv: str, expected: dict[str, object]
 def test_kick(cli: Cli, server: Listener) -> None:
     server.answers(COMPLETE)
     assert json.loads(cli.done("kick", "--session", "abc")) == COMPLETE
-    assert json.loads(cli.done("kick", "--token", "-", "--dry-run", stdin=TOKEN)) == COMPLETE
+    assert (
+        json.loads(cli.done(*["kick", "--node", "n", "--path", "a", "--dry-run", "--reason", "x", "--author", "bob"]))
+        == COMPLETE
+    )
     assert server.requests == [
-        ("POST", "/kick", {"session": "abc"}),
-        ("POST", "/kick", {"token": TOKEN, "dry_run": True}),
+        ("POST", "/kick", {"id": "abc", "author": "carol"}),
+        ("POST", "/kick", {"node": "n", "path": "a", "author": "bob", "reason": "x", "dry_run": True}),
     ]
 
 
 def test_listings(cli: Cli, server: Listener) -> None:
     server.answers({"sessions": [], "bans": []})
-    for argv in ("sessions", "sessions --subject a&b --path rooms/**", "bans", "bans --json"):
+    for argv in ("sessions", "sessions --subject a&b --session 1 --path rooms/** --limit 5", "bans", "bans --json"):
         cli.done(*argv.split())
     assert [target for _, target, _ in server.requests] == [
         "/sessions",
-        "/sessions?subject=a%26b&path=rooms%2F%2A%2A",
+        "/sessions?subject=a%26b&id=1&path=rooms%2F%2A%2A&limit=5",
         "/bans",
         "/bans",
     ]
@@ -224,7 +227,8 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
         "unreachable  relay edge-2 at http://127.0.0.1:9102: connection refused",
         "out by       2027-01-15 08:01:00 UTC, in 1 min",
     ]
-    server.answers({"denial": DENIAL, "receipt": PARTIAL})
+    server.answers({"denial": DENIAL, "receipt": PARTIAL | {"stored": False}})
+    assert "not stored   a restart" in cli.run("ban", "--subject", "mallory", "--for", "1h")[1]
     told = cli.run("ban", "--subject", "mallory", "--for", "1h", "--dry-run")[1]
     assert "would be refused" in told
     assert told.endswith("would end    3 sessions\n")
@@ -254,7 +258,7 @@ def test_listings_for_people(cli: Cli, server: Listener) -> None:
         "ID         SUBJECT  PATH      REMOTE       NODE  SINCE",
         "s1         mallory  /rooms/1  192.0.2.1:5  n     0 s",
         "s2\\x1b[2J  -                  -            -     -",
-        "and 5 more: narrow the list with --subject, --path or --remote",
+        "and 5 more: add --limit, or narrow the list with --subject, --path or --remote",
     ]
     server.answers({"sessions": [], "bans": []})
     assert cli.run("sessions")[1] == "no live session matches\n"

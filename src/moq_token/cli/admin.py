@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from moq_token.encoding import parse_json
 from moq_token.errors import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from http.client import HTTPConnection
 
     from moq_token.cli.options import Decorator
@@ -75,8 +77,8 @@ class Admin:
         bare = parts.path in {"", "/"} and not (parts.query or parts.fragment or parts.username or parts.password)
         return parts.scheme == "http" and loopback and bare and bool(self._port)
 
-    def get(self, target: str, **query: str | None) -> dict[str, Any]:
-        """Read one of the listings. Raises as :meth:`ask` does."""
+    def get(self, target: str, query: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
+        """Read one of the listings; a value None is left out of the query. Raises as :meth:`ask` does."""
         from urllib.parse import urlencode
 
         given = {name: value for name, value in query.items() if value is not None}

@@ -28,6 +28,7 @@ _who: Decorator = options.together(
     click.option("--remote", metavar="ADDR|NET", help="Sessions from an address or a network: 192.0.2.0/24."),
     click.option("--path", metavar="PATTERN", help="Sessions that dialed a path: rooms/123, or the pattern rooms/**."),
 )
+_node: Decorator = click.option("--node", metavar="NAME", help="Sessions at the relay of this name (--stats-node).")
 _token: Decorator = click.option(
     "--token", type=options.FILE, metavar="FILE|-", help="Sessions with this token; - reads it from standard input."
 )
@@ -39,10 +40,12 @@ _issued: Decorator = options.together(
     ),
     click.option("--everybody", is_flag=True, help="With --issued-before and no other option: every older token."),
 )
-_until: Decorator = options.together(
-    click.option("--for", "duration", metavar="TIME", help="How long: 90s, 15m, 1h, 7d; default: as long as --token."),
+_duration: Decorator = click.option(
+    "--for", "duration", metavar="TIME", help="How long: 90s, 15m, 1h, 7d; default: as long as --token."
+)
+_why: Decorator = options.together(
     click.option("--reason", metavar="TEXT", help="Why, for the log and for other operators."),
-    click.option("--author", metavar="NAME", help="Who bans, for the log and for other operators; default: this user."),
+    click.option("--author", metavar="NAME", help="Who does it, for the log and other operators; default: this user."),
     click.option("--dry-run", is_flag=True, help="Show whom it would affect, and change nothing."),
 )
 
@@ -60,7 +63,8 @@ _until: Decorator = options.together(
 @_who
 @_token
 @_issued
-@_until
+@_duration
+@_why
 @admin
 @options.as_json
 def ban_command(
@@ -97,7 +101,8 @@ def ban_command(
     "--without", "role", type=click.Choice(["publish", "subscribe"]), help="The role that they lose: publish, …"
 )
 @click.option("--without-path", "narrow_path", metavar="PATTERN", help="What they lose: grants that reach this path.")
-@_until
+@_duration
+@_why
 @admin
 @options.as_json
 def narrow_command(
@@ -133,16 +138,12 @@ def _deny(
 ) -> int:
     duration, reason, author = terms
     matchers = _matchers(who)
-    body: dict[str, Any] = {**matchers, **{name: value for name, value in effect.items() if value is not None}}
+    body = {**matchers, **{name: value for name, value in effect.items() if value is not None}}
     if duration is not None:
         body["for"] = f"{times.duration(duration, '--for')}s"
     elif "token" not in matchers:
         raise click.UsageError("--for is missing: say how long, such as --for 1h")
-    if reason is not None:
-        body["reason"] = reason
-    body["author"] = _user() if author is None else author
-    if dry_run:
-        body["dry_run"] = True
+    body |= _terms(reason, author, dry_run=dry_run)
     answer = server.ask("POST", _BANS, json.dumps(body).encode())
     return _show(answer, receipts.denied(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
 
@@ -153,19 +154,24 @@ def _deny(
     examples=("kick --session 88607c9d946992193210ffa34bba7c93", "kick --subject alice --path 'rooms/123/**'"),
 )
 @_who
-@_token
-@_issued
-@click.option("--dry-run", is_flag=True, help="Show whom it would affect, and end nothing.")
+@_node
+@_why
 @admin
 @options.as_json
-def kick_command(dry_run: bool, admin: str | None, as_json: bool, **who: Any) -> int:  # noqa: ANN401 - as the options say
+def kick_command(
+    reason: str | None,
+    author: str | None,
+    dry_run: bool,
+    admin: str | None,
+    as_json: bool,
+    **who: str | None,
+) -> int:
     """End the sessions that all the given options match. The clients may dial again at once; to keep them out, `ban`.
 
     Prints a receipt, and exits 0 only if all of them have ended.
     """
-    server, body = Admin(admin), _matchers(who)
-    if dry_run:
-        body["dry_run"] = True
+    server = Admin(admin)
+    body = {**_filter(_matchers(who)), **_terms(reason, author, dry_run=dry_run)}
     answer = server.ask("POST", _KICK, json.dumps(body).encode())
     return _show(answer, receipts.kicked(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
 
@@ -209,11 +215,14 @@ def bans_command(admin: str | None, as_json: bool) -> None:
     examples=("sessions", "sessions --subject alice", "sessions --path 'rooms/123/**' --json"),
 )
 @_who
+@_node
+@click.option("--limit", metavar="N", type=int, help="List at most so many; default: 100.")
 @admin
 @options.as_json
-def sessions_command(admin: str | None, as_json: bool, **who: str | None) -> None:
+def sessions_command(limit: int | None, admin: str | None, as_json: bool, **who: str | None) -> None:
     """List the live sessions that the auth server knows: id, subject, path, address, relay, and for how long."""
-    answer = Admin(admin).get(_SESSIONS, **who)
+    query = _filter(who) | {"limit": None if limit is None else str(limit)}
+    answer = Admin(admin).get(_SESSIONS, query)
     _print(answer, receipts.sessions(answer, time.time()), as_json=as_json)
 
 
@@ -239,6 +248,20 @@ def _matchers(who: dict[str, Any]) -> dict[str, Any]:
         if not found["token"]:
             raise output.Failed("expected a token, got empty input")
     return found
+
+
+def _filter(found: dict[str, Any]) -> dict[str, Any]:
+    """Return matchers as the filter of a listing, in which a session is named by its `id`."""
+    return {"id" if name == "session" else name: value for name, value in found.items()}
+
+
+def _terms(reason: str | None, author: str | None, *, dry_run: bool) -> dict[str, Any]:
+    terms: dict[str, Any] = {"author": _user() if author is None else author}
+    if reason is not None:
+        terms["reason"] = reason
+    if dry_run:
+        terms["dry_run"] = True
+    return terms
 
 
 def _user() -> str:

@@ -44,6 +44,8 @@ def denied(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
         yield _line("until", f"{utc(until)}, in {times.span(until - now)}")
     if not dry_run and denial.get("id"):
         yield _line("id", f"{denial['id']}, to lift it: unban {denial['id']}")
+    if not dry_run and _receipt(answer).get("stored") is False:
+        yield _line("not stored", "a restart of the server lifts it: run `serve` with --state DIR")
     yield from kicked(answer, now, dry_run=dry_run)
 
 
@@ -109,7 +111,7 @@ def sessions(answer: dict[str, Any], now: float) -> Iterator[str]:
     yield from _table(("ID", "SUBJECT", "PATH", "REMOTE", "NODE", "SINCE"), rows, "no live session matches")
     count = answer.get("count")
     if isinstance(count, int) and count > len(listed):
-        yield f"and {count - len(listed)} more: narrow the list with --subject, --path or --remote"
+        yield f"and {count - len(listed)} more: add --limit, or narrow the list with --subject, --path or --remote"
 
 
 def whom(denial: dict[str, Any]) -> str:
