@@ -368,14 +368,15 @@ def test_403_is_a_verdict_and_401_is_never_said(
             return Grant(subscribe=["**"], expires=int(clock.now) + 100, revalidate=10)
         return await FAULTS[str(kind)](request)
 
-    clock = Clock()
+    clock, steady = Clock(), Clock()
 
     async def test() -> None:
         nonlocal refused
         caps = {CapKind.REMOTE: Cap(1, kick_oldest=kick_oldest)}
-        server = AuthServer(decide, caps=caps, clock=clock)
+        server = AuthServer(decide, caps=caps, clock=clock, steady=steady)
         for index, (event, number, kind) in enumerate(events):
-            clock.now += steps[index % len(steps)]
+            step = steps[index % len(steps)]
+            clock.now, steady.now = clock.now + step, steady.now + abs(step)
             refused, live = False, {session.id: session.kicked for session in server.sessions}
             data = body(event, number, query=kind, remote="192.0.2.1:1", reason="x", duration=1, bytes={})
             response = await post(server, data)

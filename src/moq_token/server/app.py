@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from msgspec.structs import replace
 
 from moq_token.auth.decision import kid_of
+from moq_token.auth.lease import Instant
 from moq_token.contract import Answer, Event, Grant, PublicPaths, Question, Request
 from moq_token.errors import Error, InvalidGrantError, InvalidRequestError, RefusedError, UnavailableError
 from moq_token.kid import KeyId
@@ -81,7 +82,9 @@ class AuthServer:
     metrics
         Where decisions are counted.
     clock
-        Tells the time in Unix seconds.
+        Returns the time in Unix seconds.
+    steady
+        Returns the time that passes, in seconds: sessions are lost by this clock, which nobody sets.
 
     """
 
@@ -98,6 +101,7 @@ class AuthServer:
         published: PublishedKeys | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sessions: Sessions = Sessions(caps)
         self.change_policy(decide, lookup=lookup, max_age=max_age)
@@ -113,6 +117,7 @@ class AuthServer:
         if metrics is not None:
             metrics.watch(self.live)
         self._clock = clock
+        self._steady = steady
         self._bounded = Bounded()
         # Digests of tokens differ from one start to the next: nobody can look a token up in an old log.
         self._digest_key = os.urandom(_DIGEST_BYTES)
@@ -177,7 +182,7 @@ class AuthServer:
             log.warning("%s", error, extra={"event": "invalid-request", "reason": error.reason})
             return HttpResponse(error.status, f"{error}\n".encode())
         if asked.event is Event.END:
-            self._follow(self.sessions.handle(asked, self._clock()).effects)
+            self._follow(self.sessions.handle(asked, self._now()).effects)
             return HttpResponse(204)
         if self._metrics is None:
             return await self._decided(asked)
@@ -203,10 +208,10 @@ class AuthServer:
         grant = await self._bounded.ask(self._decide, asked)
         if not isinstance(grant, Grant):
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
-        now = self._clock()
+        now = self._now()
         subject = None if grant.claims is None else grant.claims.subject
         try:
-            admission = Admission.of(grant, now=now, token=self._digest(asked), subject=subject)
+            admission = Admission.of(grant, now=now.unix, token=self._digest(asked), subject=subject)
         except InvalidGrantError as error:
             raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
         outcome = self.sessions.handle(asked, now, admission)
@@ -241,9 +246,12 @@ class AuthServer:
             elif self._metrics is not None:
                 self._metrics.ended()
 
+    def _now(self) -> Instant:
+        return Instant(self._clock(), self._steady())
+
     def live(self) -> Iterable[Session]:
         """Return the live sessions, after removing those that were lost meanwhile."""
-        self._follow(self.sessions.advance(self._clock()))
+        self._follow(self.sessions.advance(self._now()))
         return self.sessions
 
     def _tell(self, asked: Request, event: str, reason: str, message: str) -> None:

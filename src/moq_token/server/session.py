@@ -71,7 +71,7 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
     first, last
         When its first and its latest event came (Unix seconds).
     lease
-        From when on it counts as lost without a further event (Unix seconds); None is never.
+        From when on it counts as lost without a further event (monotonic seconds); None is never.
     due
         Its place in the calendar of the table.
     kicked

@@ -3,6 +3,9 @@
 No I/O and no clock: the caller passes the time, and acts on the effects that it gets back. Losing the table loses no
 session, as relays report their sessions again with the next re-check: a counter refuses a newcomer, and never ends a
 session that is there, unless the operator has asked for that (``kick-oldest``).
+
+Leases are kept in monotonic seconds: when the clock of the machine is set, no session is lost, and none outlives its
+lease. Unix seconds are only shown.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from moq_token.server.session import Admission, Effect, Ended, Kicked, Lost, Out
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from moq_token.auth.lease import Instant
     from moq_token.contract import Request
     from moq_token.server.caps import Caps
     from moq_token.server.session import Refusal
@@ -73,11 +77,11 @@ class Sessions:
         """Return the live session of that id, if there is one."""
         return self._sessions.get(_name(session_id))
 
-    def advance(self, now: float) -> tuple[Effect, ...]:
-        """Remove the sessions whose lease has ended at ``now`` (Unix seconds), and forget ended ones in time."""
-        while self._ended_order and self._ended_order[0][0] <= now - LATE_SECONDS:
+    def advance(self, now: Instant) -> tuple[Effect, ...]:
+        """Remove the sessions whose lease has ended at ``now``, and forget ended ones in time."""
+        while self._ended_order and self._ended_order[0][0] <= now.steady - LATE_SECONDS:
             self._ended.discard(self._ended_order.popleft()[1])
-        second = math.floor(now)
+        second = math.floor(now.steady)
         lost: list[Effect] = []
         for due in self._due(second):
             for session in self._calendar.pop(due):
@@ -89,8 +93,8 @@ class Sessions:
         self._visited = second
         return tuple(lost)
 
-    def handle(self, request: Request, now: float, admission: Admission | None = None) -> Outcome:
-        """Take one event at ``now`` (Unix seconds), and say what follows.
+    def handle(self, request: Request, now: Instant, admission: Admission | None = None) -> Outcome:
+        """Take one event at ``now``, and say what follows.
 
         A ``connect`` or ``revalidate`` is to be passed when the policy has admitted it, with what it has decided; an
         ``end`` always. Events may be late, repeated, out of order or missing.
@@ -122,7 +126,7 @@ class Sessions:
     def _refusal(self, newcomer: Session) -> Refusal | None:
         return next((cap.refusal for cap in self._caps if cap.rejects(newcomer)), None)
 
-    def _session(self, key: str, request: Request, admission: Admission, now: float) -> Session:
+    def _session(self, key: str, request: Request, admission: Admission, now: Instant) -> Session:
         place = Place(
             node=_cut(request.node),
             transport=_cut(request.transport),
@@ -143,8 +147,8 @@ class Sessions:
             subject=None if admission.subject is None else _name(admission.subject),
             tier=_cut(admission.tier),
             grant=_kept(admission.grant),
-            first=now,
-            last=now,
+            first=now.unix,
+            last=now.unix,
             lease=_lease(admission, now),
         )
 
@@ -159,27 +163,27 @@ class Sessions:
                 kicked.append(Kicked(session, cap.refusal.reason))
         return tuple(kicked)
 
-    def _register(self, session: Session, now: float) -> None:
+    def _register(self, session: Session, now: Instant) -> None:
         self._sessions[session.id] = session
         for cap in self._caps:
             cap.add(session)
-        self._enter(session, math.floor(now))
+        self._enter(session, math.floor(now.steady))
 
-    def _refresh(self, session: Session, admission: Admission, now: float) -> None:
+    def _refresh(self, session: Session, admission: Admission, now: Instant) -> None:
         """Record that a session is alive. Its token, address and subject stay as they were at the start."""
-        session.last = now
+        session.last = now.unix
         session.grant, session.tier = _kept(admission.grant), _cut(admission.tier)
         session.lease = _lease(admission, now)
         # A lease that has become longer is noticed when the old one is due.
         if session.lease is not None and session.lease < session.due:
             self._calendar.remove(session.due, session)
-            self._enter(session, math.floor(now))
+            self._enter(session, math.floor(now.steady))
 
-    def _end(self, key: str, request: Request, now: float) -> tuple[Effect, ...]:
+    def _end(self, key: str, request: Request, now: Instant) -> tuple[Effect, ...]:
         if key in self._ended:
             return ()
         self._ended.add(key)
-        self._ended_order.append((now, key))
+        self._ended_order.append((now.steady, key))
         if len(self._ended) > MAX_ENDED:
             self._ended.discard(self._ended_order.popleft()[1])
         session = self._sessions.get(key)
@@ -212,12 +216,12 @@ class Sessions:
         self._calendar.add(session.due, session)
 
 
-def _lease(admission: Admission, now: float) -> int | None:
-    """Return the second at which the session counts as lost if it is not seen again, None for never."""
+def _lease(admission: Admission, now: Instant) -> int | None:
+    """Return the monotonic second at which the session counts as lost if it is not seen again, None for never."""
     if admission.revalidate is not None:
-        return math.ceil(now + LEASE_CADENCES * admission.revalidate)
+        return math.ceil(now.steady + LEASE_CADENCES * admission.revalidate)
     if admission.expires is not None:
-        return max(admission.expires, math.floor(now) + 1)
+        return max(math.ceil(now.steady + admission.expires - now.unix), math.floor(now.steady) + 1)
     return None
 
 
