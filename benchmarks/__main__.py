@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _run(*, quick: bool) -> Results:
-    pace, thread_pace = (Pace(9, 3), Pace(3, 2, 0.01)) if quick else (Pace(101, 15), Pace(9, 3, 0.03))
+    pace, thread_pace = (Pace(9, 3), Pace(3, 2, 0.01)) if quick else (Pace(101, 15), Pace(15, 3, 0.04))
     process_pace = Pace(5, 1) if quick else Pace(31, 1)
     with Node() as node:
         tokens = race_tokens(pace, node, _progress)

@@ -40,7 +40,11 @@ class Operation(NamedTuple):
 
 def main() -> None:
     with without_fast():
-        operations = list(_operations())
+        _count()
+
+
+def _count() -> None:
+    operations = list(_operations())
     gc.disable()  # a garbage collection would be in one count and not in the next
     for operation in operations:
         _repeat(operation.function, operation.arguments[:N])  # fill the caches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from statistics import median
+from statistics import median, quantiles
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -40,6 +40,11 @@ class Times:
 
     def ratio(self, name: str, other: str) -> float:
         return median(times[name] / times[other] for times in self._rounds)
+
+    def ratio_range(self, name: str, other: str) -> tuple[float, float]:
+        """Return between which ratios the middle half of the rounds is."""
+        low, _, high = quantiles(times[name] / times[other] for times in self._rounds)
+        return low, high
 
     def in_units(self, name: str) -> float:
         return median(times[name] / unit for times, unit in zip(self._rounds, self._units, strict=True))

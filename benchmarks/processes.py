@@ -62,4 +62,5 @@ def _starting(command: Sequence[str]) -> Contender:
 
 
 def _start(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+    silent = subprocess.DEVNULL  # our command notes that the token never expires
+    return subprocess.run(command, stdin=silent, stdout=silent, stderr=silent, check=False)

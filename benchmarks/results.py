@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Pace, Times
     from benchmarks.tokens import TokenTimes
-    from moq_token import Algorithm
 
 
 class Results(NamedTuple):
@@ -18,8 +17,8 @@ class Results(NamedTuple):
     pace: Pace
     node_versions: Mapping[str, str]
     tokens: TokenTimes
-    refusals: Mapping[Algorithm, Times]
+    refusals: Mapping[str, Times]
     permissions: Times
     loading: Times
-    threads: Mapping[str, Mapping[str, float]]
+    threads: Mapping[str, Mapping[str, Times]]
     processes: Times

@@ -21,14 +21,25 @@ if TYPE_CHECKING:
 ONE_OF_EACH_KIND = (Algorithm.HS256, Algorithm.RS256, Algorithm.ES256, Algorithm.EDDSA)
 
 
-def race_refusals(pace: Pace) -> dict[Algorithm, Times]:
+def race_refusals(pace: Pace) -> dict[str, Times]:
     """Accept and refuse: "good", "forged", "expired" and "garbage"."""
-    return {algorithm: _refusals(algorithm, pace) for algorithm in ONE_OF_EACH_KIND}
+    return {
+        name: _refusals(private, public, pace)
+        for algorithm in ONE_OF_EACH_KIND
+        for name, (private, public) in _halves_of(algorithm).items()
+    }
 
 
-def _refusals(algorithm: Algorithm, pace: Pace) -> Times:
-    private = Key.generate(algorithm)
-    verify = (private if algorithm.symmetric else private.to_public()).verify
+def _halves_of(algorithm: Algorithm) -> dict[str, tuple[Key, Key]]:
+    """Return the private and the public key without the core, and with it if it is installed."""
+    keys = make_keys(algorithm)
+    fast = with_fast(keys)
+    plain = {str(algorithm): (keys.private, keys.public)}
+    return plain if fast is None else plain | {f"{algorithm} [fast]": fast}
+
+
+def _refusals(private: Key, public: Key, pace: Pace) -> Times:
+    verify = public.verify
     contenders = {
         "good": calling(verify),
         "forged": refusing(verify, RefusedError, forged),
@@ -76,22 +87,16 @@ def _loading(key: Key) -> Contender:
     return calling(lambda _: Key.from_str(text))
 
 
-def race_threads(pace: Pace) -> dict[str, dict[str, float]]:
-    """Return the work of two threads divided by the work of one, with one key, signing and verifying."""
-    speed_ups: dict[str, dict[str, float]] = {}
-    for algorithm in Algorithm:
-        keys = make_keys(algorithm)
-        speed_ups[algorithm] = _speed_up(keys.private, keys.public, pace)
-        fast = with_fast(keys)
-        if fast is not None:
-            speed_ups[f"{algorithm} [fast]"] = _speed_up(*fast, pace)
-    return speed_ups
-
-
-def _speed_up(private: Key, public: Key, pace: Pace) -> dict[str, float]:
-    sign = race(_in_threads(partial(signed, private)), grants, pace)
-    verify = race(_in_threads(public.verify), tokens(private), pace)
-    return {"sign": sign.ratio("one", "two"), "verify": verify.ratio("one", "two")}
+def race_threads(pace: Pace) -> dict[str, dict[str, Times]]:
+    """Let "one" thread and "two" threads sign and verify with one key."""
+    return {
+        name: {
+            "sign": race(_in_threads(partial(signed, private)), grants, pace),
+            "verify": race(_in_threads(public.verify), tokens(private), pace),
+        }
+        for algorithm in Algorithm
+        for name, (private, public) in _halves_of(algorithm).items()
+    }
 
 
 def _in_threads(function: Callable[[Any], object]) -> dict[str, Contender]:
