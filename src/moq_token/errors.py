@@ -26,6 +26,7 @@ Reason: TypeAlias = Literal[
     "bad-kid",
     "bad-signature",
     "bad-url",
+    "banned",
     "expired",
     "kid-missing",
     "malformed",
@@ -110,6 +111,17 @@ class InvalidGrantError(Error):
     """
 
     def __init__(self, message: str, *, reason: str = "bad-member") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidDenialError(Error, ValueError):
+    """A denial, which bans sessions from an auth server or narrows them, makes no sense.
+
+    ``reason`` is a stable code: ``invalid``, or ``too-many`` for one beyond the limits.
+    """
+
+    def __init__(self, message: str, *, reason: str = "invalid") -> None:
         super().__init__(message)
         self.reason = reason
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import msgspec
@@ -13,28 +14,57 @@ if TYPE_CHECKING:
     from moq_token.contract.request import Address
 
 
+# The digest of a long name is itself short enough.
+_MAX_NAME_CHARACTERS = 72
+
+
+def bounded_name(text: str) -> str:
+    """Return a name of bounded length: the text itself, or a digest of a long one."""
+    if len(text) <= _MAX_NAME_CHARACTERS:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """What the policy has decided about a ``connect`` or ``revalidate`` that it admits.
 
     ``token`` is a digest of the presented token (never the token), ``subject`` whom it is about; None is not counted.
-    ``grant`` is the answer as it is written; ``revalidate`` (seconds), ``expires`` (Unix seconds) and ``tier`` are
-    those of the answer.
+    ``jti``, ``kid`` and ``issued`` are those of the token. ``grant`` is the answer as it is written; ``root``,
+    ``revalidate`` (seconds), ``expires`` (Unix seconds) and ``tier`` are those of the answer.
     """
 
     token: bytes | None = None
+    jti: str | None = None
+    kid: str | None = None
     subject: str | None = None
+    issued: int | None = None
     grant: bytes = b""
+    root: str | None = None
     revalidate: int | None = None
     expires: int | None = None
     tier: str | None = None
 
     @classmethod
-    def of(cls, grant: Grant, *, now: float, token: bytes | None = None, subject: str | None = None) -> Self:
+    def of(
+        cls,
+        grant: Grant,
+        *,
+        now: float,
+        token: bytes | None = None,
+        jti: str | None = None,
+        kid: str | None = None,
+        subject: str | None = None,
+        issued: int | None = None,
+    ) -> Self:
         """Describe a grant that is written at ``now``. Raises :class:`InvalidGrantError`."""
         return cls(
             token=token,
+            jti=jti,
+            kid=kid,
             subject=subject,
+            issued=issued,
             grant=grant.to_json(now=now),
+            root=grant.root,
             revalidate=grant.revalidate,
             expires=grant.expires,
             tier=grant.tier,
@@ -66,8 +96,10 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
     ----------
     id, place, remote, path, tls
         As its first event has them (there is no query and no token). Long texts are cut, a long id is a digest.
-    token, subject, tier, grant
-        What the policy has decided, see :class:`Admission`. A very long grant is left out.
+    token, jti, kid, subject, issued
+        What is known of its token, see :class:`Admission`. A long ``jti`` or ``subject`` is a digest.
+    tier, grant, root, revalidate, expires
+        What was answered last, see :class:`Admission`. A very long grant is left out.
     first, last
         When its first and its latest event came (Unix seconds).
     lease
@@ -85,9 +117,15 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
     path: str
     tls: Peer | None
     token: bytes | None
+    jti: str | None
+    kid: str | None
     subject: str | None
+    issued: int | None
     tier: str | None
     grant: bytes
+    root: str | None
+    revalidate: int | None
+    expires: int | None
     first: float
     last: float
     lease: int | None

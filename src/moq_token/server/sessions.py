@@ -10,7 +10,6 @@ lease. Unix seconds are only shown.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Final, overload
@@ -18,7 +17,18 @@ from typing import TYPE_CHECKING, Final, overload
 from moq_token.contract import Event, Peer
 from moq_token.server.caps import CapKind, Counter
 from moq_token.server.groups import Groups
-from moq_token.server.session import Admission, Effect, Ended, Kicked, Lost, Outcome, Place, Session, Untracked
+from moq_token.server.session import (
+    Admission,
+    Effect,
+    Ended,
+    Kicked,
+    Lost,
+    Outcome,
+    Place,
+    Session,
+    Untracked,
+    bounded_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +47,6 @@ MAX_ENDED: Final = 100_000
 MAX_SESSIONS: Final = 250_000
 """Sessions in the table. One beyond them is admitted, but neither listed nor counted."""
 
-_MAX_NAME_CHARACTERS = 64
 _MAX_TEXT_CHARACTERS = 512
 _MAX_PLACES = 4096
 _MAX_GRANT_BYTES = 4096
@@ -75,7 +84,7 @@ class Sessions:
 
     def get(self, session_id: str) -> Session | None:
         """Return the live session of that id, if there is one."""
-        return self._sessions.get(_name(session_id))
+        return self._sessions.get(bounded_name(session_id))
 
     def advance(self, now: Instant) -> tuple[Effect, ...]:
         """Remove the sessions whose lease has ended at ``now``, and forget ended ones in time."""
@@ -100,7 +109,7 @@ class Sessions:
         ``end`` always. Events may be late, repeated, out of order or missing.
         """
         effects = self.advance(now)
-        key = _name(request.id)
+        key = bounded_name(request.id)
         if request.event is Event.END:
             return Outcome(None, effects + self._end(key, request, now))
         if admission is None:
@@ -144,9 +153,15 @@ class Sessions:
             path=_cut(request.path),
             tls=None if request.tls is None else _cut_peer(request.tls),
             token=admission.token,
-            subject=None if admission.subject is None else _name(admission.subject),
+            jti=None if admission.jti is None else bounded_name(admission.jti),
+            kid=admission.kid,
+            subject=None if admission.subject is None else bounded_name(admission.subject),
+            issued=admission.issued,
             tier=_cut(admission.tier),
             grant=_kept(admission.grant),
+            root=_cut(admission.root),
+            revalidate=admission.revalidate,
+            expires=admission.expires,
             first=now.unix,
             last=now.unix,
             lease=_lease(admission, now),
@@ -172,7 +187,8 @@ class Sessions:
     def _refresh(self, session: Session, admission: Admission, now: Instant) -> None:
         """Record that a session is alive. Its token, address and subject stay as they were at the start."""
         session.last = now.unix
-        session.grant, session.tier = _kept(admission.grant), _cut(admission.tier)
+        session.grant, session.tier, session.root = _kept(admission.grant), _cut(admission.tier), _cut(admission.root)
+        session.revalidate, session.expires = admission.revalidate, admission.expires
         session.lease = _lease(admission, now)
         # A lease that has become longer is noticed when the old one is due.
         if session.lease is not None and session.lease < session.due:
@@ -223,13 +239,6 @@ def _lease(admission: Admission, now: Instant) -> int | None:
     if admission.expires is not None:
         return max(math.ceil(now.steady + admission.expires - now.unix), math.floor(now.steady) + 1)
     return None
-
-
-def _name(text: str) -> str:
-    """Return a name of bounded length: the text itself, or a digest of a long one."""
-    if len(text) <= _MAX_NAME_CHARACTERS:
-        return text
-    return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
 @overload

@@ -1,0 +1,96 @@
+"""What denials do to one session: refuse it, or take something away from its grant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from moq_token import path as paths
+from moq_token.contract import Grant
+from moq_token.errors import InvalidPatternError, RefusedError, UnauthorizedError
+from moq_token.pattern import Pattern
+from moq_token.patterns import Patterns
+from moq_token.server.denial import Matcher, facts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moq_token.server.denial import Denial
+    from moq_token.server.session import Session
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The denials in force that match one session: the one that refuses it, if any, and those that narrow it."""
+
+    refusing: Denial | None
+    narrowing: tuple[Denial, ...] = ()
+
+    def apply(self, grant: Grant, path: str) -> Grant:
+        """Return what is left of a grant at the dialed path.
+
+        Raises :class:`RefusedError` (``banned``) if the session is refused, or nothing is left of its grant.
+        """
+        if self.refusing is not None:
+            raise RefusedError(self.refusing.describe(), reason="banned")
+        for denial in self.narrowing:
+            try:
+                grant = _narrowed(grant, denial, path)
+            except UnauthorizedError:
+                raise RefusedError(f"nothing is left of the grant, {denial.describe()}", reason="banned") from None
+        return grant
+
+
+def affected(denial: Denial, sessions: Iterable[Session]) -> list[Session]:
+    """Return the live sessions that a denial refuses, or takes something away from."""
+    matcher = Matcher(denial)
+    names = [name for name in ("jti", "kid", "subject") if getattr(denial, name) is not None]
+    found = []
+    for session in sessions:
+        if denial.session is not None and denial.session != session.id:
+            continue
+        if any(getattr(denial, name) != getattr(session, name) for name in names):
+            continue
+        if matcher.matches(facts_of(session)) and (denial.refuses or _takes(denial, session)):
+            found.append(session)
+    return found
+
+
+def _narrowed(grant: Grant, denial: Denial, path: str) -> Grant:
+    """Return what a denial leaves of a grant. Raises :class:`UnauthorizedError` if that is nothing."""
+    denied = None if denial.narrow_path is None else Pattern(denial.narrow_path)
+    root = paths.normalize(path if grant.root is None else grant.root)
+    left: dict[str, Patterns] = {"publish": grant.publish, "subscribe": grant.subscribe}
+    for role in left if denial.role is None else (denial.role,):
+        left[role] = Patterns(
+            () if denied is None else (granted for granted in left[role] if not _reaches(granted, root, denied))
+        )
+    if not any(left.values()):
+        raise UnauthorizedError("nothing is left of the grant", path=path)
+    mounts = grant.mounts
+    if denied is not None and denial.role != "publish":
+        # A mount shows the subtree of another path.
+        mounts = {place: shows for place, shows in mounts.items() if not _reaches(Pattern("**"), shows, denied)}
+    if left["publish"] == grant.publish and left["subscribe"] == grant.subscribe and mounts == grant.mounts:
+        return grant
+    return replace(grant, **left, mounts=mounts)
+
+
+def _reaches(granted: Pattern, root: str, denied: Pattern) -> bool:
+    """Whether a pattern that is granted at a path overlaps what is denied. One that cannot be told counts as such."""
+    try:
+        return granted.rooted(root).overlaps(denied)
+    except InvalidPatternError:
+        return True
+
+
+def _takes(denial: Denial, session: Session) -> bool:
+    """Whether a denial changes what a live session may do. A session whose grant was too long to keep counts."""
+    if not session.grant:
+        return True
+    grant = Grant.from_json(session.grant, now=0)
+    try:
+        return _narrowed(grant, denial, session.path) is not grant
+    except UnauthorizedError:
+        return True
