@@ -26,6 +26,7 @@ from moq_token import (
 )
 from tests import forge
 from tests.forge import NOW
+from tests.naming import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ def test_nothing_is_the_default() -> None:
         (["é", "😀", "\0"], ("é", "😀", "\0")),
         (map(str, range(3)), ("0", "1", "2")),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_paths(given: str | Iterable[str], kept: tuple[str, ...]) -> None:
     given = list(given) if not isinstance(given, str | list | tuple | dict | set) else given
@@ -101,7 +102,7 @@ def test_subclasses_of_str_can_be_written() -> None:
 NO_PATHS = [None, 1, True, 1.5, b"a", [b"a"], ["a", None], [1], ["a", ["b"]], [("a",)], object(), bytearray(b"a")]
 
 
-@pytest.mark.parametrize("wrong", NO_PATHS, ids=repr)
+@pytest.mark.parametrize("wrong", NO_PATHS, ids=named)
 @pytest.mark.parametrize("made", [Claims, Scope])
 def test_paths_of_wrong_type(made: Callable[..., object], wrong: object) -> None:
     for arguments in (("r", wrong), ("r", "a", wrong), ("r", wrong, wrong)):
@@ -113,7 +114,7 @@ def test_paths_of_wrong_type(made: Callable[..., object], wrong: object) -> None
         FULL.with_subscribe(wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [None, 1, True, b"a", ["a"], ("a",), object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 1, True, b"a", ["a"], ("a",), object()], ids=named)
 @pytest.mark.parametrize("made", [Claims, Scope])
 def test_root_of_wrong_type(made: Callable[..., object], wrong: object) -> None:
     with pytest.raises(TypeError):
@@ -122,7 +123,7 @@ def test_root_of_wrong_type(made: Callable[..., object], wrong: object) -> None:
         FULL.with_root(wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [None, 1, 0, "true", [], object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 1, 0, "true", [], object()], ids=named)
 def test_cluster_of_wrong_type(wrong: bool) -> None:  # noqa: FBT001
     with pytest.raises(TypeError):
         Claims("", "a", cluster=wrong)
@@ -207,7 +208,7 @@ def test_text_that_utf_8_cannot_carry(text: str) -> None:
         (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC), 253402300799),
         (datetime(3000, 1, 1, 0, 0, 0, 999999, tzinfo=UTC), 32503680000),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_times(given: int | datetime | None, kept: int | None) -> None:
     for claims in (Claims("", "a", expires=given, issued=given), FULL.with_expires(given).with_issued(given)):
@@ -529,7 +530,7 @@ def test_authorize_does_not_look_at_the_clock() -> None:
     assert Claims("", "a", expires=0).authorize("").publish == ("a",)
 
 
-@pytest.mark.parametrize("wrong", [None, 1, b"a", [], ["a"], ("a",), object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 1, b"a", [], ["a"], ("a",), object()], ids=named)
 def test_paths_to_ask_for_are_str(wrong: str) -> None:
     for root in ("", "a"):
         with pytest.raises(TypeError):

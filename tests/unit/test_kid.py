@@ -5,6 +5,7 @@ import re
 import pytest
 
 from moq_token import InvalidKeyError, InvalidKeyIdError, KeyId
+from tests.naming import named
 
 
 @pytest.mark.parametrize("kid", ["a", "Z", "0", "-", "_", "--help", "abc-DEF_123", "x" * 128, "1234567890abcdef"])
@@ -63,7 +64,7 @@ def test_bad(kid: str) -> None:
     assert "1 to 128 characters" in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [None, 1, True, b"a", ["a"], object()], ids=repr)
+@pytest.mark.parametrize("wrong", [None, 1, True, b"a", ["a"], object()], ids=named)
 def test_wrong_type(wrong: str) -> None:
     with pytest.raises(TypeError):
         KeyId(wrong)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moq_token import Algorithm, Claims, InvalidKeyError, InvalidKeyIdError, Key, KeyOperation, Scope
 from tests import forge
 from tests.forge import ASYMMETRIC, KID, NOW, ONE_OF_EACH, RSA, b64, b64int, compact, jwk, load, no_key, public_jwk
+from tests.naming import named
 
 HS256, RS256, ES256, ES384, EDDSA = (
     Algorithm.HS256,
@@ -46,7 +47,7 @@ def test_missing_kty_is_a_secret() -> None:
         assert "`kty`" in no_key(jwk(algorithm, kty=None))
 
 
-@pytest.mark.parametrize("kty", ["OCT", "Oct", "rsa", "RSA", "EC", "OKP", "", "AKP", 1, True, ["oct"], {}], ids=repr)
+@pytest.mark.parametrize("kty", ["OCT", "Oct", "rsa", "RSA", "EC", "OKP", "", "AKP", 1, True, ["oct"], {}], ids=named)
 def test_kty_fits_alg(kty: object) -> None:
     for algorithm in ONE_OF_EACH:
         if kty != algorithm.kty:
@@ -77,7 +78,7 @@ def test_names_are_case_sensitive(alg: str) -> None:
         assert "`alg`" in no_key(jwk(algorithm, alg=alg))
 
 
-@pytest.mark.parametrize("alg", [None, 1, True, ["HS256"], {"alg": "HS256"}], ids=repr)
+@pytest.mark.parametrize("alg", [None, 1, True, ["HS256"], {"alg": "HS256"}], ids=named)
 def test_alg_is_required(alg: object) -> None:
     assert "`alg`" in no_key(jwk(HS256) | {"alg": alg})
     assert "`alg`" in no_key(jwk(HS256, alg=None))
@@ -732,7 +733,7 @@ def test_a_key_is_bounded() -> None:
     assert "`d`" in no_key(jwk(RS256, d="_" * 400_000))
 
 
-@pytest.mark.parametrize("text", [None, 1, bytearray(b"{}"), memoryview(b"{}"), {"kty": "oct"}, ["{}"]], ids=repr)
+@pytest.mark.parametrize("text", [None, 1, bytearray(b"{}"), memoryview(b"{}"), {"kty": "oct"}, ["{}"]], ids=named)
 def test_what_is_neither_str_nor_bytes(text: str) -> None:
     with pytest.raises(TypeError):
         Key.from_str(text)
