@@ -122,7 +122,7 @@ demo: $(VENV)/.demo  ## Run an auth server, a relay that asks it, and clients th
 FAST_MATTERS := $(patsubst %,tests/unit/test_%.py,compiled jws key keyset material pem signatures threads trace vectors verify)
 
 test: $(VENV)/.test $(CORE) $(SITE)/.installed $(INTEROP)  ## Run the quick tests against the built wheel (ARGS= goes to pytest)
-	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest $(ARGS)
+	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -n auto $(ARGS)
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest --without-fast $(FAST_MATTERS) $(ARGS) || test $$? -eq 5 # none selected
 
 test-all:  ## Run the quick and the slow tests with every Python from 3.11 on this machine

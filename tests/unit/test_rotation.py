@@ -387,7 +387,7 @@ def test_what_is_no_file_is_not_waited_for(rotation: Rotation) -> None:
     rotation.directory.mkdir()
     os.mkfifo(rotation.directory / "pipe.jwk")
     assert "not a regular file" in "".join(rotation.check())
-    with pytest.raises(InvalidKeyError, match=r"pipe\.jwk.*not a regular file"):
+    with pytest.raises(InvalidKeyError, match="not a regular file"):
         rotation.signing_key()
 
 
