@@ -38,7 +38,7 @@ from moq_token import (
     __version__,
     read_unverified,
 )
-from moq_token.issuing import Credential, Issuer, SigningKeys
+from moq_token.issuing import Credential, Issuer, SigningKeys, TokenRequest, endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +213,16 @@ def issuing(path: Path) -> None:
     assert_type(credential.subject, str | None)
     assert_type(credential.to_json(), str)
     assert_type(credential.to_members(), dict[str, str | int])
+
+
+def token_endpoint(issuer: Issuer) -> None:
+    async def authorize(asked: TokenRequest) -> Claims:
+        assert_type(asked.room_name, str | None)
+        assert_type(asked.headers.get("cookie"), str | None)
+        return Claims("", "a", subject="b")
+
+    endpoint(issuer, authorize)
+    endpoint(issuer, lambda _: Claims("", "a", subject="b"), origins=["https://app"], per_minute=5, clock=lambda: 1.5)
 
 
 def unverified() -> None:

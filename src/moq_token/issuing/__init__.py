@@ -1,7 +1,31 @@
 """Issue tokens in a backend: signing keys that follow a rotation, and credentials that clients can dial with."""
 
+from typing import TYPE_CHECKING
+
 from moq_token.issuing.credential import Credential
 from moq_token.issuing.issuer import MAX_SUBJECT_CHARACTERS, Issuer
 from moq_token.issuing.signing import MAX_STALE_SECONDS, SigningKeys
 
-__all__ = ["MAX_STALE_SECONDS", "MAX_SUBJECT_CHARACTERS", "Credential", "Issuer", "SigningKeys"]
+if TYPE_CHECKING:
+    from moq_token.issuing.asgi import Authorize, endpoint
+    from moq_token.issuing.request import TokenRequest
+
+__all__ = [
+    "MAX_STALE_SECONDS",
+    "MAX_SUBJECT_CHARACTERS",
+    "Authorize",
+    "Credential",
+    "Issuer",
+    "SigningKeys",
+    "TokenRequest",
+    "endpoint",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs an event loop when it is first used: most backends only sign."""
+    if name in {"Authorize", "TokenRequest", "endpoint"}:
+        from moq_token.issuing import asgi
+
+        return getattr(asgi, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
