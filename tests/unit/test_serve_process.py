@@ -96,7 +96,13 @@ def test_operators_have_a_listener_of_their_own(tmp_path: Path) -> None:
         assert 'moq_token_sessions{node="n",tier="",transport="quic"} 1.0' in text
         for path in "/healthz", "/readyz":
             assert ask(address, path) == (200, "ok\n") == process.ask(path)
-        assert ask(address, "/")[0] == ask(address, "/keys/x.jwk")[0] == 404
+        assert ask(address, "/nothing")[0] == ask(address, "/keys/x.jwk")[0] == 404
+        status, text = ask(address, "/")
+        assert status == 200
+        assert text.startswith("<!doctype html>")
+        told = json.loads(ask(address, "/status")[1])
+        assert (told["sessions"], told["health"], told["nodes"]) == (1, "ready", [{"node": "n", "sessions": 1}])
+        assert process.ask("/status")[0] == 404
         assert ask(address, "/metrics", {})[0] == 405
         assert stat.S_IMODE((tmp_path / "admin.sock").stat().st_mode) == 0o600
         assert process.stop() == 0

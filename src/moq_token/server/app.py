@@ -336,14 +336,18 @@ class AuthServer:
             return b"cache-control: no-store\r\n"
         return f"cache-control: no-store, max-age={max(1, int(self._max_age))}\r\n".encode()
 
+    async def problems(self) -> list[Problem]:
+        """Return what is wrong with the policy, such as keys that cannot be read. Raises nothing of the policy."""
+        check = getattr(self._decide, "problems", None)
+        try:
+            return [] if check is None else await self._bounded.ask(check)
+        except (RefusedError, UnavailableError) as error:
+            return [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
+
     async def _health(self, path: str) -> HttpResponse:
         if path == "/healthz":
             return HttpResponse(200, b"ok\n")
-        check = getattr(self._decide, "problems", None)
-        try:
-            problems: list[Problem] = [] if check is None else await self._bounded.ask(check)
-        except (RefusedError, UnavailableError) as error:
-            problems = [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
+        problems = await self.problems()
         if not problems:
             return HttpResponse(200, b"ok\n")
         told = "".join(f"{'not ready' if is_fatal else 'degraded'}: {message}\n" for message, is_fatal in problems)
