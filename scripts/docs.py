@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moq_token import Claims, UnauthorizedError
-from scripts import check_links, docs_figure
+from scripts import check_links, docs_commands, docs_figure
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -36,17 +36,6 @@ GRANTS: list[tuple[Claims, str]] = [
     (Claims("", (), ["news", "sport/live"]), "/sport"),
     (Claims("demo", "", ""), "/demolition"),
 ]
-
-
-def help_text(command: str) -> str:
-    """Return the ``--help`` of a command, on a terminal 80 columns wide."""
-    from click.testing import CliRunner
-
-    from moq_token.cli.program import program
-
-    result = CliRunner().invoke(program, [*command.split(), "--help"], prog_name="moq-token-cli", terminal_width=80)
-    assert result.exit_code == 0, result.output
-    return f"```text\n{result.output.strip()}\n```\n"
 
 
 def grants_table(_: str) -> str:
@@ -79,7 +68,11 @@ def source(path: str) -> str:
     return f"```python\n{(ROOT / path).read_text(encoding='utf-8').strip()}\n```\n"
 
 
-PARTS: dict[str, Callable[[str], str]] = {"help": help_text, "grants": grants_table, "source": source}
+PARTS: dict[str, Callable[[str], str]] = {
+    "commands": lambda _: docs_commands.reference(),
+    "grants": grants_table,
+    "source": source,
+}
 
 
 def renewed(text: str) -> str:

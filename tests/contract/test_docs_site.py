@@ -10,7 +10,6 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import click
 import pytest
 
 import moq_token
@@ -19,8 +18,7 @@ import moq_token.contract
 import moq_token.issuing
 import moq_token.server
 import moq_token.sources
-from moq_token.cli.program import program
-from scripts import check_links, docs
+from scripts import check_links, docs, docs_commands
 from tests.contract.fences import blocks, run_document
 
 if TYPE_CHECKING:
@@ -85,19 +83,15 @@ def test_generated_parts_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == docs.generated()[path], "python -m scripts.docs write"
 
 
-def commands(group: click.Group, prefix: str = "") -> Iterator[str]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        yield f"{prefix}{name}"
-        command = group.get_command(context, name)
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{prefix}{name} ")
-
-
-def test_every_command_is_there() -> None:
+def test_every_command_and_option_is_there() -> None:
     page = (DOCS / "command-line.md").read_text(encoding="utf-8")
-    found = {part["of"] for part in docs.PART.finditer(page) if part["what"] == "help"}
-    assert found == {"", *commands(program)}
+    sections = dict(re.findall(r"^###? ([a-z -]+)\n(.*?)(?=^###? |\Z)", page, re.DOTALL | re.MULTILINE))
+    found = dict(docs_commands.commands())
+    assert found.keys() == sections.keys()
+    for name, command in found.items():
+        options = {each for param in command.params if not getattr(param, "hidden", False) for each in param.opts}
+        missing = [each for each in options if each.startswith("-") and f"`{each}`" not in sections[name]]
+        assert missing == [], name
 
 
 def test_a_stale_part_is_noticed() -> None:
@@ -106,6 +100,27 @@ def test_a_stale_part_is_noticed() -> None:
     assert stale != page
     assert docs.renewed(stale) == docs.renewed(page)
     assert docs.renewed("<!-- begin grants -->\nold\n<!-- end -->").count("\n| `") == len(docs.GRANTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "markdown"),
+    [
+        ("With --publish or -, a *", "With `--publish` or -, a `*`"),
+        ("cam*/hd or rooms/*/chat, `a`", "`cam*/hd` or `rooms/*/chat`, `a`"),
+        ("DIR/{kid}.jwk; a|b [auth]", "`DIR/{kid}.jwk`; a\\|b `[auth]`"),
+        ('"" for all <x> snake_case', '`""` for all &lt;x> snake\\_case'),
+    ],
+)
+def test_help_texts_become_markdown(text: str, markdown: str) -> None:
+    assert docs_commands.prose(text) == markdown
+
+
+def test_long_examples_are_broken_before_options() -> None:
+    line = "moq-token-cli sign --root 'a  b' --publish alice < in > out.jwt  # why"
+    assert docs_commands.broken(line, 40) == (
+        "# why\nmoq-token-cli sign --root 'a  b' \\\n  --publish alice < in > out.jwt"
+    )
+    assert docs_commands.broken(line, 80) == line
 
 
 def test_the_figure_says_what_authorize_says() -> None:

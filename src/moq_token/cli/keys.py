@@ -107,7 +107,7 @@ def generate_command(
 @command(
     "public",
     short_help="Write the public half of a key or of a set.",
-    examples=("public private.jwk --out public.jwk", "public < private.jwk"),
+    examples=("public private.jwk --out public.jwk", "public - < private.jwk"),
 )
 @options.key_argument
 @options.out
