@@ -52,7 +52,9 @@ class Patterns:
             raise InvalidPatternError(message, reason="too-many-patterns")
         distinct = {pattern if isinstance(pattern, Pattern) else Pattern(pattern) for pattern in given}
         cover: _Few | _Many = (_Few if len(distinct) <= _FEW else _Many)(distinct)
-        members = tuple(sorted((pattern for pattern in distinct if not cover.contains_strictly(pattern)), key=str))
+        members = tuple(distinct)
+        if len(members) > 1:
+            members = tuple(sorted((pattern for pattern in members if not cover.contains_strictly(pattern)), key=str))
         object.__setattr__(self, "_members", members)
         object.__setattr__(self, "_cover", cover)
 

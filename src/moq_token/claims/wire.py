@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     Members = Mapping[str, object]
 
-_STAR = ord("*")  # bytes are searched faster for a number
+_STAR, _SLASH = ord("*"), ord("/")  # bytes are searched faster for a number
+# In strict mode a path with more is read as one broadcast.
+_MOST_SLASHES = MAX_SEGMENTS - 2
 _PREFIXES, _PATTERNS = ("put", "get"), ("publish", "subscribe")
 KNOWN = frozenset(("root", *_PREFIXES, *_PATTERNS, "exp", "iat", "nbf", "iss", "sub", "jti"))
 """The claims that relays from 0.15 on know. They refuse a token with others."""
@@ -111,7 +113,8 @@ def decode(payload: bytes, *, strict: bool = False) -> Claims:
         claims = _decode(payload)
         # Equal bytes prove that the payload had nothing but these claims, once each and in their usual spelling.
         if _encode(claims) == payload:
-            return claims if not strict and _STAR not in payload else _looked_at(claims, strict=strict)
+            plain = _STAR not in payload and not (strict and (claims.cluster or payload.count(_SLASH) > _MOST_SLASHES))
+            return claims if plain else _looked_at(claims, strict=strict)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass  # the other reader accepts any spelling, and has a message for what is invalid
     return _decode_any_spelling(payload, strict=strict)
@@ -239,9 +242,8 @@ def _patterns(members: Members, name: str) -> Held:
 def _prefixes(name: str, texts: Sequence[str], *, strict: bool) -> Held:
     if not strict:
         return tuple(map(literal, texts))
-    longest = MAX_SEGMENTS - 1  # of slashes; a path of as many segments is read as that one broadcast
     try:
-        return held(Pattern.subtree(text) if "*" in text or text.count("/") >= longest else text for text in texts)
+        return held(Pattern.subtree(text) if "*" in text or text.count("/") > _MOST_SLASHES else text for text in texts)
     except InvalidPatternError as error:
         raise _bad(f"the claim `{name}`, for relays from 0.15 on: {error}") from None
 

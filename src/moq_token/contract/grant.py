@@ -82,23 +82,29 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        for role in ("publish", "subscribe"):
-            if not isinstance(getattr(self, role), Patterns):
-                force_setattr(self, role, Patterns(getattr(self, role)))
-        for name in ("root", "tier"):
-            if not isinstance(getattr(self, name), str | None):
+        if not isinstance(self.publish, Patterns):
+            force_setattr(self, "publish", Patterns(self.publish))
+        if not isinstance(self.subscribe, Patterns):
+            force_setattr(self, "subscribe", Patterns(self.subscribe))
+        for name, text in (("root", self.root), ("tier", self.tier)):
+            if text is not None and not isinstance(text, str):
                 raise TypeError(f"{name} must be a str or None")
-        force_setattr(self, "mounts", dict(self.mounts))
+        if self.mounts:
+            force_setattr(self, "mounts", dict(self.mounts))
         if not self.publish and not self.subscribe:
             raise InvalidGrantError("invalid grant: it grants nothing; refuse the session instead", reason="useless")
         self._check_times()
 
     def _check_times(self) -> None:
-        for name, limit in (("expires", _MAX_EXPIRES), ("revalidate", _MAX_REVALIDATE)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        for name, value, limit in (
+            ("expires", self.expires, _MAX_EXPIRES),
+            ("revalidate", self.revalidate, _MAX_REVALIDATE),
+        ):
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
                 raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-            if value is not None and not -limit - 1 <= value <= limit:
+            if not -limit - 1 <= value <= limit:
                 raise InvalidGrantError(f"invalid grant: {name} is out of range")
         if self.revalidate is not None and self.expires is None:
             message = "invalid grant: `revalidate` needs `expires`, which ends the session when nobody answers"

@@ -44,6 +44,7 @@ _JWT = "jwt="
 # What is remembered of claims at a path is small, so that all of it is.
 _FEW_PATTERNS = 8
 _SHORT_PATH = 512
+_EVERYTHING = Pattern("**")
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 
 
@@ -277,7 +278,9 @@ def presented(request: Request) -> str | None:
 def _pattern(granted: str | Pattern) -> Pattern:
     # Not `Pattern.subtree`, which makes one broadcast of a path of 32 segments: the reference refuses a subtree that
     # gets that deep with the missing part of the root in front.
-    return Pattern("**").rooted(granted) if isinstance(granted, str) else granted
+    if isinstance(granted, str):
+        return _EVERYTHING.rooted(granted) if granted else _EVERYTHING
+    return granted
 
 
 def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
