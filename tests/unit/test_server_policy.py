@@ -67,7 +67,7 @@ def server(settings: dict[str, Any], directory: Path, clock: Clock) -> AuthServe
         keys = directory / settings.pop("key")
     limits = {kind: settings.pop(f"limit_{kind}", None) for kind in ("token", "remote")}
     caps = {CapKind(kind): Cap(limit) for kind, limit in limits.items() if limit is not None}
-    return AuthServer(Policy(keys, **settings, spread=0, clock=clock), caps=caps, clock=clock)
+    return AuthServer(Policy(keys, **settings, spread=0, clock=clock), caps=caps, clock=clock, steady=clock)
 
 
 def ask(server: AuthServer, request: dict[str, Any]) -> HttpResponse:
