@@ -10,12 +10,14 @@ RUN tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet i
  && tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet --python /opt/moq-token install \
         --require-hashes --only-binary :all: --no-compile --requirement requirements/image.txt
 COPY pyproject.toml README.md LICENSE-MIT LICENSE-APACHE ./
+# The compiled core (the extra `fast`), if `make core` has built it. The image works without it too.
+COPY README.md build/core/wheels/*.whl core/
 COPY share share
 COPY src src
 # Compiled here, because the user that the program runs as cannot; files of an image never change, so none is checked.
 RUN tools/bin/hatchling build --target wheel --directory dist \
  && tools/bin/python -m pip --no-cache-dir --disable-pip-version-check --quiet --python /opt/moq-token install \
-        --no-deps --no-index --no-compile dist/*.whl \
+        --no-deps --no-index --no-compile --find-links core dist/*.whl $(ls core/*.whl >/dev/null 2>&1 && echo moq-token-core) \
  && /opt/moq-token/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/moq-token/lib
 
 FROM ${BASE}

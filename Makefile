@@ -66,7 +66,7 @@ $(VENV)/.maturin: $(MADE) requirements/core.txt
 $(CORE_WHEELS)/.built: $(CORE_SOURCES) | $(VENV)/.maturin
 	@echo "Building the compiled core"
 	@rm -rf $(CORE_WHEELS)
-	@$(CORE_ENVIRONMENT) $(BIN)/maturin --quiet build --release --locked --manifest-path core/Cargo.toml \
+	@$(CORE_ENVIRONMENT) $(BIN)/maturin build --quiet --release --locked --manifest-path core/Cargo.toml \
 		--interpreter $(BIN)/python --out $(CORE_WHEELS)
 	@touch $@
 
@@ -169,9 +169,13 @@ check: $(VENV)/.dev  ## Check lint, format, types, and the layers of the package
 	$(BIN)/lint-imports --no-logo
 	$(if $(CARGO),$(MAKE) core-check)
 
+# The tests of the core are a program that needs Python as a shared library.
+LIBPYTHON := $(shell $(PYTHON) -c 'from sysconfig import get_config_var as get; print(get("LIBDIR") if get("Py_ENABLE_SHARED") else "")')
 core-check: $(MADE)
 	cargo fmt --check --manifest-path core/Cargo.toml
-	$(CORE_ENVIRONMENT) cargo clippy --quiet --release --locked --manifest-path core/Cargo.toml -- -D warnings
+	$(CORE_ENVIRONMENT) cargo clippy --quiet --release --locked --manifest-path core/Cargo.toml --all-targets -- -D warnings
+	$(if $(LIBPYTHON),$(CORE_ENVIRONMENT) LD_LIBRARY_PATH=$(LIBPYTHON) \
+		cargo test --quiet --release --locked --manifest-path core/Cargo.toml --features pyo3/auto-initialize)
 
 bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this package and of others, into build/bench.json and .md (ARGS=)
 	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md $(ARGS)

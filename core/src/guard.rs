@@ -22,3 +22,16 @@ pub fn internal_error() -> PyErr {
 pub fn keep_panics_quiet() {
     set_hook(Box::new(|_| ()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{guarded, keep_panics_quiet};
+
+    #[test]
+    fn a_panic_becomes_an_error_with_a_fixed_text() {
+        keep_panics_quiet();
+        let error = guarded::<()>(|| panic!("what was handled")).expect_err("it panics");
+        assert!(pyo3::Python::attach(|py| error.is_instance_of::<pyo3::exceptions::PyRuntimeError>(py)));
+        assert_eq!(error.to_string(), "RuntimeError: internal error in moq_token_core");
+    }
+}

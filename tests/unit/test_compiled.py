@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
-with_core = pytest.mark.skipif("compiled.core() is None", reason="the compiled core is not installed")
+with_core = pytest.mark.skipif(compiled.core() is None, reason="the compiled core is not installed")
 
 
 def uses_core(key: Key) -> tuple[bool, bool]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, Claims, InvalidSignatureError, Key, KeySet, Scope
+from moq_token import Algorithm, Claims, InvalidSignatureError, Key, KeySet, Scope, compiled
 from tests import forge
 from tests.forge import NOW
 
@@ -89,6 +89,36 @@ def test_loading_and_first_use() -> None:
             assert hash(key) == hash(forge.key(algorithm))
 
     at_once(task)
+
+
+@pytest.mark.skipif(compiled.core() is None, reason="the compiled core is not installed")
+@pytest.mark.parametrize("algorithm", forge.ASYMMETRIC)
+def test_the_core_releases_the_global_lock(algorithm: Algorithm) -> None:
+    """Another thread gets its turn only if a call gives it one, because no thread is interrupted meanwhile."""
+    key, text = forge.load(forge.jwk(algorithm)), forge.token(algorithm)
+    claims = key.verify(text, now=NOW)
+    calls: tuple[Callable[[], object], ...] = (lambda: key.sign(claims), lambda: key.verify(text, now=NOW))
+    for call in calls:
+        waiting, gate, ran = threading.Event(), threading.Lock(), threading.Event()
+
+        def other(waiting: threading.Event, gate: threading.Lock, ran: threading.Event) -> None:
+            waiting.set()
+            with gate:
+                ran.set()
+
+        interval = sys.getswitchinterval()
+        gate.acquire()
+        thread = threading.Thread(target=other, args=(waiting, gate, ran))
+        thread.start()
+        waiting.wait()
+        sys.setswitchinterval(100)
+        try:
+            gate.release()
+            while_calling = any(call() and ran.is_set() for _ in range(2000))
+        finally:
+            sys.setswitchinterval(interval)
+            thread.join()
+        assert while_calling
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this interpreter has a global lock")
