@@ -38,7 +38,7 @@ from moq_token import (
     __version__,
     read_unverified,
 )
-from moq_token.issuing import Credential, Issuer, SigningKeys, TokenRequest, endpoint
+from moq_token.issuing import Credential, Issuer, SigningKeys, TokenRequest, TokenSource, endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +213,18 @@ def issuing(path: Path) -> None:
     assert_type(credential.subject, str | None)
     assert_type(credential.to_json(), str)
     assert_type(credential.to_members(), dict[str, str | int])
+
+
+async def token_source(issuer: Issuer) -> None:
+    async def fetch() -> dict[str, object]:
+        return {}
+
+    source = TokenSource("https://app/token", body={"room_name": "a"}, headers={"Cookie": "a=b"})
+    assert_type(await source.get(), Credential)
+    assert_type(source.get_sync(), Credential)
+    source.forget()
+    TokenSource(fetch, clock=lambda: 1.5, jitter=lambda: 0.5)
+    TokenSource(lambda: issuer.grant("a", "b", subject="c"))
 
 
 def token_endpoint(issuer: Issuer) -> None:

@@ -9,6 +9,7 @@ from moq_token.issuing.signing import MAX_STALE_SECONDS, SigningKeys
 if TYPE_CHECKING:
     from moq_token.issuing.asgi import Authorize, endpoint
     from moq_token.issuing.request import TokenRequest
+    from moq_token.issuing.token_source import TokenSource
 
 __all__ = [
     "MAX_STALE_SECONDS",
@@ -18,6 +19,7 @@ __all__ = [
     "Issuer",
     "SigningKeys",
     "TokenRequest",
+    "TokenSource",
     "endpoint",
 ]
 
@@ -28,4 +30,8 @@ def __getattr__(name: str) -> object:
         from moq_token.issuing import asgi
 
         return getattr(asgi, name)
+    if name == "TokenSource":
+        from moq_token.issuing.token_source import TokenSource
+
+        return TokenSource
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
