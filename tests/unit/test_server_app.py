@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moq_token import Algorithm, Claims, Key, KeyNotFoundError, Pattern, Patterns, RefusedError, UnavailableError
-from moq_token.server import Answer, AuthServer, Cap, CapKind, Grant, Policy, Question, Request, bounded
+from moq_token.server import Answer, AuthServer, Cap, CapKind, Grant, Policy, Question, Request, bounded, keys
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.publish import PublishedKeys
 from tests import forge
@@ -458,6 +458,13 @@ def test_keys_that_cannot_be_read_at_the_moment_are_the_last_ones(monkeypatch: p
     assert ask() == 200
 
 
+@pytest.fixture
+def unremembered_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each request ask the source of its key, so that no test has to wait."""
+    monkeypatch.setattr(keys, "FRESH_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("unremembered_keys")
 def test_a_withdrawn_key_is_not_remembered_for_the_next_outage() -> None:
     source, clock = Source(SECRET_KEY), Clock()
     server = AuthServer(Policy(source, clock=clock), clock=clock)
@@ -471,6 +478,7 @@ def test_a_withdrawn_key_is_not_remembered_for_the_next_outage() -> None:
         assert asyncio.run(post(server, data)).status == expected
 
 
+@pytest.mark.usefixtures("unremembered_keys")
 @pytest.mark.parametrize("kind", ["directory", "file", "set"])
 def test_key_files(tmp_path: Path, kind: str) -> None:
     """A missing or invalid key is a refusal. An unreadable one is not: the old key is used meanwhile."""
@@ -511,6 +519,7 @@ def test_key_files(tmp_path: Path, kind: str) -> None:
         assert get(fresh, "/readyz").status == 503
 
 
+@pytest.mark.usefixtures("unremembered_keys")
 def test_a_rotated_key_ends_what_it_signed_and_nothing_else(tmp_path: Path) -> None:
     old, new = SECRET_KEY.with_kid("old"), Key.generate("HS256", "new")
     for key in old, new:

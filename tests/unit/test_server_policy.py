@@ -12,7 +12,7 @@ from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, 
 from moq_token.contract import Event
 from moq_token.server import AuthServer, Cap, CapKind, Policy, Request
 from moq_token.server.http import HttpRequest, HttpResponse
-from moq_token.server.keys import PolicyKeys
+from moq_token.server.keys import FRESH_SECONDS, PolicyKeys
 from tests import forge
 from tests.forge import VECTORS
 
@@ -155,9 +155,11 @@ def test_a_key_that_is_refused_replaces_the_last_good_one() -> None:
         async def aclose(self) -> None:
             """Close nothing."""
 
-    keys = PolicyKeys(Source(), strict=True, remember=0)
+    clock = Clock(0.0)
+    keys = PolicyKeys(Source(), strict=True, remember=0, clock=clock)
 
     async def get() -> Key:
+        clock.now += FRESH_SECONDS
         return await keys.get("one")
 
     assert asyncio.run(get()) is good
@@ -166,3 +168,29 @@ def test_a_key_that_is_refused_replaces_the_last_good_one() -> None:
         asyncio.run(get())
     with pytest.raises(UnavailableError):
         asyncio.run(get())
+
+
+def test_a_burst_of_requests_asks_the_source_of_a_key_once() -> None:
+    """A key that was removed or replaced is out after 0.1 s all the same."""
+    assert FRESH_SECONDS <= 0.1
+    key, clock, asked = Key.generate("HS256", "one"), Clock(0.0), list[KeyId | None]()
+
+    class Source:
+        async def get(self, kid: KeyId | None, /) -> Key:
+            asked.append(kid)
+            if clock.now >= 2 * FRESH_SECONDS:
+                raise KeyNotFoundError("removed", kid=kid)
+            return key
+
+        async def aclose(self) -> None:
+            """Close nothing."""
+
+    keys = PolicyKeys(Source(), strict=True, remember=0, clock=clock)
+    for now, questions in ((0.0, 1), (0.9, 1), (1.0, 2), (1.9, 2)):
+        clock.now = now * FRESH_SECONDS
+        assert asyncio.run(keys.get("one")) is key
+        assert len(asked) == questions
+    clock.now = 2 * FRESH_SECONDS
+    for _ in range(2):
+        with pytest.raises(KeyNotFoundError):
+            asyncio.run(keys.get("one"))

@@ -32,6 +32,9 @@ class Event(StrEnum):
     END = "end"
 
 
+_EVENTS = {event.value: event for event in Event}
+
+
 class Token(msgspec.Struct, frozen=True):
     """The token of a moq-transport SETUP message, which the relay passes on unread.
 
@@ -138,11 +141,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         change the verdict.
         """
         wire = _read(document)
-        try:
-            event = Event(wire.event)
-        except ValueError:
+        event = _EVENTS.get(wire.event)
+        if event is None:
             message = f"unknown event {shown(wire.event)}; expected connect, revalidate or end"
-            raise InvalidRequestError(f"invalid request: {message}", reason="unknown-event") from None
+            raise InvalidRequestError(f"invalid request: {message}", reason="unknown-event")
         token = None if wire.token is None else _token(wire.token)
         usage = wire.bytes
         if usage is not None and max(usage.sent, usage.received) > MAX_UNSIGNED:

@@ -120,7 +120,7 @@ class AuthServer:
         self._steady = steady
         self._bounded = Bounded()
         # Digests of tokens differ from one start to the next: nobody can look a token up in an old log.
-        self._digest_key = os.urandom(_DIGEST_BYTES)
+        self._digest_state = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=os.urandom(_DIGEST_BYTES))
 
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
@@ -227,7 +227,9 @@ class AuthServer:
             return None
         if token is None:
             return None
-        return hashlib.blake2b(token.encode(), digest_size=_DIGEST_BYTES, key=self._digest_key).digest()
+        digest = self._digest_state.copy()
+        digest.update(token.encode())
+        return digest.digest()
 
     def _follow(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # How long a key is used that its source gave before it failed. Longer than a restart or a fail-over of a file server
 # takes; a key that was withdrawn while the source is down counts for as long.
 LAST_GOOD_SECONDS = 3600.0
+# How long a key is used without asking its source again, so that a burst of requests asks once. Much shorter than the
+# second within which a key that was replaced or removed must be out.
+FRESH_SECONDS = 0.1
 
 # Sources of one key, which verifies every token with any `kid`.
 _SINGLE = (FileSource, UrlSource)
@@ -83,13 +86,16 @@ class PolicyKeys:
 
     async def get(self, kid: str | None) -> Key:
         """Return a key by its id, or the only one. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        entry = kid or ""
+        last = self._last.get(entry)
+        if last is not None and self._clock() - last[1] < FRESH_SECONDS:
+            return last[0]
         if kid is None and not isinstance(self.source, (*_SINGLE, *_SETS)):
             raise InvalidTokenError("the token has no `kid`, which is needed to select the key", reason="kid-missing")
         try:
             name = None if kid is None else KeyId(kid)
         except InvalidKeyIdError:
             raise KeyNotFoundError("invalid `kid` in the token header", kid=kid) from None
-        entry = kid or ""
         try:
             key = await self.source.get(name)
         except KeyNotFoundError:
@@ -101,10 +107,10 @@ class PolicyKeys:
                 self._forget(entry)
                 raise KeyNotFoundError(str(error), kid=kid) from None
             self._unreadable.put(entry, bare(error))
-            last = self._last_good(entry)
-            if last is None:
+            good = self._last_good(entry)
+            if good is None:
                 raise
-            return last
+            return good
         if self._strict and key.is_first_generation:
             self._forget(entry)  # or the key before would count again when the source fails
             raise KeyNotFoundError("the key has a form that relays from 0.15 on refuse: write it again", kid=kid)

@@ -122,18 +122,22 @@ class Sessions:
                 self._refresh(session, admission, now)
             return Outcome(session.kicked, effects)
         session = self._session(key, request, admission, now)
-        refusal = self._refusal(session) if request.event is Event.CONNECT else None
+        is_new = request.event is Event.CONNECT
+        refusal = self._refusal(session) if is_new else None
         if refusal is not None:
             return Outcome(refusal, effects)
         if len(self._sessions) >= MAX_SESSIONS:
             return Outcome(None, (*effects, Untracked(key)))
-        if request.event is Event.CONNECT:
+        if is_new:
             effects += self._make_room(session)
         self._register(session, now)
         return Outcome(None, effects)
 
     def _refusal(self, newcomer: Session) -> Refusal | None:
-        return next((cap.refusal for cap in self._caps if cap.rejects(newcomer)), None)
+        for cap in self._caps:
+            if cap.rejects(newcomer):
+                return cap.refusal
+        return None
 
     def _session(self, key: str, request: Request, admission: Admission, now: Instant) -> Session:
         place = Place(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from moq_token import files
 from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, UnavailableError, bare, sealed, shown
@@ -30,14 +30,9 @@ _T = TypeVar("_T")
 SETTLED_NANOSECONDS = 2_000_000_000
 
 
-class _Identity(NamedTuple):
-    """What differs after a file is replaced or changed, even by a program that restores size and time."""
-
-    mtime_ns: int
-    ctime_ns: int
-    size: int
-    inode: int
-    device: int
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what differs after a file is replaced or changed, even by a program that restores size and time."""
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev
 
 
 class _Files(Generic[_T]):
@@ -45,7 +40,7 @@ class _Files(Generic[_T]):
 
     def __init__(self, source: str, parse: Callable[[bytes], _T]) -> None:
         self._keys = Parsed(parse)
-        self._seen: Lru[tuple[_Identity, _T]] = Lru()
+        self._seen: Lru[tuple[tuple[int, ...], _T]] = Lru()
         self._outage = Outage(source, time.monotonic)
 
     def get(self, path: str, kid: KeyId | None) -> _T:
@@ -63,7 +58,7 @@ class _Files(Generic[_T]):
     def _read(self, path: str, kid: KeyId | None) -> _T:
         try:
             status = os.stat(path)  # noqa: PTH116 - a Path would be made for every token
-            identity = _Identity(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+            identity = _identity(status)
             seen = self._seen.get(path)
             if seen is not None and seen[0] == identity:
                 return seen[1]
@@ -80,7 +75,7 @@ class _Files(Generic[_T]):
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             raise UnavailableError(f"cannot read {shown(path)}: {why}") from bare(error)
-        if started - max(identity.mtime_ns, identity.ctime_ns) > SETTLED_NANOSECONDS:
+        if started - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NANOSECONDS:
             self._seen.put(path, (identity, key))
         return key
 
