@@ -38,10 +38,13 @@ from moq_token import (
     __version__,
     read_unverified,
 )
+from moq_token.integrations.starlette import Tokens
 from moq_token.issuing import Credential, Issuer, SigningKeys, TokenRequest, TokenSource, endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from starlette.requests import Request
 
 
 def algorithms() -> None:
@@ -225,6 +228,12 @@ async def token_source(issuer: Issuer) -> None:
     source.forget()
     TokenSource(fetch, clock=lambda: 1.5, jitter=lambda: 0.5)
     TokenSource(lambda: issuer.grant("a", "b", subject="c"))
+
+
+async def routes(request: Request) -> None:
+    tokens = Tokens("keys", clock=lambda: 1.5)
+    assert_type(await tokens.claims(request), Claims)
+    assert_type(await tokens.permissions("/rooms/{room}")(request), Permissions)
 
 
 def token_endpoint(issuer: Issuer) -> None:

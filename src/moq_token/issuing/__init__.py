@@ -23,15 +23,16 @@ __all__ = [
     "endpoint",
 ]
 
+if not TYPE_CHECKING:  # or a name that does not exist would be an object for type checkers
 
-def __getattr__(name: str) -> object:
-    """Import what needs an event loop when it is first used: most backends only sign."""
-    if name in {"Authorize", "TokenRequest", "endpoint"}:
-        from moq_token.issuing import asgi
+    def __getattr__(name: str) -> object:
+        """Import what needs an event loop when it is first used: most backends only sign."""
+        if name in {"Authorize", "TokenRequest", "endpoint"}:
+            from moq_token.issuing import asgi
 
-        return getattr(asgi, name)
-    if name == "TokenSource":
-        from moq_token.issuing.token_source import TokenSource
+            return getattr(asgi, name)
+        if name == "TokenSource":
+            from moq_token.issuing.token_source import TokenSource
 
-        return TokenSource
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return TokenSource
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

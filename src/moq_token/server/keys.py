@@ -6,11 +6,9 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from moq_token import files
 from moq_token.auth.decision import kid_of
 from moq_token.auth.remembered import RememberedTokens
 from moq_token.errors import (
-    InvalidKeyError,
     InvalidKeyIdError,
     InvalidTokenError,
     KeyNotFoundError,
@@ -18,10 +16,10 @@ from moq_token.errors import (
     UnavailableError,
     bare,
 )
-from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
-from moq_token.sources import DirectorySource, FileSource, JwksFileSource, JwksUrlSource, UrlSource, open_source
+from moq_token.sources import DirectorySource, FileSource, JwksFileSource, JwksUrlSource, UrlSource
 from moq_token.sources.memory import Lru
+from moq_token.sources.opening import open_keys
 from moq_token.sources.source import UnusableKeyError
 
 if TYPE_CHECKING:
@@ -153,26 +151,3 @@ class PolicyKeys:
         self._tokens.clear()
         if self._owned:
             await self.source.aclose()
-
-
-def open_keys(text: str) -> KeySource:
-    """Open a key file, a JWK Set, a directory of ``{kid}.jwk`` files, or the URL of one of these.
-
-    The URL of a directory ends with ``/``, that of a single key with ``.jwk``; any other is that of a set.
-    """
-    if "://" in text:
-        lower = text.lower()
-        if lower.startswith(("http://", "https://")) and not lower.endswith(("/", ".jwk")):
-            return JwksUrlSource(text)
-        return open_source(text, directory=not lower.endswith(".jwk"))
-    if os.path.isdir(text) or text.endswith("/"):  # noqa: PTH112 - False for any text
-        return DirectorySource(text)
-    return JwksFileSource(text) if _is_set(text) else FileSource(text)
-
-
-def _is_set(path: str) -> bool:
-    """Whether a file holds a JWK Set at the moment. One that cannot be read counts as a key for now."""
-    try:
-        return "keys" in parse_members(files.read(path))
-    except (OSError, InvalidKeyError):
-        return False

@@ -16,7 +16,6 @@ from moq_token.errors import ConfigError, Error, InvalidKeyError, shown
 from moq_token.server.admin import Admin
 from moq_token.server.app import AuthServer
 from moq_token.server.custom import load_policy
-from moq_token.server.keys import open_keys
 from moq_token.server.listen import listening, load_certificate, server_tls, stop_signal
 from moq_token.server.log import log
 from moq_token.server.metrics import Metrics
@@ -24,6 +23,7 @@ from moq_token.server.policy import Policy
 from moq_token.server.publish import PublishedKeys
 from moq_token.server.settings import FIXED
 from moq_token.sources import open_source
+from moq_token.sources.opening import open_keys
 
 if TYPE_CHECKING:
     import ssl

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from moq_token.errors import ConfigError, shown
+from moq_token import files
+from moq_token.errors import ConfigError, InvalidKeyError, shown
+from moq_token.keytext import parse_members
 from moq_token.recognizer import secret_in_place_of_path
-from moq_token.sources.local import DirectorySource, FileSource
+from moq_token.sources.local import DirectorySource, FileSource, JwksFileSource
 from moq_token.sources.objects import SCHEMES, ObjectStoreSource
 from moq_token.sources.source import sealed_function
-from moq_token.sources.web import UrlDirectorySource, UrlSource
+from moq_token.sources.web import JwksUrlSource, UrlDirectorySource, UrlSource
 
 if TYPE_CHECKING:
     from moq_token.sources.http import Http
@@ -64,6 +67,30 @@ def _open_file(text: str, http: Http | None) -> KeySource:
             f"{scheme}:// is a directory with one key for each id; for a single key use a file or https://"
         )
     return FileSource(local_path(text))
+
+
+@sealed_function
+def open_keys(text: str) -> KeySource:
+    """Open a key file, a JWK Set, a directory of ``{kid}.jwk`` files, or the URL of one of these.
+
+    The URL of a directory ends with ``/``, that of a single key with ``.jwk``; any other is that of a set.
+    """
+    if "://" in text:
+        lower = text.lower()
+        if lower.startswith(("http://", "https://")) and not lower.endswith(("/", ".jwk")):
+            return JwksUrlSource(text)
+        return open_source(text, directory=not lower.endswith(".jwk"))
+    if os.path.isdir(text) or text.endswith("/"):  # noqa: PTH112 - False for any text
+        return DirectorySource(text)
+    return JwksFileSource(text) if _is_set(text) else FileSource(text)
+
+
+def _is_set(path: str) -> bool:
+    """Whether a file holds a JWK Set at the moment. One that cannot be read counts as a key for now."""
+    try:
+        return "keys" in parse_members(files.read(path))
+    except (OSError, InvalidKeyError):
+        return False
 
 
 def _scheme(text: str) -> str | None:

@@ -1,0 +1,169 @@
+"""Verify tokens in the routes of a FastAPI or Starlette application: for recordings, chat and other parts of an app.
+
+    tokens = Tokens("keys")
+
+    @app.get("/rooms/{room}/recordings")
+    async def recordings(allowed: Annotated[Permissions, Depends(tokens.permissions("/rooms/{room}"))]):
+        ...
+
+It needs ``starlette``, on which FastAPI is built.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations while it runs
+
+from moq_token import path as paths
+from moq_token.auth.decision import kid_of
+from moq_token.claims import Claims, Permissions  # noqa: TC001 - as above
+from moq_token.errors import (
+    InvalidKeyIdError,
+    InvalidTokenError,
+    KeyNotFoundError,
+    KeyOperationError,
+    NotAdmittedError,
+    RefusedError,
+    UnauthorizedError,
+    UnavailableError,
+    sealed,
+)
+from moq_token.jws import MAX_TOKEN_BYTES
+from moq_token.key import Key
+from moq_token.keyset import KeySet
+from moq_token.kid import KeyId
+from moq_token.sources import FileSource, UrlSource
+from moq_token.sources.opening import open_keys
+from moq_token.sources.source import sealed_coroutine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from moq_token.sources import KeySource
+
+_RETRY_SECONDS = 5
+_PARAMETER = re.compile(r"\{([A-Za-z_]\w*)\}")
+# What an issuer leaves as it is in a path (RFC 3986, section 3.3).
+_LITERAL = "!$&'()+,;=:@/"
+
+
+class Tokens:
+    """Verify the tokens of requests: ``Authorization: Bearer TOKEN``, or ``?jwt=TOKEN``.
+
+    Create one object when the program starts, and keep it.
+
+    Parameters
+    ----------
+    keys
+        What verifies: a :class:`Key`, a :class:`KeySet`, a :class:`~moq_token.sources.KeySource`, or a path or URL: of
+        a directory of ``{kid}.jwk`` files (a URL that ends with ``/``), of one key (a URL that ends with ``.jwk``), or
+        of a JWK Set.
+    clock
+        Returns the time in Unix seconds.
+
+    A request gets 401 (with ``WWW-Authenticate``) if it has no token, two different ones, or an invalid or expired one;
+    403 if the token is valid but grants nothing at the path; 503 if the keys cannot be read at the moment.
+
+    Raises :class:`ConfigError` for an invalid path or URL.
+
+    """
+
+    @sealed
+    def __init__(
+        self, keys: Key | KeySet | KeySource | str | os.PathLike[str], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        if isinstance(keys, str | os.PathLike):
+            keys = open_keys(os.fspath(keys))
+        self._keys = keys
+        self._clock = clock
+
+    async def claims(self, request: Request) -> Claims:
+        """Return the verified claims of the token of a request. Use it as ``Depends(tokens.claims)``.
+
+        Raises :class:`starlette.exceptions.HTTPException` (401, 503).
+        """
+        try:
+            return await self._verified(request)
+        except (RefusedError, UnavailableError) as error:
+            failure = _refusal(error)
+        raise failure
+
+    def permissions(self, path: str) -> Callable[[Request], Coroutine[Any, Any, Permissions]]:
+        """Return a dependency that returns what the token allows at a path: ``Depends(tokens.permissions(…))``.
+
+        ``{name}`` in the path stands for the parameter of the route with this name. In Starlette, await what is
+        returned with the request. It raises :class:`starlette.exceptions.HTTPException` (401, 403, 503), and
+        :class:`RuntimeError` where the route has no such parameter.
+        """
+
+        async def permissions(request: Request) -> Permissions:
+            claims = await self.claims(request)
+            try:
+                return claims.authorize(_filled(path, request))
+            except UnauthorizedError as error:
+                failure = _refusal(error)
+            raise failure
+
+        return permissions
+
+    @sealed_coroutine
+    async def _verified(self, request: Request) -> Claims:
+        token = _token(request)
+        keys = self._keys
+        if isinstance(keys, Key | KeySet):
+            verifier: Key | KeySet = keys
+        else:
+            kid = None if isinstance(keys, FileSource | UrlSource) else kid_of(token)
+            try:
+                verifier = await keys.get(None if kid is None else KeyId(kid))
+            except InvalidKeyIdError:
+                raise KeyNotFoundError("invalid `kid` in the token header") from None
+        try:
+            return verifier.verify(token, now=self._clock())
+        except KeyOperationError as error:
+            raise KeyNotFoundError(str(error)) from None
+
+
+def _token(request: Request) -> str:
+    found = set(filter(None, request.query_params.getlist("jwt")))
+    for value in request.headers.getlist("authorization"):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "bearer" and token.strip():
+            found.add(token.strip())
+    if not found:
+        raise NotAdmittedError("missing token: send Authorization: Bearer TOKEN")
+    if len(found) > 1:
+        raise NotAdmittedError("the request has two different tokens: send one", reason="two-tokens")
+    token = found.pop()
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidTokenError(f"the token must not be longer than {MAX_TOKEN_BYTES} bytes")
+    return token
+
+
+def _filled(path: str, request: Request) -> str:
+    """Return the path for a request, encoded as an issuer encodes it."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in request.path_params:
+            raise RuntimeError(f"the route has no parameter `{match[1]}`, which the path of the permissions names")
+        return str(request.path_params[match[1]])
+
+    return quote(paths.normalize(_PARAMETER.sub(value, path)), safe=_LITERAL)
+
+
+def _refusal(error: RefusedError | UnavailableError) -> HTTPException:
+    """Return the answer for an error. Its message never has a token."""
+    if isinstance(error, UnavailableError):
+        return HTTPException(503, "the keys cannot be read, try again", {"Retry-After": str(_RETRY_SECONDS)})
+    if isinstance(error, UnauthorizedError):
+        return HTTPException(403, str(error))
+    # RFC 6750, section 3: without a token, no error is named.
+    named = "" if isinstance(error, NotAdmittedError) else ' error="invalid_token"'
+    return HTTPException(401, str(error), {"WWW-Authenticate": f"Bearer{named}"})

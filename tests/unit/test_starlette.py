@@ -1,0 +1,188 @@
+"""Verify tokens in the routes of FastAPI and Starlette applications."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from moq_token import Algorithm, Claims, ConfigError, Key, KeyId, KeySet, Pattern, Permissions, UnavailableError
+from moq_token.integrations.starlette import Tokens
+from moq_token.issuing import Issuer
+from tests import forge
+from tests.unit.test_token_endpoint import running
+
+KEY = forge.key(Algorithm.ES256)
+ISSUER = Issuer(KEY, "https://relay.example")
+
+
+def fastapi(tokens: Tokens) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/rooms/{room}")  # noqa: FAST003 - the dependency reads it
+    async def room(allowed: Annotated[Permissions, Depends(tokens.permissions("/rooms/{room}"))]) -> dict[str, Any]:
+        return {"publish": list(map(str, allowed.publish)), "alice": allowed.can_publish("alice/camera")}
+
+    @app.get("/me")
+    def me(claims: Annotated[Claims, Depends(tokens.claims)]) -> str | None:
+        return claims.subject
+
+    @app.get("/wrong")
+    async def wrong(allowed: Annotated[Permissions, Depends(tokens.permissions("/rooms/{room}"))]) -> None:
+        raise AssertionError(allowed)
+
+    return app
+
+
+def starlette(tokens: Tokens) -> Starlette:
+    async def room(request: Request) -> JSONResponse:
+        allowed = await tokens.permissions("/rooms/{room}")(request)
+        return JSONResponse({"publish": list(map(str, allowed.publish)), "alice": allowed.can_publish("alice/camera")})
+
+    async def me(request: Request) -> JSONResponse:
+        return JSONResponse((await tokens.claims(request)).subject)
+
+    return Starlette(routes=[Route("/rooms/{room}", room), Route("/me", me)])
+
+
+@pytest.fixture(scope="module", params=[fastapi, starlette])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    with running(request.param(Tokens(KEY.to_public()))) as port:
+        yield port
+
+
+def get(port: int, target: str, *authorization: str) -> tuple[int, dict[str, str], Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.putrequest("GET", target)
+    for value in authorization:
+        connection.putheader("authorization", value)
+    connection.endheaders()
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    is_json = headers["content-type"].startswith("application/json")
+    return response.status, headers, json.loads(body) if is_json else body.decode()
+
+
+TOKEN = ISSUER.grant("rooms/123", publish="alice", subject="alice").token
+
+
+@pytest.mark.parametrize(
+    ("target", "authorization"),
+    [
+        ("/rooms/123", (f"Bearer {TOKEN}",)),
+        ("/rooms/123", (f"bearer  {TOKEN} ",)),
+        (f"/rooms/123?jwt={TOKEN}", ()),
+        (f"/rooms/123?jwt=&jwt={TOKEN}", (f"Bearer {TOKEN}",)),
+        (f"/rooms/123?jwt={TOKEN}", ("Basic YTpi",)),
+    ],
+)
+def test_a_token_is_found(port: int, target: str, authorization: tuple[str, ...]) -> None:
+    assert get(port, target, *authorization)[::2] == (200, {"publish": ["alice"], "alice": True})
+
+
+def test_claims(port: int) -> None:
+    assert get(port, "/me", f"Bearer {TOKEN}")[::2] == (200, "alice")
+
+
+FORGED = Key.generate("ES256", KEY.kid).sign(Claims("rooms/123", "alice"))
+
+
+@pytest.mark.parametrize(
+    ("target", "authorization", "status", "challenge"),
+    [
+        ("/rooms/123", (), 401, "Bearer"),
+        ("/rooms/123", ("Basic YTpi",), 401, "Bearer"),
+        ("/rooms/123", ("Bearer ",), 401, "Bearer"),
+        ("/rooms/123?jwt=", (), 401, "Bearer"),
+        (f"/rooms/123?jwt={TOKEN}", (f"Bearer {FORGED}",), 401, "Bearer"),
+        ("/rooms/123", (f"Bearer {TOKEN}", f"Bearer {FORGED}"), 401, "Bearer"),
+        (f"/rooms/123?jwt={TOKEN}&jwt={FORGED}", (), 401, "Bearer"),
+        ("/rooms/123", (f"Bearer {FORGED}",), 401, 'Bearer error="invalid_token"'),
+        ("/rooms/123", ("Bearer x",), 401, 'Bearer error="invalid_token"'),
+        (
+            "/rooms/123",
+            (f"Bearer {KEY.sign(Claims('rooms', 'a', expires=5))}",),
+            401,
+            'Bearer error="invalid_token"',
+        ),
+        ("/rooms/456", (f"Bearer {TOKEN}",), 403, None),
+        ("/rooms/123x", (f"Bearer {TOKEN}",), 403, None),
+    ],
+)
+def test_refusals(port: int, target: str, authorization: tuple[str, ...], status: int, challenge: str | None) -> None:
+    answered, headers, body = get(port, target, *authorization)
+    assert (answered, headers.get("www-authenticate")) == (status, challenge)
+    for token in TOKEN, FORGED:
+        assert token.rpartition(".")[2] not in str(body) + str(headers)
+
+
+@pytest.mark.parametrize("room", ["a b", "é", "100%", "a%20b", "x?y", "a;b=c@d"])
+def test_paths_are_compared_as_they_are_issued(port: int, room: str) -> None:
+    token = ISSUER.grant(f"rooms/{room}", publish="", subject="alice").token
+    assert get(port, f"/rooms/{quote(room, safe='')}", f"Bearer {token}")[0] == 200
+    assert get(port, "/rooms/other", f"Bearer {token}")[0] == 403
+
+
+def test_patterns(port: int) -> None:
+    token = ISSUER.grant("rooms", publish=Pattern("*/alice/camera"), subject="alice").token
+    assert get(port, "/rooms/9", f"Bearer {token}")[2] == {"publish": ["alice/camera"], "alice": True}
+
+
+def test_keys_of_every_form(tmp_path: Path) -> None:
+    other = forge.key(Algorithm.EDDSA).to_public().with_kid("other")
+    public = KEY.to_public()
+    (tmp_path / "keys").mkdir()
+    public.to_file(tmp_path / "keys" / f"{public.kid}.jwk")
+    public.to_file(tmp_path / "one.jwk")
+    KeySet([other, public]).to_file(tmp_path / "set.json")
+    for keys in KeySet([other, public]), tmp_path / "keys", str(tmp_path / "one.jwk"), tmp_path / "set.json":
+        with running(fastapi(Tokens(keys))) as port:
+            assert get(port, "/me", f"Bearer {TOKEN}")[0] == 200
+            for kid in "none", "../keys", None:
+                head = {"alg": "ES256"} | ({} if kid is None else {"kid": kid})
+                unknown = forge.token(Algorithm.ES256, {"root": "", "put": [""]}, head, lambda _: b"x" * 64)
+                assert get(port, "/me", f"Bearer {unknown}")[0] == 401
+
+
+def test_an_outage_is_no_refusal() -> None:
+    class Source:
+        async def get(self, _: KeyId | None, /) -> Key:
+            raise UnavailableError("cannot read https://user:hunter2@keys")
+
+        async def aclose(self) -> None:
+            pass
+
+    with running(fastapi(Tokens(Source()))) as port:
+        status, headers, body = get(port, "/rooms/123", f"Bearer {TOKEN}")
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert "hunter2" not in str(body)
+
+
+def test_time_passes() -> None:
+    now = [1000.0]
+    token = KEY.sign(Claims("", "a", expires=1010, subject="x"))
+    with running(fastapi(Tokens(KEY, clock=lambda: now[0]))) as port:
+        for at, status in ((1009, 200), (1010, 401)):
+            now[0] = at
+            assert get(port, "/me", f"Bearer {token}")[0] == status
+
+
+def test_a_parameter_that_the_route_does_not_have() -> None:
+    with running(fastapi(Tokens(KEY))) as port:
+        assert get(port, "/wrong", f"Bearer {TOKEN}")[0] == 500
+
+
+def test_a_key_in_place_of_a_path() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Tokens(KEY.to_json())
+    assert KEY.to_json()[-30:] not in str(caught.value)
