@@ -21,6 +21,7 @@ from moq_token.auth.lease import Instant
 from moq_token.contract import Event, Grant, Peer, Request, Usage
 from moq_token.server import sessions as module
 from moq_token.server.caps import Cap, CapKind
+from moq_token.server.identity import Identity
 from moq_token.server.session import Admission, Ended, Kicked, Lost, Outcome, Refusal, Session, Untracked
 from moq_token.server.sessions import LATE_SECONDS, Sessions
 from moq_token.server.spread import MAX_SPREAD, spread
@@ -248,11 +249,11 @@ def test_neither_query_nor_token_is_kept() -> None:
 
 def test_an_admission_of_a_grant() -> None:
     grant = Grant(publish=["a"], expires=START + 9, revalidate=5, tier="gold")
-    assert Admission.of(grant, now=START, token=b"t", subject="s") == Admission(
+    assert Admission.of(grant, Identity(token=b"t", subject="s"), now=START) == Admission(
         token=b"t", subject="s", grant=grant.to_json(now=START), revalidate=5, expires=START + 9, tier="gold"
     )
     with pytest.raises(InvalidGrantError):
-        Admission.of(grant, now=START + 9)
+        Admission.of(grant, Identity(), now=START + 9)
     with pytest.raises(TypeError):
         Sessions().handle(event("connect"), at(0))
 
@@ -406,7 +407,9 @@ def typical(number: int) -> tuple[Request, Admission]:
     # As it is read: with texts of its own.
     request = Request.from_json(request.to_json())
     grant = Grant(publish=[f"{number}/**"], subscribe=["**"], expires=START + 3600, revalidate=60)
-    return request, Admission.of(grant, now=START, token=sha256(b"%d" % number).digest()[:16], subject=f"user-{number}")
+    return request, Admission.of(
+        grant, Identity(token=sha256(b"%d" % number).digest()[:16], subject=f"user-{number}"), now=START
+    )
 
 
 def test_a_session_takes_at_most_one_kibibyte() -> None:

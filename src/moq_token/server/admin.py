@@ -1,13 +1,21 @@
-"""Metrics, health and a status page for operators, on a separate listener that relays and clients do not reach."""
+"""What operators reach and relays and clients do not: bans, sessions, metrics, health and a status page.
+
+The listener has no authentication: it is a unix socket, or loopback. So a web page that a browser on this machine shows
+must not reach it either: a page of another site cannot send JSON, and one whose name was pointed to this machine sends
+its own name in ``Host``.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.operations import PATHS, Operations, fault
 from moq_token.server.page import page
 from moq_token.server.status import status
 
@@ -18,13 +26,15 @@ if TYPE_CHECKING:
     from moq_token.server.metrics import Metrics
 
 _NO_METRICS = HttpResponse(404, b'metrics need the extra `metrics`: pip install "moq-token[metrics]"\n')
+_JSON = "application/json"
 _HEALTH = ("/healthz", "/readyz")
+_FOR_MONITORS = ("/metrics", *_HEALTH)
 
 
 class Admin:
-    """Answers ``/metrics``, ``/healthz``, ``/readyz``, and ``/``, a page that shows ``/status`` and the listings.
+    """Answers ``/sessions``, ``/bans``, ``/kick``, ``/metrics``, ``/healthz``, ``/readyz``, and the page ``/``.
 
-    Without ``metrics``, the extra is missing.
+    The page shows ``/status`` and the listings. Without ``metrics``, the extra is missing.
     """
 
     def __init__(self, server: AuthServer, metrics: Metrics | None, *, clock: Callable[[], float] = time.time) -> None:
@@ -32,12 +42,20 @@ class Admin:
         self._metrics = metrics
         self._clock = clock
         self._started = clock()
+        self._operations = Operations(server)
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request."""
         path = request.target.partition("?")[0]
-        if path not in ("/", "/status", "/metrics", *_HEALTH):
-            return HttpResponse(404, b"not found\n")
+        if path in _FOR_MONITORS:
+            return await self._read(request, path)
+        if not _is_loopback(request.headers.get("host", "localhost")):
+            return fault(403, "the header field `host` must be localhost or a loopback address", "bad-host")
+        if path in PATHS or path.startswith("/bans/"):
+            return await self._operate(request)
+        return await self._read(request, path) if path in {"/", "/status"} else HttpResponse(404, b"not found\n")
+
+    async def _read(self, request: HttpRequest, path: str) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:
             return HttpResponse(405, b"method not allowed\n", headers=b"allow: GET, HEAD\r\n")
         if path in _HEALTH:
@@ -46,10 +64,15 @@ class Admin:
             return page()
         return await self._status() if path == "/status" else self._counted()
 
+    async def _operate(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
+            return fault(415, "expected `content-type: application/json`", "bad-content-type")
+        return await self._operations.handle(request)
+
     async def _status(self) -> HttpResponse:
         problems = await self._server.problems()
         told = status(self._server.live(), problems, started=self._started, now=self._clock())
-        return HttpResponse(200, msgspec.json.encode(told), "application/json")
+        return HttpResponse(200, msgspec.json.encode(told), _JSON)
 
     def _counted(self) -> HttpResponse:
         if self._metrics is None:
@@ -57,3 +80,13 @@ class Admin:
         from moq_token.server.metrics import CONTENT_TYPE
 
         return HttpResponse(200, self._metrics.render(), CONTENT_TYPE)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a ``Host`` names this machine as itself, with or without a port."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    if name.lower() == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import os
 import time
 from contextlib import asynccontextmanager
@@ -17,27 +16,31 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec.structs import replace
 
-from moq_token.auth.decision import kid_of
 from moq_token.auth.lease import Instant
 from moq_token.contract import Answer, Event, Grant, PublicPaths, Question, Request
-from moq_token.errors import Error, InvalidGrantError, InvalidRequestError, RefusedError, UnavailableError
-from moq_token.kid import KeyId
+from moq_token.errors import InvalidGrantError, InvalidRequestError, RefusedError, UnavailableError
 from moq_token.server import asgi
 from moq_token.server.bounded import Bounded
+from moq_token.server.denial import Facts
 from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.identity import digest, identify, kid_of, token_of
 from moq_token.server.keys import Problem
 from moq_token.server.log import log
-from moq_token.server.policy import presented
-from moq_token.server.session import Admission, Kicked, Lost, Untracked
+from moq_token.server.revocations import Revocations
+from moq_token.server.session import Admission, Ended, Kicked, Lost, Untracked, bounded_name
 from moq_token.server.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from moq_token.server.caps import Caps
+    from moq_token.server.denial import Denial
+    from moq_token.server.identity import Identity
     from moq_token.server.metrics import Metrics
+    from moq_token.server.nudges import Relay
     from moq_token.server.publish import PublishedKeys
     from moq_token.server.session import Effect, Session
+    from moq_token.server.state import State
 
     Decide: TypeAlias = Callable[[Request], Awaitable[Grant]]
     Lookup: TypeAlias = Callable[[Question], Awaitable[Answer]]
@@ -49,7 +52,7 @@ _KEYS = ("/keys/", "/.well-known/jwks.json")
 _PUBLIC = "/public/"
 _RETRY = b"retry-after: 1\r\n"
 _NOT_FOUND = HttpResponse(404, b"not found\n")
-_DIGEST_BYTES = 16
+_DIGEST_KEY_BYTES = 32
 _MAX_TOLD_CHARACTERS = 512
 _JSON = "application/json"
 
@@ -81,6 +84,10 @@ class AuthServer:
         What ``/keys/{kid}.jwk`` and ``/.well-known/jwks.json`` show; None for nothing.
     metrics
         Where decisions are counted.
+    state
+        The directory that keeps denials over restarts, which is closed with the server. None keeps them in memory.
+    relays
+        The internal listeners of relays by their nodes, where sessions that are denied are ended at once.
     clock
         Returns the time in Unix seconds.
     steady
@@ -100,6 +107,8 @@ class AuthServer:
         share_secrets: bool = False,
         published: PublishedKeys | None = None,
         metrics: Metrics | None = None,
+        state: State | None = None,
+        relays: Mapping[str, Relay] | None = None,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -119,8 +128,11 @@ class AuthServer:
         self._clock = clock
         self._steady = steady
         self._bounded = Bounded()
-        # Digests of tokens differ from one start to the next: nobody can look a token up in an old log.
-        self._digest_state = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=os.urandom(_DIGEST_BYTES))
+        # Without a state directory, digests of tokens differ from one start to the next.
+        self.digest_key: bytes = os.urandom(_DIGEST_KEY_BYTES) if state is None else state.digest_key
+        self.revocations: Revocations = Revocations(self.live, self.now, state=state, relays=relays, metrics=metrics)
+        if metrics is not None:
+            metrics.watch_denials(lambda: len(self.revocations.denials.in_force(self._clock())))
 
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
@@ -139,10 +151,11 @@ class AuthServer:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Close what the policy holds open when the block is left."""
+        """Close what the server and its policy hold open when the block is left."""
         try:
             yield
         finally:
+            await self.revocations.aclose()
             close = getattr(self._decide, "aclose", None)
             if close is not None:
                 await close()
@@ -182,7 +195,7 @@ class AuthServer:
             log.warning("%s", error, extra={"event": "invalid-request", "reason": error.reason})
             return HttpResponse(error.status, f"{error}\n".encode())
         if asked.event is Event.END:
-            self._follow(self.sessions.handle(asked, self._now()).effects)
+            self._follow(self.sessions.handle(asked, self.now()).effects)
             return HttpResponse(204)
         if self._metrics is None:
             return await self._decided(asked)
@@ -208,10 +221,11 @@ class AuthServer:
         grant = await self._bounded.ask(self._decide, asked)
         if not isinstance(grant, Grant):
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
-        now = self._now()
-        subject = None if grant.claims is None else grant.claims.subject
+        now = self.now()
+        identity = identify(token_of(asked), grant, self.digest_key)
+        grant = self._denied(asked, grant, identity, now.unix)
         try:
-            admission = Admission.of(grant, now=now.unix, token=self._digest(asked), subject=subject)
+            admission = Admission.of(grant, identity, now=now.unix)
         except InvalidGrantError as error:
             raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
         outcome = self.sessions.handle(asked, now, admission)
@@ -220,22 +234,36 @@ class AuthServer:
             raise RefusedError(outcome.refused.message, reason=outcome.refused.reason)
         return admission.grant
 
-    def _digest(self, asked: Request) -> bytes | None:
-        try:
-            token = presented(asked)
-        except RefusedError:
-            return None
-        if token is None:
-            return None
-        digest = self._digest_state.copy()
-        digest.update(token.encode())
-        return digest.digest()
+    def _denied(self, asked: Request, grant: Grant, identity: Identity, now: float) -> Grant:
+        """Return what the denials leave of a grant. Raises :class:`RefusedError` (``banned``)."""
+        denials = self.revocations.denials
+        if not denials:
+            return grant
+        facts = Facts(
+            session=asked.id,
+            token=None if identity.token is None else identity.token.hex(),
+            jti=identity.jti,
+            kid=identity.kid,
+            subject=identity.subject,
+            address=asked.address,
+            path=asked.path,
+            root=grant.root,
+            issued=identity.issued,
+        )
+        verdict = denials.match(facts, now)
+        if verdict is None:
+            return grant
+        left = verdict.apply(grant, asked.path)
+        if asked.event is Event.REVALIDATE and left is not grant:
+            self.revocations.ended(bounded_name(asked.id))  # its relay gets what is left
+        return left
 
     def _follow(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Kicked):
                 extra = {"event": "kicked", "reason": effect.reason, "id": effect.session.id}
                 log.info("a session is ended to make room for a newer one", extra=extra)
+                self.revocations.nudge(effect.session)
             elif isinstance(effect, Lost):
                 log.info(
                     "a session was lost: its relay did not report its end",
@@ -245,19 +273,26 @@ class AuthServer:
                     self._metrics.lost()
             elif isinstance(effect, Untracked):
                 log.warning("the table of sessions is full", extra={"event": "untracked", "id": effect.id})
-            elif self._metrics is not None:
-                self._metrics.ended()
+            else:
+                self._ended(effect)
 
-    def _now(self) -> Instant:
+    def _ended(self, effect: Ended) -> None:
+        if self._metrics is not None:
+            self._metrics.ended()
+        if effect.session is not None:
+            self.revocations.ended(effect.session.id)
+
+    def now(self) -> Instant:
+        """Return the time on both clocks."""
         return Instant(self._clock(), self._steady())
 
     def live(self) -> Iterable[Session]:
         """Return the live sessions, after removing those that were lost meanwhile."""
-        self._follow(self.sessions.advance(self._now()))
+        self._follow(self.sessions.advance(self.now()))
         return self.sessions
 
     def _tell(self, asked: Request, event: str, reason: str, message: str) -> None:
-        digest = self._digest(asked)
+        token = token_of(asked)
         extra = {
             "event": event,
             "reason": reason,
@@ -267,8 +302,8 @@ class AuthServer:
             "transport": asked.transport,
             "remote": asked.remote,
             "path": asked.path,
-            "kid": _kid(asked),
-            "token": None if digest is None else digest.hex(),
+            "kid": None if token is None else kid_of(token),
+            "token": None if token is None else digest(token, self.digest_key).hex(),
         }
         if self._metrics is not None:
             self._metrics.decided(asked.event, event, reason)
@@ -324,6 +359,7 @@ class AuthServer:
         answer = await self._bounded.ask(self._lookup, question)
         if not isinstance(answer, Answer):
             raise UnavailableError(f"the policy returned {type(answer).__name__}, not an Answer")
+        answer = self._denied_first(question, answer)
         if answer.key is not None and answer.key.algorithm.symmetric and not (self._share_secrets and local):
             if question.kid is not None or answer.public is None:  # a question without either can come from anybody
                 message = "relay 0.14 needs the secret of the %s key itself, which is not shared"
@@ -333,18 +369,41 @@ class AuthServer:
             return replace(answer, key=None)
         return answer
 
+    def _denied_first(self, question: Question, answer: Answer) -> Answer:
+        """Return what the denials leave of an answer to relay 0.14. Raises :class:`RefusedError` (``banned``).
+
+        Such a relay shows neither token nor address, and decides by itself. So denials are compared with the ``kid`` of
+        the token and the path alone, and what they take from a role is taken from public access alone.
+        """
+        verdict = self.revocations.denials.match(Facts(kid=question.kid, path=question.root), self._clock())
+        if verdict is None:
+            return answer
+        if verdict.refusing is not None:
+            raise RefusedError(verdict.refusing.describe(), reason="banned")
+        return answer if answer.public is None else replace(answer, public=verdict.left(answer.public, question.root))
+
+    def out_by(self, denial: Denial) -> float | None:
+        """Return when sessions of relay 0.14 are out that a denial is for, in Unix seconds.
+
+        None if there are none, as their denial cannot be seen there, or if such relays do not ask again.
+        """
+        if not self._is_first or self._max_age is None or not denial.is_for_first:
+            return None
+        return self._clock() + max(1, int(self._max_age))
+
     def _cache_control(self) -> bytes:
         if self._max_age is None:
             return b"cache-control: no-store\r\n"
         return f"cache-control: no-store, max-age={max(1, int(self._max_age))}\r\n".encode()
 
     async def problems(self) -> list[Problem]:
-        """Return what is wrong with the policy, such as keys that cannot be read. Raises nothing of the policy."""
+        """Return what is wrong: keys that cannot be read, denials that are not stored. Raises nothing of the policy."""
         check = getattr(self._decide, "problems", None)
         try:
-            return [] if check is None else await self._bounded.ask(check)
+            problems: list[Problem] = [] if check is None else await self._bounded.ask(check)
         except (RefusedError, UnavailableError) as error:
-            return [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
+            problems = [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
+        return [*problems, *self.revocations.problems()]
 
     async def _health(self, path: str) -> HttpResponse:
         if path == "/healthz":
@@ -356,16 +415,6 @@ class AuthServer:
         if any(problem.is_fatal for problem in problems):
             return HttpResponse(503, told.encode(), headers=_RETRY)
         return HttpResponse(200, told.encode())
-
-
-def _kid(asked: Request) -> str | None:
-    """Return the ``kid`` that the presented token names, which nobody has verified, if it is a valid one."""
-    try:
-        token = presented(asked)
-        kid = None if token is None else kid_of(token)
-        return None if kid is None else KeyId(kid)
-    except Error:
-        return None
 
 
 def _cut(text: str) -> str:

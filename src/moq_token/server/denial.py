@@ -206,6 +206,12 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Whether the session is refused, rather than narrowed."""
         return self.role is None and self.narrow_path is None
 
+    @property
+    def is_for_first(self) -> bool:
+        """Whether it can match what relay 0.14 shows: the ``kid`` of a token, and the path."""
+        given = {name for name in _MATCHERS if getattr(self, name) is not None}
+        return given <= {"kid", "path"}
+
     def replaces(self, other: Denial) -> bool:
         """Whether this one counts rather than the other one with the same id.
 
@@ -213,6 +219,14 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         mine, theirs = (self.at, self.node, self.lifted), (other.at, other.node, other.lifted)
         return mine > theirs or (mine == theirs and self.to_json() > other.to_json())
+
+    def whom(self) -> str:
+        """Say in one line whom it is about and what it does, for the log."""
+        given = [f"{name} {shown(str(getattr(self, name)))}" for name in _MATCHERS if getattr(self, name) is not None]
+        lost = [] if self.refuses else [f"without {self.role or 'both roles'}"]
+        if self.narrow_path is not None:
+            lost.append(f"at {shown(self.narrow_path)}")
+        return f"{', '.join(given)}{', ' if lost else ''}{' '.join(lost)}, until {utc(self.until)}"
 
     def describe(self) -> str:
         """Say in one line why a session is refused, for the log and the answer."""

@@ -21,6 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS = frozenset(("", "unavailable", *get_args(Reason)))
 # A decision that waits for nothing takes some tens of microseconds; a relay gives up after 10 s.
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 10.0)
+_REVOKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _KNOWN_TRANSPORTS = frozenset(("quic", "webtransport", "iroh", "websocket", "tcp", "unix", "http"))
 MAX_NODES = 1000
 """Nodes with a series of their own. The sessions of further ones are counted under ``other``."""
@@ -56,9 +57,26 @@ class Metrics:
             "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
         )
 
+        self._revoked = Histogram(
+            "moq_token_revoke_seconds",
+            "From a ban or kick to the end of each of its sessions.",
+            buckets=_REVOKE_BUCKETS,
+            registry=self._registry,
+        )
+
     def watch(self, live: Callable[[], Iterable[Session]]) -> None:
         """Show the sessions that ``live`` returns, which is called for each :meth:`render`."""
         self._registry.register(_Live(live))
+
+    def watch_denials(self, count: Callable[[], int]) -> None:
+        """Show how many denials are in force, which ``count`` says."""
+        from prometheus_client import Gauge
+
+        Gauge("moq_token_denials", "Denials in force.", registry=self._registry).set_function(count)
+
+    def revoked(self, seconds: float) -> None:
+        """Note how long a session took to end after it was denied."""
+        self._revoked.observe(seconds)
 
     def decided(self, event: Event, verdict: str, reason: str) -> None:
         """Count a decision: ``granted``, ``refused`` or ``unavailable``. Reasons of an own policy become ``other``."""

@@ -12,6 +12,7 @@ from moq_token.contract.request import address_of
 if TYPE_CHECKING:
     from moq_token.contract import Grant, Peer, Usage
     from moq_token.contract.request import Address
+    from moq_token.server.identity import Identity
 
 
 # The digest of a long name is itself short enough.
@@ -45,24 +46,14 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None = None
 
     @classmethod
-    def of(
-        cls,
-        grant: Grant,
-        *,
-        now: float,
-        token: bytes | None = None,
-        jti: str | None = None,
-        kid: str | None = None,
-        subject: str | None = None,
-        issued: int | None = None,
-    ) -> Self:
-        """Describe a grant that is written at ``now``. Raises :class:`InvalidGrantError`."""
+    def of(cls, grant: Grant, identity: Identity, *, now: float) -> Self:
+        """Describe a grant that is written at ``now`` to a session. Raises :class:`InvalidGrantError`."""
         return cls(
-            token=token,
-            jti=jti,
-            kid=kid,
-            subject=subject,
-            issued=issued,
+            token=identity.token,
+            jti=identity.jti,
+            kid=identity.kid,
+            subject=identity.subject,
+            issued=identity.issued,
             grant=grant.to_json(now=now),
             root=grant.root,
             revalidate=grant.revalidate,

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from moq_token import path as paths
-from moq_token.contract import Grant
+from moq_token.contract import Grant, PublicPaths
 from moq_token.errors import InvalidPatternError, RefusedError, UnauthorizedError
 from moq_token.pattern import Pattern
 from moq_token.patterns import Patterns
@@ -40,6 +40,20 @@ class Verdict(msgspec.Struct, frozen=True):
             except UnauthorizedError:
                 raise RefusedError(f"nothing is left of the grant, {denial.describe()}", reason="banned") from None
         return grant
+
+    def left(self, public: PublicPaths, path: str) -> PublicPaths | None:
+        """Return what is left of what is public at a path for relay 0.14; None for nothing."""
+        publish, subscribe = (
+            {prefix: Pattern.subtree(prefix) for prefix in prefixes} for prefixes in (public.publish, public.subscribe)
+        )
+        try:
+            grant = self.apply(Grant(publish=publish.values(), subscribe=subscribe.values()), path)
+        except RefusedError:
+            return None
+        return PublicPaths(
+            subscribe=tuple(prefix for prefix, subtree in subscribe.items() if grant.subscribe.contains(subtree)),
+            publish=tuple(prefix for prefix, subtree in publish.items() if grant.publish.contains(subtree)),
+        )
 
 
 def affected(denial: Denial, sessions: Iterable[Session]) -> list[Session]:

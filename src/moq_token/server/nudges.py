@@ -1,0 +1,234 @@
+"""Nudge relays: have them ask again about some sessions at once, at their internal listener.
+
+That listener is plain HTTP without authentication: ``POST /sessions/revalidate?filter``. The client here is small and
+bounded, keeps few connections, and follows no redirect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import httptools
+
+from moq_token import path as paths
+from moq_token.errors import ConfigError, UnavailableError, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from moq_token.server.session import Session
+
+REQUEST_SECONDS: Final = 2.0
+"""How long one request to a relay may take, with its connection."""
+MAX_CONNECTIONS: Final = 16
+"""Requests under way to one relay."""
+MAX_ANSWER_BYTES: Final = 16 << 20
+"""Bytes of an answer, which lists the ids of the sessions that are asked about again."""
+MAX_RELAYS: Final = 10_000
+
+_PATH = "/sessions/revalidate"
+# Up to so many sessions are named one by one. More are covered by a filter that also hits others, to whom a re-check
+# does no harm, if these are not many times as many.
+_FEW, _TIMES = 32, 4
+_MAX_NODE_CHARACTERS, _MAX_URL_CHARACTERS = 256, 1024
+_READ_BYTES = 1 << 16
+_SUCCESS = range(200, 300)
+_HTTP_PORT = 80
+
+
+class Relay(NamedTuple):
+    """The internal listener of a relay: its ``node``, and where it listens (a unix socket, or host and port)."""
+
+    node: str
+    url: str
+    host: str
+    port: int
+    socket: str | None
+    prefix: str
+
+
+def parse_relay(text: str) -> Relay:
+    """Read ``NODE=http://127.0.0.1:9101`` or ``NODE=unix:PATH``. Raises :class:`ConfigError`."""
+    node, equals, url = text.partition("=")
+    expected = "expected NODE=http://HOST:PORT or NODE=unix:PATH, such as edge-1=http://127.0.0.1:9101"
+    if not equals or len(node) > _MAX_NODE_CHARACTERS or not node.isprintable() or len(url) > _MAX_URL_CHARACTERS:
+        raise ConfigError(f"{expected}, got {shown(_without_user(text))}")
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:").removeprefix("//")
+        if not path or not path.isprintable():
+            raise ConfigError(f"{expected}, got {shown(text)}")
+        return Relay(node, f"unix:{path}", "localhost", 0, path, "")
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        bare = not (parts.query or parts.fragment or parts.username or parts.password) and url.isascii()
+        if parts.scheme == "http" and parts.hostname and bare and url.isprintable() and " " not in url:
+            prefix = parts.path.rstrip("/")
+            return Relay(node, url, parts.hostname, parts.port or _HTTP_PORT, None, prefix)
+    raise ConfigError(
+        f"{expected}, without user, password and query: the internal listener of a relay is plain http; "
+        f"got {shown(_without_user(text))}"
+    )
+
+
+def parse_relays(texts: Iterable[str]) -> dict[str, Relay]:
+    """Read the relays by their nodes. Raises :class:`ConfigError`, also for a node with two listeners."""
+    relays: dict[str, Relay] = {}
+    for text in texts:
+        relay = parse_relay(text)
+        if relay.node in relays:
+            raise ConfigError(f"the node {shown(relay.node)} is given twice: each relay needs its own name")
+        relays[relay.node] = relay
+    if len(relays) > MAX_RELAYS:
+        raise ConfigError(f"too many relays: the limit is {MAX_RELAYS}")
+    return relays
+
+
+def queries(concerned: Sequence[Session], sessions: Iterable[Session]) -> list[str]:
+    """Return the filters which together cover the concerned sessions of a relay, whose known ``sessions`` are given.
+
+    Few sessions are named by their ids. Many are covered by the paths that they have dialed, or by one call for the
+    whole relay, where that does not hit many times as many.
+    """
+    by_id = [f"id={quote(session.id, safe='')}" for session in concerned]
+    if len(concerned) <= _FEW:
+        return by_id
+    at = Counter(session.path for session in sessions)
+    dialed = {session.path for session in concerned}
+    # A relay reads the path as a pattern; a cut one is not the path.
+    plain = all("*" not in path and not path.endswith("…") and path.strip("/") for path in dialed)
+    if plain and len(dialed) <= _FEW and sum(at[path] for path in dialed) <= _TIMES * len(concerned):
+        return [f"path={quote(paths.normalize(path), safe='')}" for path in sorted(dialed)]
+    if sum(at.values()) <= _TIMES * len(concerned):
+        return [""]
+    return by_id
+
+
+class Nudger:
+    """Nudges relays. Use :meth:`aclose` at the end."""
+
+    def __init__(self, relays: Mapping[str, Relay]) -> None:
+        self.relays: Mapping[str, Relay] = relays
+        self._idle: dict[str, list[_Connection]] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    def change(self, relays: Mapping[str, Relay]) -> None:
+        """Replace the relays."""
+        for node in [node for node in self._idle if relays.get(node) != self.relays.get(node)]:
+            for connection in self._idle.pop(node):
+                connection.close()
+        self.relays = relays
+
+    async def nudge(self, node: str, filters: Sequence[str]) -> None:
+        """Have a relay ask again about the sessions of some filters.
+
+        Raises :class:`UnavailableError` if it could not be told about one of them.
+        """
+        relay = self.relays[node]
+        results = await asyncio.gather(*(self._post(relay, each) for each in filters), return_exceptions=True)
+        for result in results:
+            if result is not None:
+                raise result
+
+    async def _post(self, relay: Relay, query: str) -> None:
+        slots = self._slots.setdefault(relay.node, asyncio.Semaphore(MAX_CONNECTIONS))
+        target = f"{relay.prefix}{_PATH}?{query}" if query else f"{relay.prefix}{_PATH}"
+        async with slots:
+            try:
+                async with asyncio.timeout(REQUEST_SECONDS):
+                    status = await self._exchange(relay, target)
+            except TimeoutError:
+                raise UnavailableError(f"no answer within {REQUEST_SECONDS:g} s") from None
+            except OSError as error:
+                raise UnavailableError(f"{error.strerror or 'no connection'}".lower()) from None
+            except httptools.HttpParserError:
+                raise UnavailableError("the answer is not HTTP") from None
+        if status not in _SUCCESS:
+            raise UnavailableError(f"HTTP status {status}: is it the internal listener of the relay?")
+
+    async def _exchange(self, relay: Relay, target: str) -> int:
+        idle = self._idle.setdefault(relay.node, [])
+        while idle:
+            connection = idle.pop()
+            try:
+                return await self._on(connection, relay, target)
+            except (ConnectionError, EOFError):
+                continue  # it was idle for too long
+        try:
+            return await self._on(await _Connection.open(relay), relay, target)
+        except EOFError:
+            raise ConnectionResetError(0, "the relay closed the connection") from None
+
+    async def _on(self, connection: _Connection, relay: Relay, target: str) -> int:
+        kept = False
+        try:
+            status, kept = await connection.post(target)
+        finally:
+            idle = self._idle.get(relay.node)
+            if kept and idle is not None and self.relays.get(relay.node) == relay:
+                idle.append(connection)
+            else:
+                connection.close()
+        return status
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+
+class _Connection:
+    """One connection to a relay, for one request at a time."""
+
+    def __init__(self, host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._host, self._reader, self._writer = host, reader, writer
+
+    @classmethod
+    async def open(cls, relay: Relay) -> _Connection:
+        """Connect. Raises :class:`OSError`."""
+        if relay.socket is not None:
+            return cls("localhost", *await asyncio.open_unix_connection(relay.socket))
+        host = f"[{relay.host}]" if ":" in relay.host else relay.host
+        return cls(f"{host}:{relay.port}", *await asyncio.open_connection(relay.host, relay.port))
+
+    async def post(self, target: str) -> tuple[int, bool]:
+        """Send a request without a body; return the status, and whether the connection can be used again."""
+        head = f"POST {target} HTTP/1.1\r\nhost: {self._host}\r\nuser-agent: moq-token\r\ncontent-length: 0\r\n\r\n"
+        self._writer.write(head.encode("ascii"))
+        await self._writer.drain()
+        answer = _Answer()
+        parser = httptools.HttpResponseParser(answer)
+        size = 0
+        while not answer.complete:
+            data = await self._reader.read(_READ_BYTES)
+            if not data:
+                raise EOFError
+            size += len(data)
+            if size > MAX_ANSWER_BYTES:
+                return parser.get_status_code(), False
+            parser.feed_data(data)
+        return parser.get_status_code(), parser.should_keep_alive()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+
+class _Answer:
+    """Told by the parser when the answer is complete. Its body is not needed."""
+
+    complete = False
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def _without_user(text: str) -> str:
+    """Leave out a password that somebody has put into a URL."""
+    head, at, rest = text.rpartition("@")
+    return f"{head.partition('=')[0]}=…@{rest}" if at else text

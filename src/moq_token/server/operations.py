@@ -1,0 +1,285 @@
+"""What operators ask of the admin listener: sessions, bans and kicks, in JSON (see :mod:`moq_token.server.api`)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from moq_token.contract.wire import MAX_BYTES
+from moq_token.errors import Error, InvalidDenialError, InvalidPatternError
+from moq_token.pattern import Pattern
+from moq_token.server.api import (
+    DEFAULT_SESSIONS,
+    MAX_SESSIONS,
+    BanRequest,
+    Bans,
+    Failed,
+    Fault,
+    Filter,
+    KickRequest,
+    ListedSession,
+    Listing,
+)
+from moq_token.server.denial import Denial, network
+from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.humantime import parse_humantime
+from moq_token.server.identity import digest
+from moq_token.server.log import log
+from moq_token.server.session import bounded_name
+from moq_token.times import END_OF_9999
+from moq_token.unverified import read_unverified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from moq_token.server.app import AuthServer
+    from moq_token.server.session import Session
+
+PATHS: Final = ("/sessions", "/bans", "/kick")
+MAX_TOKEN_CHARACTERS: Final = 64 * 1024
+
+_JSON = "application/json"
+_FILTERS = Filter.__struct_fields__
+_LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+
+
+class FaultError(Exception):
+    """A request that cannot be answered, with the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+
+class Operations:
+    """Answers ``/sessions``, ``/bans`` and ``/kick`` for one server."""
+
+    def __init__(self, server: AuthServer) -> None:
+        self._server = server
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer one HTTP request, whose path is one of :data:`PATHS` or below ``/bans/``."""
+        try:
+            return HttpResponse(200, msgspec.json.encode(await self._answer(request)), _JSON)
+        except FaultError as error:
+            return fault(error.status, str(error), error.reason)
+        except InvalidDenialError as error:
+            return fault(409 if error.reason == "too-many" else 422, str(error), error.reason)
+
+    async def _answer(self, request: HttpRequest) -> object:
+        path, _, query = request.target.partition("?")
+        match request.method, path:
+            case "GET" | "HEAD", "/sessions":
+                return self._sessions(query)
+            case "GET" | "HEAD", "/bans":
+                revocations = self._server.revocations
+                return Bans(revocations.denials.in_force(self._server.now().unix), revocations.is_stored)
+            case "POST", "/bans":
+                return await self._ban(_read(request, BanRequest))
+            case "POST", "/kick":
+                return await self._kick(_read(request, KickRequest))
+            case "DELETE", _ if path.startswith("/bans/"):
+                return await self._lift(unquote(path.removeprefix("/bans/")), query)
+        raise FaultError(405, f"method not allowed: {request.method}", "method")
+
+    def _sessions(self, query: str) -> Listing:
+        try:
+            given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"))
+        except ValueError:
+            raise FaultError(400, "the query must be name=value pairs, percent-encoded", "bad-query") from None
+        limit = given.pop("limit", str(DEFAULT_SESSIONS))
+        if not _LIMIT.fullmatch(limit) or int(limit) > MAX_SESSIONS:
+            raise FaultError(400, f"`limit` must be a number from 1 to {MAX_SESSIONS}", "bad-query")
+        unknown = [name for name in given if name not in _FILTERS]
+        if unknown:
+            raise FaultError(400, f"unknown filter {unknown[0][:40]!r}; expected {', '.join(_FILTERS)}", "bad-query")
+        found, count = [], 0
+        for session in self._matching(Filter(**given)):
+            count += 1
+            if count <= int(limit):
+                found.append(_listed(session))
+        return Listing(found, count)
+
+    async def _ban(self, asked: BanRequest) -> object:
+        server = self._server
+        members: dict[str, Any] = {
+            name: getattr(asked, name) for name in BanRequest.__struct_fields__ if name not in _NOT_DENIED
+        }
+        if asked.token is not None:
+            members["token"] = digest(_token(asked.token), server.digest_key).hex()
+        denial = Denial(**members, until=_until(asked, server.now().unix))
+        log.info(
+            "%s: %s",
+            "a dry run of a ban" if asked.dry_run else "ban",
+            denial.whom(),
+            extra=_audit("ban", asked, denial),
+        )
+        banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=server.out_by(denial))
+        _log_receipt("ban", banned.receipt)
+        return banned
+
+    async def _kick(self, asked: KickRequest) -> object:
+        if all(getattr(asked, name) is None for name in _FILTERS):
+            raise FaultError(422, f"say which sessions: at least one of {', '.join(_FILTERS)}", "invalid")
+        sessions = list(self._matching(asked))
+        log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
+        receipt = await self._server.revocations.kick(
+            sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run
+        )
+        _log_receipt("kick", receipt)
+        return receipt
+
+    async def _lift(self, denial_id: str, query: str) -> object:
+        author = dict(parse_qsl(query)).get("author", "")
+        lifted = await self._server.revocations.lift(denial_id, author=author)
+        if lifted is None:
+            raise FaultError(404, "no ban of this id is in force: GET /bans lists them", "unknown-ban")
+        extra = {"event": "admin", "action": "unban", "denial": lifted.denial.id, "author": author}
+        log.info("unban: %s", lifted.denial.whom(), extra=extra)
+        return lifted
+
+    def _matching(self, wanted: Filter) -> Iterator[Session]:
+        return filter(_test(wanted), self._server.live())
+
+
+_PLACE = ("node", "transport", "role")
+_NOT_DENIED = ("token", "for_", "until", "dry_run")
+
+
+def fault(status: int, message: str, reason: str) -> HttpResponse:
+    """Return the answer for a request that cannot be answered otherwise."""
+    return HttpResponse(status, msgspec.json.encode(Failed(Fault(message, reason))), _JSON)
+
+
+def _read(request: HttpRequest, kind: type[Any]) -> Any:  # noqa: ANN401 - an instance of the kind
+    if len(request.body) > MAX_BYTES:
+        raise FaultError(413, f"the body is larger than {MAX_BYTES} bytes", "too-large")
+    try:
+        return msgspec.json.decode(request.body, type=kind)
+    except msgspec.ValidationError as error:
+        raise FaultError(422, f"invalid body: {error}", "invalid") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise FaultError(400, "the body must be a JSON object", "bad-json") from None
+
+
+def _token(text: str) -> str:
+    text = text.strip()
+    if not text or len(text) > MAX_TOKEN_CHARACTERS or not text.isascii():
+        raise FaultError(422, f"`token` must be a token of at most {MAX_TOKEN_CHARACTERS} characters", "invalid")
+    return text
+
+
+def _until(asked: BanRequest, now: float) -> int:
+    """Return when a denial ends, in Unix seconds."""
+    if asked.for_ is not None and asked.until is not None:
+        raise FaultError(422, "`for` and `until` exclude each other: give one of them", "invalid")
+    if asked.until is not None:
+        if asked.until <= now:
+            raise FaultError(422, "`until` is in the past", "invalid")
+        return asked.until
+    if asked.for_ is not None:
+        try:
+            seconds = parse_humantime(asked.for_)
+        except ValueError as error:
+            raise FaultError(422, f"`for`: {error}", "invalid") from None
+        if not 0 < seconds <= END_OF_9999 - now:
+            raise FaultError(422, "`for` must be longer than 0s, and end before the year 10000", "invalid")
+        return int(now + seconds) + 1
+    if asked.token is None:
+        raise FaultError(422, "say how long: `for`, such as 1h, or `until`, in Unix seconds", "invalid")
+    return _end_of(asked.token, now)
+
+
+def _end_of(token: str, now: float) -> int:
+    """Return when a token ends. Nobody has verified it: if its end was changed, then no session has this token."""
+    try:
+        end = read_unverified(_token(token)).claims.get("exp")
+    except Error:
+        raise FaultError(422, "`token` is not a JWT: say how long with `for` or `until`", "invalid") from None
+    if isinstance(end, bool) or not isinstance(end, int) or end > END_OF_9999:
+        raise FaultError(422, "the token has no `exp`: say how long with `for` or `until`", "invalid")
+    if end <= now:
+        raise FaultError(422, "the token has expired: no session can use it", "invalid")
+    return end
+
+
+def _test(wanted: Filter) -> Callable[[Session], bool]:
+    """Make a test of a filter. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
+    own = {name: getattr(wanted, name) for name in ("kid", "tier") if getattr(wanted, name) is not None}
+    for name in ("id", "jti", "subject"):
+        if getattr(wanted, name) is not None:
+            own[name] = bounded_name(getattr(wanted, name))
+    if wanted.token is not None:
+        try:
+            own["token"] = bytes.fromhex(wanted.token)
+        except ValueError:
+            raise FaultError(422, "`token` must be the digest that listings show, in hexadecimal", "invalid") from None
+    of_place = {name: getattr(wanted, name) for name in _PLACE if getattr(wanted, name) is not None}
+    try:
+        pattern = None if wanted.path is None else Pattern(wanted.path)
+    except InvalidPatternError as error:
+        raise FaultError(422, f"`path`: {error}", "invalid") from None
+    addresses = None if wanted.remote is None else network(wanted.remote)
+
+    def test(session: Session) -> bool:
+        return (
+            all(getattr(session, name) == value for name, value in own.items())
+            and all(getattr(session.place, name) == value for name, value in of_place.items())
+            and (pattern is None or pattern.matches(session.path))
+            and (addresses is None or ((address := session.address) is not None and address in addresses))
+        )
+
+    return test
+
+
+def _listed(session: Session) -> ListedSession:
+    place = session.place
+    return ListedSession(
+        id=session.id,
+        node=place.node,
+        transport=place.transport,
+        remote=session.remote,
+        local=place.local,
+        server_name=place.server_name,
+        alpn=place.alpn,
+        path=session.path,
+        role=place.role,
+        tls=session.tls,
+        token=None if session.token is None else session.token.hex(),
+        jti=session.jti,
+        kid=session.kid,
+        subject=session.subject,
+        issued=session.issued,
+        tier=session.tier,
+        grant=msgspec.Raw(session.grant) if session.grant else None,
+        first=session.first,
+        last=session.last,
+        kicked=session.kicked is not None,
+    )
+
+
+def _audit(action: str, asked: BanRequest | KickRequest, denial: Denial | None) -> dict[str, object]:
+    """Return what the log says of a call, besides its message."""
+    given: dict[str, object] = {"event": "admin", "action": action}
+    if denial is not None:
+        given["denial"] = denial.id
+    if asked.author:
+        given["author"] = asked.author
+    if asked.reason:
+        given["reason"] = asked.reason
+    if asked.dry_run:
+        given["dry_run"] = True
+    return given
+
+
+def _log_receipt(action: str, receipt: Any) -> None:  # noqa: ANN401 - a Receipt
+    log.info(
+        "%s: %d of %d sessions have ended",
+        action,
+        receipt.ended,
+        receipt.matched,
+        extra={"event": "receipt", "action": action, "matched": receipt.matched, "ended": receipt.ended},
+    )

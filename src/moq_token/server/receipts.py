@@ -1,0 +1,94 @@
+"""What has become of the sessions that are to end: a record that takes events and the time. No I/O and no clock."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from moq_token.server.api import MAX_LISTED, Receipt, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from moq_token.server.session import Session
+
+ASKING_SECONDS: Final = 10
+"""How long the re-check of a relay may take."""
+MAX_UNREACHABLE: Final = 100
+"""Relays in one receipt."""
+
+
+class Pending:
+    """The live sessions that a denial is for, until they have ended.
+
+    Parameters
+    ----------
+    sessions
+        All of them.
+    started
+        When the denial came, in seconds of a clock that nobody sets.
+
+    """
+
+    def __init__(self, sessions: Iterable[Session], started: float) -> None:
+        self._alive = {session.id: session for session in sessions}
+        self._matched = len(self._alive)
+        self._started = started
+        self._slowest: float | None = None
+        self._unreachable: dict[str, Unreachable] = {}
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._alive
+
+    @property
+    def nodes(self) -> list[str]:
+        """The relays of the sessions that have not ended."""
+        return sorted({session.place.node for session in self._alive.values()})
+
+    def at(self, node: str) -> list[Session]:
+        """Return the sessions of a relay that have not ended."""
+        return [session for session in self._alive.values() if session.place.node == node]
+
+    def ended(self, session_id: str, now: float) -> float | None:
+        """Note the end of a session at ``now``, once; return after how many seconds, None for any other session."""
+        if self._alive.pop(session_id, None) is None:
+            return None
+        took = max(0.0, now - self._started)
+        self._slowest = took if self._slowest is None else max(self._slowest, took)
+        return took
+
+    def reached(self, node: str) -> None:
+        """Note that a relay was told."""
+        self._unreachable.pop(node, None)
+
+    def missed(self, node: str, url: str | None, error: str) -> None:
+        """Note that a relay could not be told. It may be told later."""
+        self._unreachable[node] = Unreachable(node=node, url=url, error=error)
+
+    def receipt(self, *, stored: bool, dry_run: bool = False, others_by: float | None = None) -> Receipt:
+        """Return what is known at this moment.
+
+        ``others_by`` is when sessions that are not known are out (Unix seconds): those of relay 0.14.
+        """
+        ends = [_out_by(session) for session in self._alive.values()]
+        known = [end for end in ends if end is not None]
+        bounds = [*known, *([] if others_by is None else [others_by])]
+        return Receipt(
+            matched=self._matched,
+            ended=self._matched - len(self._alive),
+            alive=tuple(sorted(self._alive)[:MAX_LISTED]),
+            unreachable=tuple(self._unreachable[node] for node in sorted(self._unreachable)[:MAX_UNREACHABLE]),
+            slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
+            out_by=math.ceil(max(bounds)) if bounds and len(known) == len(ends) else None,
+            complete=not self._alive,
+            dry_run=dry_run,
+            stored=stored,
+        )
+
+
+def _out_by(session: Session) -> float | None:
+    """Return when a denied session is out at the latest (Unix seconds): at its next re-check, or when it expires."""
+    if session.revalidate is None:
+        return session.expires
+    check = session.last + session.revalidate + ASKING_SECONDS
+    return check if session.expires is None else min(check, session.expires)

@@ -1,0 +1,313 @@
+"""Deny, kick and lift: put denials in force, store them, tell the relays, and wait for the ends of the sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from moq_token.errors import InvalidDenialError, UnavailableError, shown
+from moq_token.server import denials as limits
+from moq_token.server.api import Banned, Receipt
+from moq_token.server.denial import Denial
+from moq_token.server.denials import Denials
+from moq_token.server.keys import Problem
+from moq_token.server.log import log
+from moq_token.server.nudges import Nudger, queries
+from moq_token.server.receipts import Pending
+from moq_token.server.verdict import affected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from moq_token.auth.lease import Instant
+    from moq_token.server.metrics import Metrics
+    from moq_token.server.nudges import Relay
+    from moq_token.server.session import Session
+    from moq_token.server.state import State
+
+_T = TypeVar("_T")
+
+WAIT_SECONDS: Final = 5.0
+"""How long a receipt waits for the ends of sessions."""
+KICK_SECONDS: Final = 86_400
+"""How long the id of a kicked session is denied whose grant has no end."""
+
+# The pause before a relay is told again about sessions that have not ended: a session that was being admitted when the
+# relay was told first was not there yet.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+_MAX_BACKGROUND = 100
+
+
+class Revocations:
+    """The denials of one server, and what follows from a new one.
+
+    Parameters
+    ----------
+    live
+        Returns the live sessions.
+    now
+        Returns the time on both clocks.
+    state
+        Where denials are stored; None keeps them in memory only.
+    relays
+        The internal listeners of the relays, by node.
+    metrics
+        Where the time is counted that sessions take to end.
+
+    Attributes
+    ----------
+    denials
+        All that are known.
+    node
+        The name of this server in the denials that are set here.
+    share
+        Called with every denial that is set or lifted here, after it was stored, to carry it to other nodes.
+
+    """
+
+    def __init__(
+        self,
+        live: Callable[[], Iterable[Session]],
+        now: Callable[[], Instant],
+        *,
+        state: State | None = None,
+        relays: Mapping[str, Relay] | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.denials: Denials = Denials(() if state is None else state.denials)
+        self.node: str = ""
+        self.share: Callable[[Sequence[Denial]], None] | None = None
+        self.nudger: Nudger = Nudger(relays or {})
+        self._live, self._now = live, now
+        self._state = state
+        self._metrics = metrics
+        self._storing = asyncio.Lock()
+        self._fault: str | None = None
+        self._waiting: dict[_Wait, None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether denials outlive a restart."""
+        return self._state is not None and self._fault is None
+
+    async def ban(self, denial: Denial, *, dry_run: bool = False, others_by: float | None = None) -> Banned:
+        """Put a denial in force, store it, and end the sessions that it is for; wait for their ends, 5 s at most.
+
+        ``others_by`` is when sessions are out that are not known here. Raises :class:`InvalidDenialError`
+        (``too-many``). A caller that is cancelled leaves the work going on.
+        """
+        denial = self.denials.stamped(denial, self._now().unix, self.node)
+        if dry_run:
+            receipt = self._pending(affected(denial, self._live())).receipt(
+                stored=self.is_stored, dry_run=True, others_by=others_by
+            )
+            return Banned(denial, receipt)
+        receipt = await self._apart(self._deny([denial], others_by))
+        return Banned(denial, receipt)
+
+    async def kick(self, sessions: Sequence[Session], *, reason: str, author: str, dry_run: bool = False) -> Receipt:
+        """End live sessions, whose clients may connect again. Waits and raises as :meth:`ban` does."""
+        if dry_run:
+            return self._pending(sessions).receipt(stored=self.is_stored, dry_run=True)
+        if not sessions:
+            return self._pending(()).receipt(stored=self.is_stored)
+        room = limits.MAX_DENIALS - len(self.denials)
+        if len(sessions) > room:
+            raise InvalidDenialError(
+                f"these are {len(sessions)} sessions, of which {room} can be denied: ban what they have in common",
+                reason="too-many",
+            )
+        now = self._now().unix
+        denials = [
+            self.denials.stamped(
+                Denial(
+                    session=session.id,
+                    until=max(math.ceil(now + KICK_SECONDS) if session.expires is None else session.expires, 1),
+                    reason=reason,
+                    author=author,
+                ),
+                now,
+                self.node,
+            )
+            for session in sessions
+        ]
+        return await self._apart(self._deny(denials, None))
+
+    async def lift(self, denial_id: str, *, author: str = "") -> Banned | None:
+        """Lift a denial and store that; None if none of that id is in force."""
+        lifting = self.denials.lifting(denial_id, self._now().unix, node=self.node, author=author)
+        if lifting is None:
+            return None
+        self._put(lifting)
+        await self._apart(self._store([lifting]))
+        return Banned(lifting, Receipt(stored=self.is_stored))
+
+    async def merge(self, denials: Iterable[Denial]) -> int:
+        """Take denials of other nodes: store those that change something, and end their sessions in the background.
+
+        Returns how many have changed something. Those beyond the limits are left out, and logged.
+        """
+        changed = []
+        for denial in denials:
+            try:
+                if self.denials.put(denial):
+                    changed.append(denial)
+            except InvalidDenialError as error:
+                log.error("a denial of another node is not in force here: %s", error, extra={"event": "too-many"})
+                break
+        if changed:
+            await self._apart(self._store(changed, share=False))
+            sessions = _together(changed, self._live())
+            if sessions:
+                _ = self._start(self._end(sessions))
+        return len(changed)
+
+    def nudge(self, session: Session) -> None:
+        """Have the relay of one session ask again, in the background: it was kicked to make room."""
+        if session.place.node in self.nudger.relays and len(self._tasks) < _MAX_BACKGROUND:
+            _ = self._start(self._end([session]))
+
+    def ended(self, session_id: str) -> None:
+        """Note that a session has ended, or that its relay got what a denial has left of its grant."""
+        now = self._now().steady
+        for wait in list(self._waiting):
+            took = wait.pending.ended(session_id, now)
+            if took is not None:
+                wait.changed.set()
+                if self._metrics is not None:
+                    self._metrics.revoked(took)
+
+    def problems(self) -> list[Problem]:
+        """Return what operators should know: denials that could not be stored."""
+        if self._fault is None:
+            return []
+        return [Problem(f"denials could not be stored, and a restart loses them: {self._fault}", is_fatal=False)]
+
+    async def aclose(self) -> None:
+        """Finish storing, stop waiting for ends, close every connection, and release the state directory."""
+        for wait in self._waiting:
+            wait.stopped = True
+            wait.changed.set()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=WAIT_SECONDS)
+        self.nudger.close()
+        if self._state is not None:
+            self._state.close()
+
+    # -- one at a time
+
+    async def _deny(self, denials: Sequence[Denial], others_by: float | None) -> Receipt:
+        started = self._now().steady
+        for denial in denials:
+            self._put(denial)
+        sessions = _together(denials, self._live())
+        storing = self._start(self._store(denials))
+        pending = await self._end(sessions, started)
+        await storing
+        return pending.receipt(stored=self.is_stored, others_by=others_by)
+
+    def _put(self, denial: Denial) -> None:
+        self.denials.advance(self._now().unix)
+        self.denials.put(denial)
+
+    async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:
+        if self._state is not None:
+            async with self._storing:
+                # Those of another call are stored with this one, and again with its own.
+                snapshot = list(self.denials)
+                try:
+                    await asyncio.to_thread(self._state.save, snapshot)
+                except OSError as error:
+                    self._fault = error.strerror or type(error).__name__
+                    log.error("denials could not be stored: %s", self._fault, extra={"event": "not-stored"})
+                else:
+                    self._fault = None
+        if share and self.share is not None:
+            self.share(changed)
+
+    async def _end(self, sessions: Sequence[Session], started: float | None = None) -> Pending:
+        """Tell the relays of the sessions until they have ended, 5 s at most."""
+        wait = _Wait(self._pending(sessions, started))
+        self._waiting[wait] = None
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await asyncio.gather(*(self._end_at(node, wait) for node in wait.pending.nodes))
+        except TimeoutError:
+            pass
+        finally:
+            del self._waiting[wait]
+        return wait.pending
+
+    async def _end_at(self, node: str, wait: _Wait) -> None:
+        """Tell one relay, again and again, until all of its sessions have ended."""
+        pending, relay = wait.pending, self.nudger.relays.get(node)
+        if relay is None:
+            pending.missed(node, None, "unknown relay: give its internal listener with --relay")
+            return
+        pause = _FIRST_PAUSE_SECONDS
+        while (sessions := pending.at(node)) and not wait.stopped:
+            known = (session for session in self._live() if session.place.node == node)
+            # Until it has answered, the receipt must not say that it was told.
+            if pause == _FIRST_PAUSE_SECONDS:
+                pending.missed(node, relay.url, f"no answer within {WAIT_SECONDS:g} s")
+            try:
+                await self.nudger.nudge(node, queries(sessions, known))
+            except UnavailableError as error:
+                pending.missed(node, relay.url, str(error))
+            except KeyError:
+                return  # the relay was removed from the settings meanwhile
+            else:
+                pending.reached(node)
+            await wait.until(lambda: not pending.at(node), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        if not pending.at(node):
+            pending.reached(node)
+
+    def _pending(self, sessions: Iterable[Session], started: float | None = None) -> Pending:
+        return Pending(sessions, self._now().steady if started is None else started)
+
+    async def _apart(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return await asyncio.shield(self._start(work))
+
+    def _start(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a revocation failed: %s", shown(repr(task.exception())), extra={"event": "fault"})
+
+
+class _Wait:
+    """One call that waits for the ends of sessions."""
+
+    def __init__(self, pending: Pending) -> None:
+        self.pending = pending
+        self.changed = asyncio.Event()
+        self.stopped = False
+
+    async def until(self, done: Callable[[], bool], seconds: float) -> None:
+        """Wait until something is so, or for a while."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (done() or self.stopped):
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError:
+            pass
+
+
+def _together(denials: Sequence[Denial], sessions: Iterable[Session]) -> list[Session]:
+    """Return the sessions that one of the denials in force is for. Many denials are those of a kick, of single ids."""
+    ids = {denial.session for denial in denials if denial.session is not None and not denial.lifted}
+    others = [denial for denial in denials if denial.session is None and not denial.lifted]
+    everyone = list(sessions)
+    found = {session.id: session for session in everyone if session.id in ids}
+    for denial in others:
+        found |= {session.id: session for session in affected(denial, everyone)}
+    return list(found.values())
