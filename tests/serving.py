@@ -99,7 +99,7 @@ def ask(
     """Send one request, and return the status and the body of the answer."""
     data = b"" if body is None else json.dumps(body).encode()
     method = "GET" if body is None else "POST"
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     with dial(address, tls) as connection:
         connection.sendall(f"{head}{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         answer = b""

@@ -95,6 +95,11 @@ def test_every_setting_is_a_flag_a_variable_and_a_member_of_the_file(tmp_path: P
         "duration": ("1m", '"1m"', 60),
         "fraction": ("0.05", "0.05", 0.05),
         "patterns": ("a/**,b*", '["a/**", "b*"]', ("a/**", "b*")),
+        "relays": (
+            "n=http://127.0.0.1:1,=unix:a",
+            '["n=http://127.0.0.1:1", "=unix:a"]',
+            ("n=http://127.0.0.1:1", "=unix:a"),
+        ),
         "text": ("x", '"x"', "x"),
     }
     for name, setting in SETTINGS.items():

@@ -90,7 +90,14 @@ def _hangups_held() -> Iterator[None]:
 @click.option("--tls-key", type=options.FILE, metavar="FILE", help="Its private key, PEM.")
 @click.option("--tls-client-ca", type=options.FILE, metavar="FILE", help="Answer only relays with a certificate of it.")
 @click.option("--secret-file", type=options.FILE, metavar="FILE", help="user:password that relays must send (Basic).")
-@click.option("--admin", metavar="ADDR|unix:PATH", help="Where to answer operators: /metrics, /healthz, /readyz.")
+@click.option("--admin", metavar="ADDR|unix:PATH", help="Where to answer operators: bans, sessions, /metrics, a page.")
+@click.option("--state", type=options.FILE, metavar="DIR", help="Where bans are kept over restarts.")
+@click.option(
+    "--relay",
+    multiple=True,
+    metavar="NODE=URL",
+    help="Internal listener of a relay, to end banned sessions at once: edge-1=http://127.0.0.1:9101. Repeatable.",
+)
 @click.option("--log", metavar="text|json", help="Form of the log on standard error; default: text.")
 @_hangups_held()
 def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noqa: ANN401 - as each option says
@@ -100,7 +107,8 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
     rules and keys, everybody is refused. Every setting can also be in the table [serve] of --config, and in the
     environment: MOQ_TOKEN_SERVE_KEY_DIR is --key-dir. A flag overrides the environment, which overrides the file.
 
-    SIGTERM stops the server in order. SIGHUP reads again the rules of --config, --secret-file and --tls-cert.
+    SIGTERM stops the server in order. SIGHUP reads again the rules and relays of --config, --secret-file and
+    --tls-cert.
     """
     given = parsed(flags)
 
@@ -113,7 +121,7 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
     from moq_token.cli import served
     from moq_token.server.run import Service, serve
 
-    service = Service(settings)
+    service = Service(settings, opening=not check)
 
     def announce(address: Address, admin: Address | None) -> Iterator[str]:
         for label, text in served.lines(service, address, admin):

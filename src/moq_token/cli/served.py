@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CREDENTIALS = "USER:PASSWORD@"
 _MAX_KEYS = 100
+_MAX_RELAYS = 10
 
 
 def table(lines: Iterable[tuple[str, str]]) -> str:
@@ -56,7 +57,17 @@ def lines(service: Service, address: Address, admin: Address | None) -> Iterator
     if settings.publish_keys:
         yield "keys", "/keys/{kid}.jwk and /.well-known/jwks.json, public halves only"
     if admin is not None:
-        yield "operators", f"{admin}: /metrics, /healthz, /readyz"
+        yield "operators", f"{admin}: bans, sessions, /metrics, /healthz, /readyz, and a page"
+        yield "bans", _bans(settings)
+
+
+def _bans(settings: Settings) -> str:
+    kept = "lost at a restart (see --state)" if settings.state is None else f"kept in {output.place(settings.state)}"
+    if not settings.relay:
+        return f"{kept}; sessions end when their relay asks again (see --relay)"
+    nodes = [relay.node or "(no name)" for relay in list(settings.relays.values())[:_MAX_RELAYS]]
+    more = "" if len(settings.relay) <= _MAX_RELAYS else f" and {len(settings.relay) - _MAX_RELAYS} more"
+    return f"{kept}; sessions end at once on {', '.join(nodes)}{more}"
 
 
 def notes(service: Service) -> Iterator[str]:

@@ -49,11 +49,12 @@ class Admin:
         path = request.target.partition("?")[0]
         if path in _FOR_MONITORS:
             return await self._read(request, path)
+        is_operation = path in PATHS or path.startswith("/bans/")
+        if not is_operation and path not in {"/", "/status"}:
+            return HttpResponse(404, b"not found\n")
         if not _is_loopback(request.headers.get("host", "localhost")):
             return fault(403, "the header field `host` must be localhost or a loopback address", "bad-host")
-        if path in PATHS or path.startswith("/bans/"):
-            return await self._operate(request)
-        return await self._read(request, path) if path in {"/", "/status"} else HttpResponse(404, b"not found\n")
+        return await (self._operate(request) if is_operation else self._read(request, path))
 
     async def _read(self, request: HttpRequest, path: str) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:

@@ -13,6 +13,7 @@ from moq_token.errors import ConfigError, InvalidPatternError, shown
 from moq_token.pattern import Pattern
 from moq_token.server.caps import CapKind
 from moq_token.server.humantime import parse_humantime
+from moq_token.server.nudges import parse_relay
 from moq_token.server.settings import Settings
 from moq_token.server.spread import MAX_SPREAD
 
@@ -26,7 +27,7 @@ TABLE: Final = "serve"
 _SERVICE_LINKS = re.compile(r"SERVICE_|PORT($|_)")
 _COUNT_DIGITS = 9
 
-Kind: TypeAlias = Literal["text", "patterns", "flag", "count", "duration", "fraction", "choice", "choices"]
+Kind: TypeAlias = Literal["text", "patterns", "relays", "flag", "count", "duration", "fraction", "choice", "choices"]
 
 
 class Setting(NamedTuple):
@@ -63,6 +64,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "tls_client_ca": Setting("text"),
     "secret_file": Setting("text"),
     "admin": Setting("text"),
+    "state": Setting("text"),
+    "relay": Setting("relays"),
     "log": Setting("choice", ("text", "json")),
 }
 
@@ -138,6 +141,14 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _relay(text: str) -> str:
+    try:
+        parse_relay(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 def _flag(text: str) -> bool:
     if text not in _FLAGS:
         raise ValueError(f"expected true or false, got {shown(text)}")
@@ -148,6 +159,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "text": _text,
     "patterns": _pattern,
+    "relays": _relay,
     "flag": _flag,
     "count": _count,
     "duration": lambda text: math.ceil(parse_humantime(text)),
@@ -180,9 +192,9 @@ def _from_toml(setting: Setting, value: object) -> Any:  # noqa: ANN401 - as its
             return value
         case ("count", int()) | ("fraction", int() | float()) if not isinstance(value, bool):
             return parse(setting, str(value))
-        case "patterns" | "choices", str():
+        case "patterns" | "relays" | "choices", str():
             return (parse(setting, value),)
-        case "patterns" | "choices", list() if all(isinstance(each, str) for each in value):
+        case "patterns" | "relays" | "choices", list() if all(isinstance(each, str) for each in value):
             return tuple(parse(setting, each) for each in value)
         case "text" | "duration" | "choice", str():
             return parse(setting, value)
@@ -194,6 +206,7 @@ _TOML_TYPES = {
     "count": "a whole number",
     "fraction": "a number",
     "patterns": "a string or a list of strings",
+    "relays": "a string or a list of strings",
     "choices": "a string or a list of strings",
 }
 
@@ -211,7 +224,7 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterat
                 warnings.append(f"{shown(variable)[1:-1]} is unknown and ignored{hint}")
             continue
         try:
-            if setting.kind in {"patterns", "choices"}:
+            if setting.kind in {"patterns", "relays", "choices"}:
                 value: Any = tuple(parse(setting, part.strip()) for part in text.split(","))
             else:
                 value = parse(setting, text)

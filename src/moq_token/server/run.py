@@ -22,6 +22,7 @@ from moq_token.server.metrics import Metrics
 from moq_token.server.policy import Policy
 from moq_token.server.publish import PublishedKeys
 from moq_token.server.settings import FIXED
+from moq_token.server.state import State
 from moq_token.sources import open_source
 from moq_token.sources.opening import open_keys
 
@@ -46,10 +47,10 @@ class Service:
     """What settings describe: the server, its TLS, its keys.
 
     Raises :class:`ConfigError` for settings that contradict themselves and for files that cannot be used. Keys are read
-    when a token names them.
+    when a token names them. The state directory is only used if it is ``opening``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, opening: bool = False) -> None:
         settings.check()
         self.settings: Settings = settings
         self._sources: list[KeySource] = []
@@ -75,6 +76,8 @@ class Service:
             share_secrets=settings.share_secrets,
             published=published,
             metrics=self.metrics,
+            state=State(settings.state) if opening and settings.state is not None else None,
+            relays=settings.relays,
         )
 
     def _policy(self, settings: Settings, before: Policy | None = None) -> tuple[Decide, Lookup | None]:
@@ -111,7 +114,7 @@ class Service:
         return source
 
     def reload(self, settings: Settings) -> list[str]:
-        """Apply the settings that can change at runtime: rules, keys, times, the secret and the certificate.
+        """Apply the settings that can change at runtime: rules, keys, times, relays, the secret and the certificate.
 
         Returns the names of changed settings that need a restart. Raises as the class does, and then nothing changes.
         """
@@ -127,6 +130,7 @@ class Service:
             decide, lookup = self._policy(settings, self._built if same else None)
             self.server.change_policy(decide, lookup=lookup, max_age=settings.revalidate)
         self.server.set_secret(secret)
+        self.server.revocations.nudger.change(settings.relays)
         if tls is not None and self.tls is not None:
             load_certificate(self.tls, old.tls_cert or "", old.tls_key or "")
         fixed = {name: getattr(old, name) for name in FIXED}

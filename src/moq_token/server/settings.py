@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from moq_token.errors import ConfigError, shown
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.listen import TcpAddress, UnixAddress, parse_address
+from moq_token.server.nudges import parse_relays
 from moq_token.server.policy import rule
 from moq_token.server.spread import MAX_SPREAD
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from moq_token.server.app import Contract
     from moq_token.server.caps import Caps
     from moq_token.server.listen import Address
+    from moq_token.server.nudges import Relay
 
 DEFAULT_LISTEN: Final = "127.0.0.1:4440"
 
@@ -30,7 +32,7 @@ _POLICY = (
 FIXED: Final = (
     *("listen", "listen_public", "policy", "contract", "publish_keys", "share_secrets"),
     *("limit_token", "limit_remote", "limit_subject", "kick_oldest"),
-    *("tls_cert", "tls_key", "tls_client_ca", "admin", "log"),
+    *("tls_cert", "tls_key", "tls_client_ca", "admin", "state", "log"),
 )
 
 
@@ -68,6 +70,8 @@ class Settings:
     tls_client_ca: str | None = None
     secret_file: str | None = None
     admin: str | None = None
+    state: str | None = None
+    relay: tuple[str, ...] = ()
     log: str = "text"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -81,6 +85,14 @@ class Settings:
     def admin_address(self) -> Address | None:
         """Where operators are answered. Raises :class:`ConfigError`."""
         return None if self.admin is None else self._address("admin", self.admin)
+
+    @property
+    def relays(self) -> dict[str, Relay]:
+        """The internal listeners of relays, by node. Raises :class:`ConfigError`."""
+        try:
+            return parse_relays(self.relay)
+        except ConfigError as error:
+            raise ConfigError(f"`{self.label('relay')}`: {error}") from None
 
     @property
     def caps(self) -> Caps:
@@ -125,6 +137,7 @@ class Settings:
             )
         if self.publish_keys and (self.key_dir is None or "://" in self.key_dir):
             raise ConfigError(f"`{self.label('publish_keys')}` needs `--key-dir` with a local directory")
+        _ = self.relays
         admin = self.admin_address
         if admin is not None and not _is_local(admin):
             raise ConfigError(
