@@ -38,7 +38,7 @@ INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lo
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help core core-check fuzz-core venv demo test test-all interop coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
+.PHONY: help core core-check fuzz-core venv demo test test-all interop simulate coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -154,6 +154,10 @@ interop: $(VENV)/.test $(SITE)/.installed $(INTEROP) $(RUST)  ## Run the tests a
 	RUST_MOQ_TOKEN=$(CURDIR)/$(RUST_CLI) RUST_MOQ_RELAY=$(CURDIR)/$(RUST_RELAY) \
 		RUST_MOQ=$(CURDIR)/$(RUST_MOQ) RUST_MOQ_RELAY_SECOND=$(CURDIR)/$(RUST_RELAY_SECOND) \
 		PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
+
+SCHEDULES ?= 1000000
+simulate: $(VENV)/.test $(SITE)/.installed  ## Run the auth server in a million simulated worlds (SCHEDULES=; about 10 minutes on 2 cores)
+	PYTHONPATH=$(CURDIR)/$(SITE):$(CURDIR) $(BIN)/python -m tests.simulation.run $(SCHEDULES)
 
 coverage: $(VENV)/.dev $(INTEROP)  ## Report the lines and branches that no test reaches
 	$(BIN)/coverage run -m pytest $(ARGS)

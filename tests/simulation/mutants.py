@@ -1,0 +1,180 @@
+"""Flaws that are planted into the engine, each of which the simulation has to find."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import textwrap
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Mutant(NamedTuple):
+    """A function of the engine in which one text is replaced by another."""
+
+    name: str
+    place: str
+    """A module of the server, and a function in it."""
+    text: str
+    flaw: str
+
+    @property
+    def file(self) -> str:
+        """The name of the script that finds it."""
+        return self.name.replace(" ", "_").replace("-", "")
+
+
+MUTANTS = (
+    Mutant(
+        "a repeated connect is counted again",
+        "sessions:Sessions.handle",
+        "if session is not None:",
+        "if session is not None and request.event is not Event.CONNECT:",
+    ),
+    Mutant("ended ids are forgotten at once", "sessions:Sessions._end", "self._ended.add(key)", "pass"),
+    Mutant("an end is counted each time", "sessions:Sessions._end", "if key in self._ended:", "if False:"),
+    Mutant("ended ids are forgotten after 5 s", "sessions:Sessions.advance", "LATE_SECONDS", "5"),
+    Mutant(
+        "leases end by the clock of the machine",
+        "sessions:Sessions.handle",
+        "effects = self.advance(now)",
+        "now = now._replace(steady=now.unix)\n    effects = self.advance(now)",
+    ),
+    Mutant(
+        "the lease follows the clock of the machine",
+        "sessions:_lease",
+        "now.steady + LEASE_CADENCES",
+        "now.unix - 1_800_000_000 + LEASE_CADENCES",
+    ),
+    Mutant("a lease lasts one cadence", "sessions:_lease", "LEASE_CADENCES * admission", "admission"),
+    Mutant(
+        "a re-check does not refresh the lease",
+        "sessions:Sessions._refresh",
+        "session.lease = _lease(admission, now)",
+        "pass",
+    ),
+    Mutant("a shorter lease is noticed late", "sessions:Sessions._refresh", "session.lease < session.due", "False"),
+    Mutant(
+        "a cap refuses a re-check",
+        "sessions:Sessions.handle",
+        "self._refusal(session) if is_new else None",
+        "self._refusal(session)",
+    ),
+    Mutant(
+        "a re-check kicks",
+        "sessions:Sessions.handle",
+        "if is_new:\n        effects",
+        "if True:\n        effects",
+    ),
+    Mutant(
+        "a re-check of an unknown session is ignored",
+        "sessions:Sessions.handle",
+        "if refusal is not None:",
+        "if refusal is not None or request.event is not Event.CONNECT:",
+    ),
+    Mutant("a cap admits one too many", "caps:Counter.is_full", ">=", ">"),
+    Mutant(
+        "an ended session keeps its place in the cap", "sessions:Sessions._remove", "self._release(session)", "pass"
+    ),
+    Mutant(
+        "a kicked session leaves the cap twice", "sessions:Sessions._remove", "if session.kicked is None:", "if True:"
+    ),
+    Mutant(
+        "a kicked session is admitted again",
+        "sessions:Sessions.handle",
+        "Outcome(session.kicked, effects)",
+        "Outcome(None, effects)",
+    ),
+    Mutant("a kicked session keeps its lease", "sessions:Sessions.handle", "if session.kicked is None:", "if True:"),
+    Mutant(
+        "the newest session is kicked",
+        "caps:Counter.oldest",
+        "self._holders.first(self._held(newcomer))",
+        "list(self._holders.pop(self._held(newcomer)))[-1]",
+    ),
+    Mutant(
+        "a late connect brings a session back",
+        "sessions:Sessions.handle",
+        "if key in self._ended:",
+        "if key in self._ended and request.event is not Event.CONNECT:",
+    ),
+    Mutant(
+        "a late re-check brings a session back",
+        "sessions:Sessions.handle",
+        "if key in self._ended:",
+        "if key in self._ended and request.event is Event.CONNECT:",
+    ),
+    Mutant(
+        "a refused newcomer takes a place",
+        "sessions:Sessions.handle",
+        "if refusal is not None:\n        return",
+        "if refusal is not None:\n        self._register(session, now)\n        return",
+    ),
+    Mutant("an end of a session leaves it in the table", "sessions:Sessions._end", "self._remove(session)", "pass"),
+    Mutant(
+        "a lift leaves nothing behind",
+        "denials:Denials.put",
+        "self._known[denial.id] = matcher",
+        "self._known.pop(denial.id, None)\n    if not denial.lifted:\n        self._known[denial.id] = matcher",
+    ),
+    Mutant("an older denial replaces a newer one", "denial:Denial.replaces", "mine > theirs", "mine < theirs"),
+    Mutant(
+        "the same ban again is ignored",
+        "denials:Denials.put",
+        "if known is not None and not denial.replaces(known.denial):",
+        "if known is not None:",
+    ),
+    Mutant("denials end early", "denials:Denials.match", "now >= denial.until", "now >= denial.until - 20"),
+    Mutant("denials are forgotten at their end", "denial:Denial.forgotten", " + KEPT_SECONDS", ""),
+    Mutant("denials do not end", "denials:Denials.match", "now >= denial.until or", ""),
+    Mutant("a lifted denial still refuses", "denials:Denials.put", "if not denial.lifted:", "if True:"),
+    Mutant(
+        "the clock decides which of two orders counts",
+        "denials:Denials.stamped",
+        "max(now, known.at + _TICK_SECONDS)",
+        "now",
+    ),
+    Mutant("an order after another leaves the first in force", "denials:Denials.put", "self._remove(known)", "pass"),
+    Mutant(
+        "networks are compared with whole addresses", "denials:Denials._candidates", "number >> bits << bits", "number"
+    ),
+    Mutant(
+        "one matcher is enough",
+        "denial:Matcher.matches",
+        "\n        and (self._network is None",
+        "\n        or (self._network is None",
+    ),
+    Mutant("a narrowing takes nothing", "verdict:Verdict.apply", "grant = _narrowed(grant, denial, path)", "pass"),
+    Mutant(
+        "a narrowing takes both roles", "verdict:_narrowed", "left if denial.role is None else (denial.role,)", "left"
+    ),
+)
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Have the engine run with a flaw for the length of the block."""
+    function = _function(mutant.place)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(mutant.text) == 1, f"{mutant.name}: the text occurs {source.count(mutant.text)} times"
+    names = dict(function.__globals__)
+    flawed = "from __future__ import annotations\n" + source.replace(mutant.text, mutant.flaw)
+    exec(compile(flawed, mutant.name, "exec"), names)  # noqa: S102 - our own source
+    sound = function.__code__
+    made: Any = names[function.__name__]
+    function.__code__ = getattr(made, "fget", made).__code__
+    try:
+        yield
+    finally:
+        function.__code__ = sound
+
+
+def _function(place: str) -> Any:  # noqa: ANN401 - a function as such has no type
+    module, _, names = place.partition(":")
+    found: Any = importlib.import_module(f"moq_token.server.{module}")
+    for name in names.split("."):
+        found = inspect.getattr_static(found, name)
+    return getattr(found, "fget", found)

@@ -1,0 +1,142 @@
+"""What one auth server must know and answer, worked out again in the simplest way from the events that reached it.
+
+Nothing here is taken from the engine: lists are searched from end to end, and nothing is ever forgotten early.
+"""
+
+from __future__ import annotations
+
+import math
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.simulation.loop import promise
+
+if TYPE_CHECKING:
+    from moq_token.auth.lease import Instant
+    from moq_token.contract import Grant
+    from moq_token.server.denial import Denial
+    from moq_token.server.session import Session
+    from tests.simulation.relay import Client
+
+LATE_SECONDS = 30
+
+
+class CapRule(NamedTuple):
+    """A cap: which member of a client it counts, how many, and whether a newcomer ends the oldest."""
+
+    kind: str
+    limit: int
+    kicks: bool
+
+
+class Believed:
+    """A session that the auth server has to count as live."""
+
+    def __init__(self, client: Client, lease: int | None) -> None:
+        self.holds = {"token": client.jwt, "subject": client.subject, "remote": client.remote.partition(":")[0]}
+        self.lease = lease
+        self.kicked: str | None = None
+
+
+class Table:
+    """The sessions that one auth server must know."""
+
+    def __init__(self, caps: tuple[CapRule, ...]) -> None:
+        self.caps = caps
+        self.sessions: dict[str, Believed] = {}
+        self.ended: dict[str, float] = {}
+
+    def lapse(self, steady: float) -> list[str]:
+        lost = [name for name, one in self.sessions.items() if one.lease is not None and one.lease <= steady]
+        for name in lost:
+            del self.sessions[name]
+        self.ended = {name: at for name, at in self.ended.items() if at > steady - LATE_SECONDS}
+        return lost
+
+    def alive(
+        self, name: str, client: Client, grant: Grant, now: Instant, *, connect: bool
+    ) -> tuple[str | None, list[str]]:
+        """Return the reason to refuse a session that the policy admits, and the sessions that are kicked for it."""
+        if name in self.ended:
+            return None, []
+        lease = _lease(grant, now)
+        known = self.sessions.get(name)
+        if known is not None:
+            if known.kicked is None:
+                known.lease = lease
+            return known.kicked, []
+        newcomer = Believed(client, lease)
+        kicked: list[str] = []
+        if connect:
+            for rule in self.caps:
+                if len(self._holders(rule, newcomer)) >= rule.limit and not (rule.kicks and rule.limit):
+                    return f"{rule.kind}-limit", []
+            for rule in self.caps:
+                holders = self._holders(rule, newcomer)
+                while len(holders) >= rule.limit:
+                    oldest = holders.pop(0)
+                    self.sessions[oldest].kicked = f"{rule.kind}-limit"
+                    kicked.append(oldest)
+        self.sessions[name] = newcomer
+        return None, kicked
+
+    def end(self, name: str, steady: float) -> bool:
+        """Return whether this is the first report of the end."""
+        if name in self.ended:
+            return False
+        self.ended[name] = steady
+        self.sessions.pop(name, None)
+        return True
+
+    def _holders(self, rule: CapRule, newcomer: Believed) -> list[str]:
+        held = newcomer.holds[rule.kind]
+        return [name for name, one in self.sessions.items() if one.kicked is None and one.holds[rule.kind] == held]
+
+    def check(self, sessions: dict[str, Session]) -> None:
+        """Compare with the sessions that the engine knows."""
+        mine = {name: one.lease for name, one in self.sessions.items()}
+        theirs = {name: session.lease for name, session in sessions.items()}
+        promise(mine == theirs, "the table has other sessions or leases than the events say", mine, theirs)
+
+
+def _lease(grant: Grant, now: Instant) -> int | None:
+    """Two cadences after the last sight, or without one at the end of the grant."""
+    if grant.revalidate is not None:
+        return math.ceil(now.steady + 2 * grant.revalidate)
+    if grant.expires is None:
+        return None
+    return max(math.ceil(now.steady + grant.expires - now.unix), math.floor(now.steady) + 1)
+
+
+class Orders:
+    """What operators have ordered, as one auth server has heard of it."""
+
+    def __init__(self) -> None:
+        self.latest: dict[str, Denial] = {}
+
+    def hear(self, denial: Denial) -> None:
+        known = self.latest.get(denial.id)
+        if known is None or _age(denial) >= _age(known):
+            self.latest[denial.id] = denial
+
+    def against(self, client: Client, session: str, digest: str, unix: float) -> list[Denial]:
+        """Return the orders in force that a session falls under."""
+        return [
+            denial for denial in self.latest.values()
+            if not denial.lifted and unix < denial.until and _concerns(denial, client, session, digest)
+        ]  # fmt: skip
+
+
+def _age(denial: Denial) -> tuple[float, str, bool]:
+    return denial.at, denial.node, denial.lifted
+
+
+def _concerns(denial: Denial, client: Client, session: str, digest: str) -> bool:
+    address = client.remote.partition(":")[0]
+    return (
+        denial.subject in {None, client.subject}
+        and denial.session in {None, session}
+        and denial.token in {None, digest}
+        and (denial.remote is None or IPv4Address(address) in IPv4Network(denial.remote))
+        and (denial.path is None or client.path.startswith(f"/{denial.path.removesuffix('**')}"))
+    )

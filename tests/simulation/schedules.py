@@ -1,0 +1,158 @@
+"""Schedules by the number: random ones from a seed, and the smallest one that still fails."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
+
+from tests.simulation.world import CLIENTS, Step, broken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WAITS = (0.3, 1, 3, 9, 10, 11, 19, 21, 31, 45, 70)
+_LONG_WAITS = (130, 400)
+_VERY_LONG_WAIT = 3700
+_FATES = ("good", "lose", "mute", "late", "slow", "twice")
+_CAPS = ("token:1", "token:2", "subject:2", "remote:1", "subject:1:kick", "token:2:kick", "remote:2:kick", "token:0")
+_BANS = ("subject", "token", "remote", "network", "path", "publish", "subscribe")
+_TERMS = (5, 40, 600, 4000)
+
+
+def schedule_of(seed: int) -> list[Step]:
+    """Return the schedule of a seed: always the same one."""
+    return _Maker(random.Random(seed)).schedule()  # noqa: S311 - no secret
+
+
+class _Maker:
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._next: list[Step] = []
+        self._nodes = chance.choice((1, 1, 2))
+        self._bans: list[tuple[str, int]] = []
+        self._relays = chance.choice((self._nodes, 2, 2))
+
+    def schedule(self) -> list[Step]:
+        chance = self._chance
+        cadence = chance.choice((10, 10, 10, 5, 30, 0))
+        expires = chance.choice((60, 300, 3000)) if cadence or chance.random() < 0.5 else 0
+        caps: dict[str, str] = {}
+        for text in chance.sample(_CAPS, chance.choice((0, 1, 1, 2))):
+            caps.setdefault(text.partition(":")[0], text)
+        order = sorted(caps, key=("token", "remote", "subject").index)
+        world: Step = ("world", self._nodes, self._relays, cadence, expires, *(caps[kind] for kind in order))
+        # A swarm: each schedule knows some kinds of steps only, so that those come together often.
+        kinds = [kind for kind in _KINDS if chance.random() < 0.5]
+        steps: list[Step] = [self._connect() for _ in range(chance.randint(1, 4))]
+        for _ in range(chance.randint(4, 24)):
+            kind = chance.random()
+            if self._next:
+                steps.append(self._next.pop(0))
+            elif kind < 0.3:
+                steps.append(self._connect())
+            elif kind < 0.55 or not kinds:
+                steps.append(self._wait())
+            else:
+                steps.append(chance.choice(kinds)(self))
+        return [world, *steps]
+
+    def _relay(self) -> int:
+        return self._chance.randrange(self._relays)
+
+    def _node(self) -> int:
+        return self._chance.randrange(self._nodes)
+
+    def _client(self) -> int:
+        return self._chance.randrange(CLIENTS)
+
+    def _connect(self) -> Step:
+        return "connect", self._relay(), self._client()
+
+    def _wait(self) -> Step:
+        chance = self._chance.random()
+        if chance < 0.003:
+            return "wait", _VERY_LONG_WAIT
+        return "wait", self._chance.choice(_WAITS if chance < 0.95 else _LONG_WAITS)
+
+    def leave(self) -> Step:
+        return "leave", self._relay(), self._chance.randrange(3)
+
+    def net(self) -> Step:
+        return "net", self._relay(), *(self._fate() for _ in range(self._chance.randint(1, 4)))
+
+    def net_then_leave(self) -> Step:
+        """Connect a session that ends while its events are under way."""
+        relay = self._relay()
+        self._next = [("connect", relay, self._client()), ("leave", relay, -1)]
+        return "net", relay, self._fate()
+
+    def _fate(self) -> str:
+        fate = self._chance.choice(_FATES)
+        return f"{fate}:{self._chance.choice((0.5, 3, 9.5, 14))}" if fate in {"late", "slow", "twice"} else fate
+
+    def link(self) -> Step:
+        return self._chance.choice(("cut", "join")), self._relay()
+
+    def relay_process(self) -> Step:
+        return self._chance.choice(("kill_relay", "stop_relay", "start_relay", "start_relay")), self._relay()
+
+    def node_process(self) -> Step:
+        return self._chance.choice(("kill_node", "start_node", "restart_node", "restart_node")), self._node()
+
+    def clock(self) -> Step:
+        return "clock", self._node(), self._chance.choice((-3600, 0, 3600))
+
+    def keys(self) -> Step:
+        return "keys", self._node(), self._chance.choice(("gone", "back"))
+
+    def revoke(self) -> Step:
+        return "revoke", self._client()
+
+    def ban(self) -> Step:
+        if not self._bans or self._chance.random() < 0.6:
+            self._bans.append((self._chance.choice(_BANS), self._client()))
+        return "ban", self._node(), *self._chance.choice(self._bans), self._chance.choice(_TERMS)
+
+    def unban(self) -> Step:
+        return ("unban", self._node(), *self._chance.choice(self._bans)) if self._bans else self.ban()
+
+    def cadence(self) -> Step:
+        return "cadence", self._chance.choice((3, 10, 30))
+
+    def kick(self) -> Step:
+        return "kick", self._node(), self._chance.randrange(4), self._chance.choice(_TERMS)
+
+
+_KINDS: tuple[Callable[[_Maker], Step], ...] = (
+    _Maker.leave, _Maker.net, _Maker.net_then_leave, _Maker.link, _Maker.relay_process, _Maker.node_process,
+    _Maker.clock, _Maker.keys, _Maker.revoke, _Maker.ban, _Maker.unban, _Maker.kick, _Maker.cadence,
+)  # fmt: skip
+
+
+def shrink(failing: list[Step]) -> list[Step]:
+    """Return the smallest schedule that Hypothesis finds by leaving out steps of a failing one, and fates of them."""
+
+    @st.composite
+    def weaker(draw: st.DrawFn) -> list[Step]:
+        # 0 leaves a step out, so this is what shrinking tends to; nearly all numbers keep it.
+        kept = [step for step in failing[1:] if draw(st.integers(0, 40))]
+        return [failing[0], *(_fewer(draw, step) for step in kept)]
+
+    effort = settings(
+        max_examples=3000, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    try:
+        return find(weaker(), lambda schedule: broken(schedule) is not None, settings=effort)
+    except NoSuchExample:
+        return failing
+
+
+def _fewer(draw: st.DrawFn, step: Step) -> Step:
+    if step[0] != "net":
+        return step
+    return *step[:2], *(fate if draw(st.integers(0, 40)) else "good" for fate in step[2:])
