@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moq_token import Claims, UnauthorizedError
-from scripts import check_links, docs_commands, docs_figure
+from scripts import check_links, docs_commands, docs_figure, docs_source
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -71,6 +71,8 @@ def source(path: str) -> str:
 PARTS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: docs_commands.reference(),
     "grants": grants_table,
+    "messages": docs_source.messages_page,
+    "metrics": docs_source.metrics_table,
     "source": source,
 }
 

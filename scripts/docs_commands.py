@@ -71,7 +71,7 @@ def _row(param: click.Parameter) -> str:
         return ""
     names = ", ".join(f"`{name}`" for name in reversed(param.opts))
     value = "" if param.is_flag else f" `{param.metavar or param.make_metavar(click.Context(program))}`"
-    return f"| {names}{value.replace('|', chr(92) + '|')} | {prose(param.help or '')} |"
+    return f"| {names}{value} | {prose(param.help or '')} |"
 
 
 def _paragraphs(command: click.Command) -> list[str]:
@@ -82,8 +82,7 @@ def prose(text: str) -> str:
     """Return a text of the help as Markdown, with what people type as code."""
     done, end = [], 0
     for match in _CODE.finditer(text):
-        found = match[0].strip("`").replace("|", r"\|")
-        done += [text[end : match.start()].translate(_MARKDOWN), f"`{found}`"]
+        done += [text[end : match.start()].translate(_MARKDOWN), f"`{match[0].strip('`')}`"]
         end = match.end()
     return "".join([*done, text[end:].translate(_MARKDOWN)])
 

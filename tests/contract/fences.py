@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 FENCE = re.compile(r"^( *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^\1```$", re.DOTALL | re.MULTILINE)
 
-# Blocks that are not run: installation and make commands, output, drawings.
-NOT_RUN = {"console", "text"}
+# Blocks that are not run: installation and make commands, output, settings of other programs.
+NOT_RUN = {"console", "text", "yaml"}
 
 
 class Block(NamedTuple):

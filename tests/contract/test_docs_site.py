@@ -18,7 +18,8 @@ import moq_token.contract
 import moq_token.issuing
 import moq_token.server
 import moq_token.sources
-from scripts import check_links, docs, docs_commands
+from moq_token.server.metrics import Metrics
+from scripts import check_links, docs, docs_commands, docs_source
 from tests.contract.fences import blocks, run_document
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def name_of(page: Path) -> str:
 
 # Not run here: programs for node, which have their own test below, and the web backends, whole files that
 # tests/interop/test_web_examples.py runs.
-ELSEWHERE = re.compile(r"^```js\n.*?^```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = re.compile(r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -57,7 +58,7 @@ def test_the_web_backends_are_the_tested_files() -> None:
 
 @pytest.mark.skipif(not shutil.which("node") or not MODULES.is_dir(), reason="node or @moq/token is not there")
 def test_the_typescript_runs(tmp_path: Path) -> None:
-    text = (DOCS / "coming-from-rust.md").read_text(encoding="utf-8")
+    text = (DOCS / "coming-from-typescript.md").read_text(encoding="utf-8")
     (program_text,) = (block.text for block in blocks(text) if block.language == "js")
     (tmp_path / "node_modules").symlink_to(MODULES, target_is_directory=True)
     (tmp_path / "page.mjs").write_text(program_text, encoding="utf-8")
@@ -159,8 +160,34 @@ def reasons() -> set[str]:
 
 def test_every_reason_is_explained() -> None:
     page = (DOCS / "reasons.md").read_text(encoding="utf-8")
+    codes = {
+        code for cell in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for code in re.findall(r"`([a-z-]+)`", cell)
+    }
     assert len(reasons()) > 10
-    assert [reason for reason in sorted(reasons()) if f"`{reason}`" not in page] == []
+    assert codes >= reasons()
+
+
+def test_every_metric_of_a_server_is_listed() -> None:
+    metrics = Metrics()
+    metrics.watch(tuple)
+    text = metrics.render().decode()
+    served = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    listed = {family.name: family.kind for family in docs_source.metrics()}
+    assert {name: kind for name, kind in served.items() if not name.endswith("_created")}.items() <= listed.items()
+
+
+def test_messages_are_found_in_the_source() -> None:
+    found = docs_source.messages()
+    assert {"InvalidKeyError", "InvalidClaimsError", "ConfigError", "UsageError"} <= {each.error for each in found}
+    assert {"bad-claims", "useless"} <= {each.reason for each in found}
+
+
+# Output of programs is wrapped on the page, and generated pages show whole files.
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_code_fits_on_the_page(page: Path) -> None:
+    for block in blocks(ELSEWHERE.sub("", page.read_text(encoding="utf-8"))):
+        wide = [line for line in block.text.splitlines() if len(line) > docs_commands.CODE_COLUMNS]
+        assert block.language == "text" or wide == [], f"line {block.line}"
 
 
 # -- the site
