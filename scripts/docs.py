@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moq_token import Claims, UnauthorizedError
-from scripts import check_links, docs_commands, docs_figure, docs_source
+from scripts import check_links, docs_commands, docs_source, pictures
+from scripts.pictures import terminal
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SITE = ROOT / "build" / "docs"
-FIGURE = DOCS / "assets" / "paths.svg"
+ASSETS = DOCS / "assets"
 PART = re.compile(r"(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 # Pages that are opened from a disk load this script from a third party. Ours is in docs/assets/offline.js.
 SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
@@ -71,6 +72,7 @@ def source(path: str) -> str:
 PARTS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: docs_commands.reference(),
     "grants": grants_table,
+    "explain": terminal.explained_block,
     "messages": docs_source.messages_page,
     "metrics": docs_source.metrics_table,
     "source": source,
@@ -86,7 +88,7 @@ def generated() -> dict[Path, str]:
     """Return every file that has generated parts, as it should be."""
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(DOCS.rglob("*.md"))}
     files = {path: renewed(text) for path, text in pages.items() if PART.search(text)}
-    return files | {FIGURE: docs_figure.figure()}
+    return files | {ASSETS / name: figure() for name, figure in pictures.FIGURES.items()}
 
 
 def write() -> None:

@@ -125,7 +125,7 @@ def test_long_examples_are_broken_before_options() -> None:
 
 
 def test_the_figure_says_what_authorize_says() -> None:
-    figure = docs.FIGURE.read_text(encoding="utf-8")
+    figure = (docs.ASSETS / "paths.svg").read_text(encoding="utf-8")
     assert "publish alice; subscribe “” (all)" in figure
     assert "publish rooms/123/alice; subscribe rooms/123" in figure
     assert "refused: root-mismatch" in figure
