@@ -1,6 +1,6 @@
-"""Alice publishes a frame at a relay, and a viewer gets it: all in one program.
+"""Run a relay, publish a frame as Alice, and receive it as a viewer.
 
-Run it where `private.jwk` and `public.jwk` are. It needs `moq-token[moq]`.
+Run it where `private.jwk` and `public.jwk` are.
 """
 
 import asyncio
@@ -55,9 +55,9 @@ async def main() -> None:
     async with moq.Server("localhost:0", tls_generate=["localhost"]) as server:
         port = server.local_addr.rpartition(":")[2]
         relay = asyncio.create_task(run_relay(server))
-        url, certificate = f"https://localhost:{port}", server.cert_fingerprints()[0]
+        certificate = server.cert_fingerprints()[0]
         async with asyncio.timeout(20):
-            await meet(url, certificate)
+            await meet(f"https://localhost:{port}", certificate)
         relay.cancel()
         await asyncio.wait([relay])
 

@@ -37,7 +37,9 @@ def name_of(page: Path) -> str:
 
 # Not run here: programs for node, which have their own test below, and the web backends, whole files that
 # tests/interop/test_web_examples.py runs.
-ELSEWHERE = re.compile(r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = re.compile(
+    r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -179,7 +181,7 @@ def test_every_metric_of_a_server_is_listed() -> None:
 def test_messages_are_found_in_the_source() -> None:
     found = docs_source.messages()
     assert {"InvalidKeyError", "InvalidClaimsError", "ConfigError", "UsageError"} <= {each.error for each in found}
-    assert {"bad-claims", "useless"} <= {each.reason for each in found}
+    assert {"banned", "useless"} <= {each.reason for each in found}
 
 
 # Output of programs is wrapped on the page, and generated pages show whole files.
