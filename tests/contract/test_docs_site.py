@@ -40,8 +40,6 @@ def name_of(page: Path) -> str:
 ELSEWHERE = re.compile(
     r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE
 )
-    r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE
-)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
