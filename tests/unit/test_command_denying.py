@@ -188,8 +188,11 @@ def test_listings(cli: Cli, server: Listener) -> None:
 
 def test_unban(cli: Cli, server: Listener) -> None:
     server.answers({"denial": DENIAL})
-    assert len(cli.done("unban", "one", "t/w?o").splitlines()) == 2
-    assert [request[:2] for request in server.requests] == [("DELETE", "/bans/one"), ("DELETE", "/bans/t%2Fw%3Fo")]
+    assert len(cli.done("unban", "01ab", "cd").splitlines()) == 2
+    assert [request[:2] for request in server.requests] == [
+        ("DELETE", "/bans/01ab?author=carol"),
+        ("DELETE", "/bans/cd?author=carol"),
+    ]
 
 
 @pytest.mark.parametrize("command", ["ban --subject mallory --for 1h", "kick --subject mallory"])
@@ -236,6 +239,9 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
     assert cli.run("kick", "--session", "x")[:2] == (0, "ended        no live session matched\n")
     server.answers(PARTIAL | {"out_by": None})
     assert "out by       unknown" in cli.run("kick", "--session", "x")[1]
+    server.answers(COMPLETE | {"out_by": NOW + 60})
+    told = cli.run("kick", "--session", "x")[1]
+    assert told.endswith("relay 0.14   2027-01-15 08:01:00 UTC, in 1 min: by then, its sessions have ended too\n")
 
 
 @pytest.mark.usefixtures("terminal")
@@ -264,7 +270,7 @@ def test_listings_for_people(cli: Cli, server: Listener) -> None:
     assert cli.run("sessions")[1] == "no live session matches\n"
     assert cli.run("bans")[1] == "nobody is banned\n"
     server.answers({"denial": DENIAL})
-    assert cli.run("unban", "x")[1] == "lifted 3f2a9c0d1e5b47a68890: subject mallory, 1 h before its end\n"
+    assert cli.run("unban", "aa")[1] == "lifted 3f2a9c0d1e5b47a68890: subject mallory, 1 h before its end\n"
 
 
 # -- wrong usage, and what does not answer
@@ -282,6 +288,8 @@ def test_listings_for_people(cli: Cli, server: Listener) -> None:
         ("narrow --subject x --for 1h", "say what they lose"),
         ("narrow --subject x --for 1h --without watch", "'watch' is not one of"),
         ("unban", "the id of a ban is missing"),
+        ("unban mallory", "expected the id of a ban, got 'mallory': `bans` lists them"),
+        ("unban ../kick", "expected the id of a ban, got '../kick'"),
         (f"ban --token {TOKEN}", "--token expects a file name, but this looks like a key or a token"),
     ],
 )

@@ -79,19 +79,26 @@ class Admin:
 
     def get(self, target: str, query: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
         """Read one of the listings; a value None is left out of the query. Raises as :meth:`ask` does."""
-        from urllib.parse import urlencode
+        return self.ask("GET", target, query=query)
 
-        given = {name: value for name, value in query.items() if value is not None}
-        return self.ask("GET", f"{target}?{urlencode(given)}" if given else target)
-
-    def ask(self, method: str, target: str, body: bytes | None = None) -> dict[str, Any]:
-        """Send one request and return the answer, a JSON object.
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None = None,
+        *,
+        query: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> dict[str, Any]:
+        """Send one request and return the answer, a JSON object. The query is encoded here.
 
         Raises :class:`Failed` if nothing usable answers, or the server refuses the request, and
         :class:`click.UsageError` where it says that the request is invalid.
         """
         from http.client import HTTPConnection, HTTPException
+        from urllib.parse import urlencode
 
+        given = urlencode({name: value for name, value in query.items() if value is not None})
+        target = f"{target}?{given}" if given else target
         connection = HTTPConnection(self._host, self._port or None, timeout=SECONDS)
         try:
             self._dial(connection)
@@ -107,12 +114,6 @@ class Admin:
         finally:
             connection.close()
         return self._read(status, data)
-
-    def delete(self, target: str, name: str) -> dict[str, Any]:
-        """Delete one thing by its name. Raises as :meth:`ask` does."""
-        from urllib.parse import quote
-
-        return self.ask("DELETE", f"{target}/{quote(name, safe='')}")
 
     def _read(self, status: int, data: bytes) -> dict[str, Any]:
         try:

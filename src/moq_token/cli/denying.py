@@ -12,12 +12,14 @@ import click
 from moq_token.cli import options, output, receipts, times
 from moq_token.cli.admin import Admin, admin
 from moq_token.cli.grammar import command
+from moq_token.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from moq_token.cli.options import Decorator
 
+_ID_DIGITS = frozenset("0123456789abcdef")
 _SESSIONS, _BANS, _KICK = "/sessions", "/bans", "/kick"
 
 _who: Decorator = options.together(
@@ -194,9 +196,12 @@ def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> Non
     """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. Whom they kept out may dial again."""
     if not ids:
         raise click.UsageError("the id of a ban is missing: `bans` lists them")
+    for name in ids:
+        if not set(name) <= _ID_DIGITS:
+            raise click.UsageError(f"expected the id of a ban, got {shown(name)}: `bans` lists them")
     server = Admin(admin)
     for name in ids:
-        answer = server.delete(_BANS, name)
+        answer = server.ask("DELETE", f"{_BANS}/{name}", query={"author": _user()})
         _print(answer, receipts.lifted(answer, time.time()), as_json=as_json)
 
 

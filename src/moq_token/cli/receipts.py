@@ -16,9 +16,9 @@ _WIDEST_CELL = 48
 # The members of a denial that say whom it is about, and what each is called.
 _MATCHERS = {
     "subject": "subject",
-    "token": "token with the digest",
-    "jti": "token with the id",
-    "kid": "tokens of the key",
+    "token": "token",
+    "jti": "token id",
+    "kid": "key",
     "session": "session",
     "remote": "address",
     "path": "path",
@@ -65,10 +65,12 @@ def kicked(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
     for relay in map(_mapping, receipt.get("unreachable") or []):
         yield _line("unreachable", f"relay {relay.get('node', '')} at {relay.get('url', '')}: {relay.get('error', '')}")
     out_by = receipt.get("out_by")
-    if alive and isinstance(out_by, int | float):
-        yield _line("out by", f"{utc(int(out_by))}, in {times.span(max(out_by - now, 0))}")
+    if isinstance(out_by, int | float):
+        # Relay 0.14 reports no sessions, so that those that it has are in no count.
+        label, more = ("out by", "") if alive else ("relay 0.14", ": by then, its sessions have ended too")
+        yield _line(label, f"{utc(int(out_by))}, in {times.span(max(out_by - now, 0))}{more}")
     elif alive:
-        yield _line("out by", "unknown: the relays were not told to ask again (serve --revalidate)")
+        yield _line("out by", "unknown: relays do not ask again by themselves without `serve --revalidate`")
 
 
 def lifted(answer: dict[str, Any], now: float) -> Iterator[str]:
