@@ -1,9 +1,8 @@
-"""Issue tokens with Django: a signed-in member of a room may publish there and watch the other members.
+"""Issue tokens with Django, to the members of a room who are signed in.
 
-In your settings, set ``MOQ_SIGNING_KEYS = "signing"``, and ``include`` this module in your URLs.
+Set ``MOQ_SIGNING_KEYS = "signing"`` in your settings, and ``include`` this
+module in your URLs.
 """
-
-from datetime import timedelta
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -12,14 +11,12 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from moq_token import Claims
-from moq_token.issuing import SigningKeys
+from moq_token.issuing import Issuer
 
 RELAY = "https://relay.example.com"
-LIFETIME = timedelta(minutes=10)
 MEMBERS = {"123": {"alice", "bob"}}  # replace with a model of yours
 
-keys = SigningKeys(settings.MOQ_SIGNING_KEYS)
+issuer = Issuer(settings.MOQ_SIGNING_KEYS, RELAY, lifetime="10m")
 
 
 @never_cache
@@ -30,8 +27,9 @@ def token(request: HttpRequest, room: str) -> HttpResponse:
     user = request.user.get_username()
     if user not in MEMBERS.get(room, ()):
         raise PermissionDenied
-    claims = Claims(f"rooms/{room}", publish=user, subscribe="", expires=LIFETIME)
-    return JsonResponse({"url": f"{RELAY}/rooms/{room}?jwt={keys.sign(claims)}"})
+    where = f"rooms/{room}"
+    credential = issuer.grant(where, publish=user, subscribe="", subject=user)
+    return JsonResponse(credential.to_members(), status=201)
 
 
 urlpatterns = [path("rooms/<slug:room>/token", token)]

@@ -8,17 +8,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from moq_token import Key
 from moq_token.auth import Connection, decide
+from moq_token.issuing import Issuer
 from moq_token.rotation import Rotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
+
+    from starlette.requests import Request
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +44,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module(f"examples.web.{name}")
 
 
-def check_answer(rotation: Rotation, body: Mapping[str, str], headers: Mapping[str, str]) -> None:
+def check_answer(rotation: Rotation, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
     """Decide as a relay that has the public half of the active key."""
     key = rotation.signing_key()
     public = Key.from_file(rotation.directory.with_name("keys") / f"{key.kid}.jwk")
@@ -53,6 +56,10 @@ def check_answer(rotation: Rotation, body: Mapping[str, str], headers: Mapping[s
     assert grant.publish == ("alice",)
     assert grant.subscribe == ("",)
     claims = public.verify(connection.token)
+    assert (body["server_url"], body["participant_token"]) == (body["url"].partition("?")[0], connection.token)
+    assert (claims.subject, claims.expires) == ("alice", body["expires"])
+    assert claims.id is not None
+    assert claims.issued == body["expires"] - 600
     assert claims.expires is not None
     with pytest.raises(Exception, match="expired"):
         public.verify(connection.token, now=claims.expires)
@@ -67,13 +74,64 @@ def test_fastapi(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
     example.app.dependency_overrides[example.signed_in] = lambda: "alice"
     for _ in range(2):
         answer = client.post("/rooms/123/token")
-        assert answer.status_code == 200
+        assert answer.status_code == 201
         check_answer(rotation, answer.json(), answer.headers)
         rotate(rotation)
     assert client.post("/rooms/456/token").status_code == 403
     example.app.dependency_overrides[example.signed_in] = lambda: "mallory"
     assert client.post("/rooms/123/token").status_code == 403
     assert client.get("/rooms/123/token").status_code == 405
+
+
+def test_starlette(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi.testclient import TestClient
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    monkeypatch.setenv("SESSION_SECRET", "of this test")
+    example = load("starlette_tokens", monkeypatch)
+
+    async def sign_in(request: Request) -> Response:
+        request.session["user"] = request.path_params["user"]
+        return Response()
+
+    app = example.app
+    app.router.routes.append(Route("/sign-in/{user}", sign_in))
+    client = TestClient(app)
+    page = {"Origin": "https://app.example.com"}
+    assert client.post("/rooms/123/token", json={}).status_code == 401
+    client.get("/sign-in/alice")
+    for _ in range(2):
+        answer = client.post("/rooms/123/token", json={}, headers=page)
+        assert answer.status_code == 201
+        assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
+        check_answer(rotation, answer.json(), answer.headers)
+        rotate(rotation)
+    assert client.post("/rooms/456/token", json={}).status_code == 403
+    client.get("/sign-in/mallory")
+    assert client.post("/rooms/123/token", json={}).status_code == 403
+    assert client.get("/rooms/123/token").status_code == 405
+
+
+def test_fastapi_routes(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("MOQ_KEYS", str(rotation.directory.with_name("keys")))
+    client = TestClient(load("fastapi_routes", monkeypatch).app)
+    issuer = Issuer(rotation.directory, "https://relay.example.com")
+    for path, subscribe, room, status, found in (
+        ("rooms/123", "", "123", 200, ["alice/monday", "bob/monday"]),
+        ("rooms/123", "bob", "123", 200, ["bob/monday"]),
+        ("rooms", "*/alice/**", "123", 200, ["alice/monday"]),
+        ("rooms/456", "", "123", 403, None),
+        ("rooms", "", "456", 404, None),
+    ):
+        token = issuer.grant(path, subscribe=subscribe, subject="alice").token
+        answer = client.get(f"/rooms/{room}/recordings", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == status
+        assert found is None or answer.json() == found
+        assert client.get(f"/rooms/{room}/recordings?jwt={token}").status_code == status
+    assert client.get("/rooms/123/recordings").status_code == 401
 
 
 def test_flask(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +147,7 @@ def test_flask(rotation: Rotation, monkeypatch: pytest.MonkeyPatch) -> None:
     sign_in("alice")
     for _ in range(2):
         answer = client.post("/rooms/123/token")
-        assert answer.status_code == 200
+        assert answer.status_code == 201
         check_answer(rotation, answer.get_json(), dict(answer.headers))
         rotate(rotation)
     assert client.post("/rooms/456/token").status_code == 403
@@ -145,7 +203,7 @@ def test_django(rotation: Rotation) -> None:
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert answer["statuses"] == [401, 200, 403, 403, 403, 405]
+    assert answer["statuses"] == [401, 201, 403, 403, 403, 405]
     check_answer(rotation, answer["body"], answer["headers"])
 
 
