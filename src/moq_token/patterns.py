@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_PATTERNS = 4096
 """Patterns that a union is made of. Relays have no such limit; it bounds the cost of a hostile token."""
 
+_TEXT = str | bytes
 # Up to this number, patterns are compared one by one, which is faster than an index.
 _FEW = 8
 
@@ -44,7 +45,7 @@ class Patterns:
     _cover: _Few | _Many
 
     def __init__(self, patterns: Iterable[Pattern | str] = ()) -> None:
-        if isinstance(patterns, str | bytes):
+        if isinstance(patterns, _TEXT):
             raise TypeError("patterns must be an iterable of patterns, not a single string; put it into a list")
         given = list(itertools.islice(patterns, MAX_PATTERNS + 1))
         if len(given) > MAX_PATTERNS:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     Scope: TypeAlias = Mapping[str, Any]
     Receive: TypeAlias = Callable[[], Awaitable[Mapping[str, Any]]]
     Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
     Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def application(handler: http.Handler, lifespan: Callable[[], AbstractAsyncContextManager[object]]) -> Application:
+def application(handler: Handler, lifespan: Callable[[], AbstractAsyncContextManager[object]]) -> Application:
     """Return an ASGI 3 application that answers as :mod:`moq_token.server.http` does.
 
     ``lifespan`` is entered when the server starts and left when it stops. A server or framework that runs no lifespan
@@ -39,7 +40,7 @@ def application(handler: http.Handler, lifespan: Callable[[], AbstractAsyncConte
     return application
 
 
-async def _answer(handler: http.Handler, scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer(handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
     try:
         async with asyncio.timeout(http.REQUEST_SECONDS):
             body = await _body(receive)

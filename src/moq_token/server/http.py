@@ -76,7 +76,8 @@ class HttpResponse(NamedTuple):
 
 
 if TYPE_CHECKING:
-    Handler = Callable[[HttpRequest], Coroutine[None, None, HttpResponse]]
+    Answer = HttpResponse | Coroutine[None, None, HttpResponse]
+    Handler = Callable[[HttpRequest], Answer]
 
 
 class _RefusedError(Exception):
@@ -93,7 +94,8 @@ class HttpServer:
     Parameters
     ----------
     handler
-        Answers a request. It may raise nothing; what it raises all the same is answered with 500 and logged.
+        Answers a request: at once, or by a coroutine, which runs as a task of its own. It may raise nothing; what it
+        raises all the same is answered with 500 and logged.
     max_connections
         The connection that has been idle for longest is closed for a new one beyond this many. Where none is idle, the
         new one is answered with 503.
@@ -334,20 +336,29 @@ class HttpProtocol(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest, *, keep: bool) -> None:
         self._answering = True
-        task = start(self._run(request, keep=keep), self._loop)
+        try:
+            answer = self._server.handler(request)
+        except Exception as error:  # noqa: BLE001 - as below
+            answer = _failed(error)
+        if isinstance(answer, HttpResponse):
+            self._answered(answer, request, keep=keep)
+            return
+        task = start(self._run(answer, request, keep=keep), self._loop)
         if not task.done():
             self._task = task
 
-    async def _run(self, request: HttpRequest, *, keep: bool) -> None:
+    async def _run(self, answer: Coroutine[None, None, HttpResponse], request: HttpRequest, *, keep: bool) -> None:
         try:
-            response = await self._server.handler(request)
+            response = await answer
         except asyncio.CancelledError:
             self.abort()  # the client has disconnected, or the handler has cancelled itself and gives no answer
             raise
         except Exception as error:  # noqa: BLE001 - one request that fails must not end the others, nor show its content
-            _log.error("a request could not be answered: %s", type(error).__name__)
-            response = HttpResponse(500, b"internal error\n")
+            response = _failed(error)
         self._task = None
+        self._answered(response, request, keep=keep)
+
+    def _answered(self, response: HttpResponse, request: HttpRequest, *, keep: bool) -> None:
         if self._closing:
             return
         keep = keep and not self._server.stopping
@@ -367,14 +378,14 @@ class HttpProtocol(asyncio.Protocol):
 
     def _write(self, response: HttpResponse, *, keep: bool, head: bool = False) -> None:
         status, body, content_type, headers = response
-        start = _STATUS_LINES[status] + self._server.date() + headers
         if not keep:
-            start += b"connection: close\r\n"
+            headers += b"connection: close\r\n"
+        start = _STATUS_LINES[status], self._server.date(), headers
         if status in BODILESS:
-            self._transport.write(start + b"\r\n")
+            self._transport.write(b"%b%b%b\r\n" % start)
             return
-        described = f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-        self._transport.write(start + described + (b"" if head else body))
+        described = content_type.encode(), len(body), b"" if head else body
+        self._transport.write(b"%b%b%bcontent-type: %b\r\ncontent-length: %d\r\n\r\n%b" % (start + described))
 
     def _refuse(self, response: HttpResponse) -> None:
         """Answer an invalid request, and let the client read the answer before the connection ends."""
@@ -417,6 +428,11 @@ class HttpProtocol(asyncio.Protocol):
         """End the connection now."""
         self._closing = True
         self._transport.abort()
+
+
+def _failed(error: Exception) -> HttpResponse:
+    _log.error("a request could not be answered: %s", type(error).__name__)
+    return HttpResponse(500, b"internal error\n")
 
 
 def _head_too_large() -> HttpResponse:

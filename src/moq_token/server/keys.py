@@ -73,10 +73,23 @@ class PolicyKeys:
         self._unreadable: Lru[UnavailableError] = Lru()
         self._clock = clock
 
-    async def verify(self, token: str, now: float) -> Claims:
-        """Verify a token with the key that its ``kid`` selects. Raises as :meth:`get` and :meth:`Key.verify`."""
-        single = isinstance(self.source, _SINGLE)
-        key = await self.get(None if single else kid_of(token))
+    async def key(self, token: str) -> Key:
+        """Return the key that the ``kid`` of a token selects. Raises as :meth:`get`, and :class:`InvalidTokenError`."""
+        return await self.get(self._kid(token))
+
+    def fresh_key(self, token: str) -> Key | None:
+        """Return the same key if it was read just now, else None. Raises :class:`InvalidTokenError`."""
+        return self._fresh(self._kid(token))
+
+    def _kid(self, token: str) -> str | None:
+        return None if isinstance(self.source, _SINGLE) else kid_of(token)
+
+    def _fresh(self, kid: str | None) -> Key | None:
+        last = self._last.get(kid or "")
+        return None if last is None or self._clock() - last[1] >= FRESH_SECONDS else last[0]
+
+    def verify(self, key: Key, token: str, now: float) -> Claims:
+        """Verify a token with its key. Raises as :meth:`Key.verify`, and :class:`KeyNotFoundError`."""
         try:
             return self._tokens.verify(key, token, now)
         except KeyOperationError as error:
@@ -84,10 +97,10 @@ class PolicyKeys:
 
     async def get(self, kid: str | None) -> Key:
         """Return a key by its id, or the only one. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        fresh = self._fresh(kid)
+        if fresh is not None:
+            return fresh
         entry = kid or ""
-        last = self._last.get(entry)
-        if last is not None and self._clock() - last[1] < FRESH_SECONDS:
-            return last[0]
         if kid is None and not isinstance(self.source, (*_SINGLE, *_SETS)):
             raise InvalidTokenError("the token has no `kid`, which is needed to select the key", reason="kid-missing")
         try:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from moq_token.contract import Question, Request
+    from moq_token.key import Key
     from moq_token.server.keys import Problem
     from moq_token.sources import KeySource
 
@@ -44,7 +45,8 @@ _JWT = "jwt="
 # What is remembered of claims at a path is small, so that all of it is.
 _FEW_PATTERNS = 8
 _SHORT_PATH = 512
-_EVERYTHING = Pattern("**")
+_SUBTREE = Pattern("**")
+_EVERYTHING = Patterns([_SUBTREE])
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 
 
@@ -124,16 +126,36 @@ class Policy:
         read at the moment.
         """
         token = presented(request)
+        key = None if token is None else await self._keys(request).key(token)
+        return self._decided(request, token, key)
+
+    def at_once(self, request: Request) -> Grant | None:
+        """Decide as a call does, if nothing has to be waited for; None if the key has to be read first."""
+        token = presented(request)
+        key = None
+        if token is not None:
+            key = self._keys(request).fresh_key(token)
+            if key is None:
+                return None
+        return self._decided(request, token, key)
+
+    def _keys(self, request: Request) -> PolicyKeys:
+        """Return what verifies the token of a session."""
+        if request.tls is not None:
+            raise NotAdmittedError(
+                "both a JWT and a client certificate were presented; present one", reason="token-and-certificate"
+            )
+        if self.keys is None:
+            raise NotAdmittedError("no keys are configured, so no token can be verified", reason="no-key-source")
+        return self.keys
+
+    def _decided(self, request: Request, token: str | None, key: Key | None) -> Grant:
         now = self._clock()
         ends: int | None
         if token is not None:
-            if request.tls is not None:
-                raise NotAdmittedError(
-                    "both a JWT and a client certificate were presented; present one", reason="token-and-certificate"
-                )
-            if self.keys is None:
-                raise NotAdmittedError("no keys are configured, so no token can be verified", reason="no-key-source")
-            claims = await self.keys.verify(token, now)
+            assert self.keys is not None  # noqa: S101 - the key is one of them
+            assert key is not None  # noqa: S101
+            claims = self.keys.verify(key, token, now)
             ends = claims.expires
         elif request.tls is not None:
             claims, ends = self.mtls, request.tls.expires
@@ -163,10 +185,10 @@ class Policy:
             return known[1]
         permissions = claims.authorize(path)
         try:
-            granted = Patterns(map(_pattern, permissions.publish)), Patterns(map(_pattern, permissions.subscribe))
+            granted = _patterns(permissions.publish), _patterns(permissions.subscribe)
         except InvalidPatternError as error:  # a path that is too deep, or in lenient mode one with a `*`
             raise UnauthorizedError(f"what is granted cannot be written as patterns: {error}") from None
-        if sum(map(len, granted)) <= _FEW_PATTERNS and len(path) <= _SHORT_PATH:
+        if len(granted[0]) + len(granted[1]) <= _FEW_PATTERNS and len(path) <= _SHORT_PATH:
             if len(self._known) >= REMEMBERED_TOKENS:
                 self._known.clear()
             # The claims are held too, or their id could become that of others.
@@ -275,12 +297,12 @@ def presented(request: Request) -> str | None:
         raise InvalidTokenError("the SETUP token is not UTF-8") from None
 
 
-def _pattern(granted: str | Pattern) -> Pattern:
+def _patterns(granted: tuple[str | Pattern, ...]) -> Patterns:
     # Not `Pattern.subtree`, which makes one broadcast of a path of 32 segments: the reference refuses a subtree that
     # gets that deep with the missing part of the root in front.
-    if isinstance(granted, str):
-        return _EVERYTHING.rooted(granted) if granted else _EVERYTHING
-    return granted
+    if granted == ("",):
+        return _EVERYTHING
+    return Patterns([_SUBTREE.rooted(grant) if isinstance(grant, str) else grant for grant in granted])
 
 
 def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
