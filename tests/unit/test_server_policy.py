@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, UnavailableError
+from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, RefusedError, UnavailableError
 from moq_token.contract import Event
-from moq_token.server import AuthServer, Cap, CapKind, Policy, Request
+from moq_token.server import AuthServer, Cap, CapKind, Grant, Policy, Request
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.keys import FRESH_SECONDS, PolicyKeys
 from tests import forge
@@ -70,16 +70,20 @@ def server(settings: dict[str, Any], directory: Path, clock: Clock) -> AuthServe
     return AuthServer(Policy(keys, **settings, spread=0, clock=clock), caps=caps, clock=clock, steady=clock)
 
 
+def posted(request: dict[str, Any]) -> HttpRequest:
+    return HttpRequest("POST", "/", {"content-type": "application/json"}, json.dumps(request).encode())
+
+
 def ask(server: AuthServer, request: dict[str, Any]) -> HttpResponse:
-    body = json.dumps(request).encode()
-    return asyncio.run(server.handle(HttpRequest("POST", "/", {"content-type": "application/json"}, body)))
+    return asyncio.run(server.handle(posted(request)))
 
 
 @pytest.mark.parametrize("row", DOCUMENT["decisions"], ids=lambda row: row["name"])
 def test_decision(row: dict[str, Any], directory: Path, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock(row.get("now", DOCUMENT["provenance"]["made"]))
     caplog.set_level("INFO", "moq_token.server")
-    response = ask(server(row["policy"], directory, clock), row["request"])
+    asked = server(row["policy"], directory, clock)
+    response = ask(asked, row["request"])
     expected, _ = DIFFERENT.get(row["name"], (row["status"], ""))
     assert response.status == expected
     if row["name"] in DIFFERENT:
@@ -89,6 +93,10 @@ def test_decision(row: dict[str, Any], directory: Path, caplog: pytest.LogCaptur
     elif response.status == 403:
         (reason,) = (vars(record)["reason"] for record in caplog.records if "reason" in vars(record))
         assert reason in REASONS.get(row["reason"], {row["reason"]})
+    # The second time the key is known. What is granted then waits for nothing, and what is answered is the same.
+    again = asked.respond(posted(row["request"]))
+    assert response.status != 200 or isinstance(again, HttpResponse)
+    assert (again if isinstance(again, HttpResponse) else asyncio.run(again)) == response
 
 
 @pytest.mark.parametrize("row", DOCUMENT["sequences"], ids=lambda row: row["name"])
@@ -194,3 +202,12 @@ def test_a_burst_of_requests_asks_the_source_of_a_key_once() -> None:
     for _ in range(2):
         with pytest.raises(KeyNotFoundError):
             asyncio.run(keys.get("one"))
+
+
+def test_a_subclass_of_the_policy_decides_by_itself() -> None:
+    class Suspended(Policy):
+        async def __call__(self, request: Request) -> Grant:
+            raise RefusedError(f"{request.path} is suspended", reason="suspended")
+
+    answered = AuthServer(Suspended(public_subscribe=["**"]))
+    assert ask(answered, {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/a"}).status == 403

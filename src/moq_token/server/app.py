@@ -26,12 +26,13 @@ from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.identity import digest, identify, kid_of, token_of
 from moq_token.server.keys import Problem
 from moq_token.server.log import log
+from moq_token.server.policy import Policy
 from moq_token.server.revocations import Revocations
 from moq_token.server.session import Admission, Ended, Kicked, Lost, Untracked, bounded_name
 from moq_token.server.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from moq_token.server.caps import Caps
     from moq_token.server.denial import Denial
@@ -137,6 +138,8 @@ class AuthServer:
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
         self._decide = decide
+        # Not for a subclass, which may decide otherwise when it is called.
+        self._at_once = decide.at_once if type(decide) is Policy else None
         self._lookup: Lookup | None = getattr(decide, "lookup", None) if lookup is None else lookup
         self._max_age: float | None = getattr(decide, "revalidate", None) if max_age is None else max_age
 
@@ -162,15 +165,20 @@ class AuthServer:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request. Raises nothing but :class:`asyncio.CancelledError`."""
+        answer = self.respond(request)
+        return answer if isinstance(answer, HttpResponse) else await answer
+
+    def respond(self, request: HttpRequest) -> HttpResponse | Coroutine[None, None, HttpResponse]:
+        """Answer as :meth:`handle` does: at once if nothing has to be waited for, else by a coroutine."""
         try:
-            return await self._handle(request)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            answer = self._respond(request)
+        except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - no fault of ours may look like a verdict, nor show its content
-            log.error("a request could not be answered: %s", type(error).__name__, extra={"event": "fault"})
-            return _unavailable()
+            return _fault(error)
+        return answer if isinstance(answer, HttpResponse) else _awaited(answer)
 
-    async def _handle(self, request: HttpRequest) -> HttpResponse:
+    def _respond(self, request: HttpRequest) -> HttpResponse | Coroutine[None, None, HttpResponse]:
         path, _, query = request.target.partition("?")
         if self._secret is not None and path not in _HEALTH:
             given = request.headers.get("authorization", "").encode("latin-1")
@@ -179,12 +187,12 @@ class AuthServer:
                 log.warning("a request without the shared secret was not answered", extra={"event": "bad-secret"})
                 return HttpResponse(400, b"the shared secret is missing or wrong (HTTP Basic authentication)\n")
         if path == "/" and request.method == "POST":
-            return await self._post(request)
-        return await self._get(request, path, query)
+            return self._post(request)
+        return self._get(request, path, query)
 
     # -- relays from 0.15 on
 
-    async def _post(self, request: HttpRequest) -> HttpResponse:
+    def _post(self, request: HttpRequest) -> HttpResponse | Coroutine[None, None, HttpResponse]:
         if self._contract == "get":
             return _not_allowed("GET, HEAD")
         if not _is_json(request.headers.get("content-type", "")):
@@ -197,28 +205,38 @@ class AuthServer:
         if asked.event is Event.END:
             self._follow(self.sessions.handle(asked, self.now()).effects)
             return HttpResponse(204)
-        if self._metrics is None:
-            return await self._decided(asked)
         started = time.perf_counter()
-        response = await self._decided(asked)
-        self._metrics.took(asked.event, time.perf_counter() - started)
+        response = self._decided_at_once(asked)
+        if response is None:
+            return self._decided(asked, started)
+        if self._metrics is not None:
+            self._metrics.took(asked.event, time.perf_counter() - started)
         return response
 
-    async def _decided(self, asked: Request) -> HttpResponse:
+    def _decided_at_once(self, asked: Request) -> HttpResponse | None:
+        if self._at_once is None:
+            return None
         try:
-            answer = await self._verdict(asked)
-        except RefusedError as error:
-            self._tell(asked, "refused", error.reason, str(error))
-            return HttpResponse(403, _cut(str(error)).encode(errors="replace"))
-        except UnavailableError as error:
-            self._tell(asked, "unavailable", "unavailable", str(error))
-            return _unavailable()
-        if self._metrics is not None:
-            self._metrics.decided(asked.event, "granted", "")
-        return HttpResponse(200, answer, _JSON)
+            grant = self._at_once(asked)
+            return None if grant is None else self._granted(asked, grant)
+        except (RefusedError, UnavailableError) as error:
+            return self._not_granted(asked, error)
 
-    async def _verdict(self, asked: Request) -> bytes:
-        grant = await self._bounded.ask(self._decide, asked)
+    async def _decided(self, asked: Request, started: float) -> HttpResponse:
+        try:
+            grant = await self._bounded.ask(self._decide, asked)
+            response = self._granted(asked, grant)
+        except (RefusedError, UnavailableError) as error:
+            response = self._not_granted(asked, error)
+        if self._metrics is not None:
+            self._metrics.took(asked.event, time.perf_counter() - started)
+        return response
+
+    def _granted(self, asked: Request, grant: object) -> HttpResponse:
+        """Answer with what the denials leave of a grant, unless a cap is reached.
+
+        Raises :class:`RefusedError`, and :class:`UnavailableError` for what is not a valid grant.
+        """
         if not isinstance(grant, Grant):
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
         now = self.now()
@@ -229,10 +247,20 @@ class AuthServer:
         except InvalidGrantError as error:
             raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
         outcome = self.sessions.handle(asked, now, admission)
-        self._follow(outcome.effects)
+        if outcome.effects:
+            self._follow(outcome.effects)
         if outcome.refused is not None:
             raise RefusedError(outcome.refused.message, reason=outcome.refused.reason)
-        return admission.grant
+        if self._metrics is not None:
+            self._metrics.decided(asked.event, "granted", "")
+        return HttpResponse(200, admission.grant, _JSON)
+
+    def _not_granted(self, asked: Request, error: RefusedError | UnavailableError) -> HttpResponse:
+        if isinstance(error, UnavailableError):
+            self._tell(asked, "unavailable", "unavailable", str(error))
+            return _unavailable()
+        self._tell(asked, "refused", error.reason, str(error))
+        return HttpResponse(403, _cut(str(error)).encode(errors="replace"))
 
     def _denied(self, asked: Request, grant: Grant, identity: Identity, now: float) -> Grant:
         """Return what the denials leave of a grant. Raises :class:`RefusedError` (``banned``)."""
@@ -426,6 +454,20 @@ def _is_json(content_type: str) -> bool:
         return True
     media_type = content_type.partition(";")[0].strip().lower()
     return media_type == _JSON or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+async def _awaited(answer: Coroutine[None, None, HttpResponse]) -> HttpResponse:
+    try:
+        return await answer
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - as in `respond`
+        return _fault(error)
+
+
+def _fault(error: BaseException) -> HttpResponse:
+    log.error("a request could not be answered: %s", type(error).__name__, extra={"event": "fault"})
+    return _unavailable()
 
 
 def _unavailable() -> HttpResponse:

@@ -175,7 +175,7 @@ async def _run(
                 await stack.enter_async_context(listening(Admin(service.server, service.metrics).handle, admin))
             ).address
         running = await stack.enter_async_context(
-            listening(service.server.handle, service.settings.address, service.tls)
+            listening(service.server.respond, service.settings.address, service.tls)
         )
         # Move everything that exists now out of reach of the garbage collector, so that later collections are quicker.
         gc.collect()
