@@ -202,17 +202,17 @@ class _Connection:
         self._writer.write(head.encode("ascii"))
         await self._writer.drain()
         answer = _Answer()
-        parser = httptools.HttpResponseParser(answer)
+        parser = answer.parser
         size = 0
         while not answer.complete:
             data = await self._reader.read(_READ_BYTES)
             if not data:
                 raise EOFError
+            parser.feed_data(data)
             size += len(data)
             if size > MAX_ANSWER_BYTES:
                 return parser.get_status_code(), False
-            parser.feed_data(data)
-        return parser.get_status_code(), parser.should_keep_alive()
+        return parser.get_status_code(), answer.keep_alive
 
     def close(self) -> None:
         """Close the connection."""
@@ -222,10 +222,13 @@ class _Connection:
 class _Answer:
     """Told by the parser when the answer is complete. Its body is not needed."""
 
-    complete = False
+    def __init__(self) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.complete = self.keep_alive = False
 
     def on_message_complete(self) -> None:
         self.complete = True
+        self.keep_alive = self.parser.should_keep_alive()  # known at this moment only
 
 
 def _without_user(text: str) -> str:

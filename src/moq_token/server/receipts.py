@@ -33,6 +33,9 @@ class Pending:
     def __init__(self, sessions: Iterable[Session], started: float) -> None:
         self._alive = {session.id: session for session in sessions}
         self._matched = len(self._alive)
+        self._nodes: dict[str, dict[str, Session]] = {}
+        for session in self._alive.values():
+            self._nodes.setdefault(session.place.node, {})[session.id] = session
         self._started = started
         self._slowest: float | None = None
         self._unreachable: dict[str, Unreachable] = {}
@@ -42,17 +45,26 @@ class Pending:
 
     @property
     def nodes(self) -> list[str]:
-        """The relays of the sessions that have not ended."""
-        return sorted({session.place.node for session in self._alive.values()})
+        """The relays with sessions that have not ended."""
+        return sorted(self._nodes)
 
     def at(self, node: str) -> list[Session]:
         """Return the sessions of a relay that have not ended."""
-        return [session for session in self._alive.values() if session.place.node == node]
+        return list(self._nodes.get(node, {}).values())
+
+    def is_over(self, node: str | None = None) -> bool:
+        """Whether all sessions have ended: of one relay, or of all."""
+        return node not in self._nodes if node is not None else not self._nodes
 
     def ended(self, session_id: str, now: float) -> float | None:
         """Note the end of a session at ``now``, once; return after how many seconds, None for any other session."""
-        if self._alive.pop(session_id, None) is None:
+        session = self._alive.pop(session_id, None)
+        if session is None:
             return None
+        of_node = self._nodes[session.place.node]
+        del of_node[session_id]
+        if not of_node:
+            del self._nodes[session.place.node]
         took = max(0.0, now - self._started)
         self._slowest = took if self._slowest is None else max(self._slowest, took)
         return took
@@ -70,6 +82,8 @@ class Pending:
 
         ``others_by`` is when sessions that are not known are out (Unix seconds): those of relay 0.14.
         """
+        # A relay whose sessions have all ended was told, whatever became of its answer.
+        unreachable = [self._unreachable[node] for node in self.nodes if node in self._unreachable]
         ends = [_out_by(session) for session in self._alive.values()]
         known = [end for end in ends if end is not None]
         bounds = [*known, *([] if others_by is None else [others_by])]
@@ -77,7 +91,7 @@ class Pending:
             matched=self._matched,
             ended=self._matched - len(self._alive),
             alive=tuple(sorted(self._alive)[:MAX_LISTED]),
-            unreachable=tuple(self._unreachable[node] for node in sorted(self._unreachable)[:MAX_UNREACHABLE]),
+            unreachable=tuple(unreachable[:MAX_UNREACHABLE]),
             slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
             out_by=math.ceil(max(bounds)) if bounds and len(known) == len(ends) else None,
             complete=not self._alive,

@@ -188,8 +188,7 @@ class Revocations:
     async def aclose(self) -> None:
         """Finish storing, stop waiting for ends, close every connection, and release the state directory."""
         for wait in self._waiting:
-            wait.stopped = True
-            wait.changed.set()
+            wait.stop()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=WAIT_SECONDS)
         self.nudger.close()
@@ -231,13 +230,15 @@ class Revocations:
         """Tell the relays of the sessions until they have ended, 5 s at most."""
         wait = _Wait(self._pending(sessions, started))
         self._waiting[wait] = None
+        telling = [asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes]
+        all_told = asyncio.gather(*telling)
+        all_told.add_done_callback(lambda _: wait.stop())
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                await asyncio.gather(*(self._end_at(node, wait) for node in wait.pending.nodes))
-        except TimeoutError:
-            pass
+            await wait.until(wait.pending.is_over, WAIT_SECONDS)
         finally:
             del self._waiting[wait]
+            all_told.cancel()
+            await asyncio.gather(*telling, return_exceptions=True)
         return wait.pending
 
     async def _end_at(self, node: str, wait: _Wait) -> None:
@@ -260,10 +261,8 @@ class Revocations:
                 return  # the relay was removed from the settings meanwhile
             else:
                 pending.reached(node)
-            await wait.until(lambda: not pending.at(node), pause)
+            await wait.until(lambda: pending.is_over(node), pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        if not pending.at(node):
-            pending.reached(node)
 
     def _pending(self, sessions: Iterable[Session], started: float | None = None) -> Pending:
         return Pending(sessions, self._now().steady if started is None else started)
@@ -290,6 +289,11 @@ class _Wait:
         self.pending = pending
         self.changed = asyncio.Event()
         self.stopped = False
+
+    def stop(self) -> None:
+        """Wait no longer."""
+        self.stopped = True
+        self.changed.set()
 
     async def until(self, done: Callable[[], bool], seconds: float) -> None:
         """Wait until something is so, or for a while."""

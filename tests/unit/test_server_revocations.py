@@ -1,0 +1,605 @@
+"""Bans, kicks and narrowings of a running auth server, with relays over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from moq_token import Algorithm, Claims, InvalidDenialError, Key
+from moq_token.server import AuthServer, Cap, CapKind, Policy, revocations
+from moq_token.server.admin import Admin
+from moq_token.server.denial import Denial
+from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.listen import listening
+from moq_token.server.log import JsonFormatter
+from moq_token.server.metrics import Metrics
+from moq_token.server.nudges import parse_relay
+from moq_token.server.state import State
+from tests import forge
+from tests.relays import ANY, FakeRelay, relay
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
+    from pathlib import Path
+
+KEY = Key.generate(Algorithm.HS256, "k1")
+END = 4_000_000_000
+JSON = {"content-type": "application/json", "host": "localhost"}
+
+
+def token(subject: str = "alice", key: Key = KEY, **claims: Any) -> str:  # noqa: ANN401 - those of a token
+    members = {"root": "", "publish": "", "subscribe": "", "expires": END, "subject": subject, **claims}
+    return key.sign(Claims(**members))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 30))
+
+
+class World:
+    """An auth server, its admin listener, and relays."""
+
+    def __init__(self, server: AuthServer, relays: list[FakeRelay], metrics: Metrics) -> None:
+        self.server, self.relays, self.metrics = server, relays, metrics
+        self.admin = Admin(server, metrics)
+
+    async def ask(self, method: str, target: str, status: int = 200, /, **body: Any) -> Any:  # noqa: ANN401 - JSON
+        body = {name.rstrip("_"): value for name, value in body.items()}
+        data = json.dumps(body).encode() if method == "POST" else b""
+        response = await self.admin.handle(HttpRequest(method, target, JSON, data))
+        assert response.status == status, response.body
+        return json.loads(response.body)
+
+    async def ban(self, **body: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        answer = await self.ask("POST", "/bans", **{"for_": "1h", **body})
+        receipt: dict[str, Any] = answer["receipt"]
+        return receipt
+
+
+@asynccontextmanager
+async def world(
+    tmp_path: Path,
+    *nodes: str,
+    state: bool = False,
+    revalidate: str | None = "1h",
+    **options: Any,  # noqa: ANN401
+) -> AsyncIterator[World]:
+    (tmp_path / "keys").mkdir(exist_ok=True)
+    KEY.to_file(tmp_path / "keys" / "k1.jwk")
+    policy = Policy(
+        str(tmp_path / "keys"), public_subscribe=["lobby/**"], expires="2h", revalidate=revalidate, spread=0
+    )
+    metrics = Metrics()
+    stored = State(str(tmp_path / "state")) if state else None
+    server = AuthServer(policy, metrics=metrics, state=stored, **options)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(server.lifespan())
+        running = await stack.enter_async_context(listening(server.handle, ANY))
+        port = running.address.port  # type: ignore[union-attr]
+        pairs = [await stack.enter_async_context(relay(node, port)) for node in nodes]
+        server.revocations.nudger.change({known.node: known for _, known in pairs})
+        yield World(server, [fake for fake, _ in pairs], metrics)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "WAIT_SECONDS", 0.5)
+
+
+# -- with relays that can be told
+
+
+def test_a_ban_ends_exactly_the_right_sessions_of_all_relays(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", "b") as here:
+            for number, fake in enumerate(here.relays):
+                assert await fake.dial(f"{number}-alice", query=f"jwt={token()}")
+                assert await fake.dial(f"{number}-bob", query=f"jwt={token('bob')}")
+                assert await fake.dial(f"{number}-nobody", "/lobby/x")
+            receipt = await here.ban(subject="alice", reason="spam")
+            assert (receipt["matched"], receipt["ended"], receipt["complete"]) == (2, 2, True)
+            assert (receipt["alive"], receipt["unreachable"], receipt["out_by"]) == ([], [], None)
+            assert receipt["stored"] is False
+            for number, fake in enumerate(here.relays):
+                assert fake.ended == {f"{number}-alice": "refused"}
+                assert fake.calls == [f"id={number}-alice"]
+                assert fake.live == {f"{number}-bob", f"{number}-nobody"}
+            # It stays so for new sessions, until it is lifted.
+            first = here.relays[0]
+            assert not await first.dial("again", query=f"jwt={token()}")
+            (banned,) = (await here.ask("GET", "/bans"))["bans"]
+            assert banned["subject"] == "alice"
+            lifted = await here.ask("DELETE", f"/bans/{banned['id']}")
+            assert lifted["denial"]["lifted"]
+            assert (await here.ask("GET", "/bans"))["bans"] == []
+            await here.ask("DELETE", f"/bans/{banned['id']}", 404)
+            assert await first.dial("again", query=f"jwt={token()}")
+            text = here.metrics.render().decode()
+            assert "moq_token_revoke_seconds_count 2.0" in text
+            assert "moq_token_denials 0.0" in text
+            assert 'moq_token_decisions_total{event="revalidate",reason="banned",verdict="refused"} 2.0' in text
+
+    run(work())
+
+
+def test_many_sessions_are_covered_by_few_calls_which_end_no_others(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            for number in range(80):
+                assert await fake.dial(f"{number}", "/room", query=f"jwt={token('alice' if number % 2 else 'bob')}")
+                await fake.dial(f"{number}-lobby", "/lobby/x")
+            fake.slow.clear()  # so that there is no second call for those that have not ended yet
+            receipt = await here.ban(subject="alice")
+            fake.slow.set()
+            assert (receipt["ended"], receipt["complete"]) == (40, True)
+            assert fake.calls == ["path=room"]
+            assert len(fake.live) == 120
+
+    run(work())
+
+
+def test_a_session_that_was_being_admitted_is_told_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            fake.blind = 2
+            receipt = await here.ban(subject="alice")
+            assert (receipt["ended"], receipt["complete"], len(fake.calls)) == (1, True, 3)
+
+    run(work())
+
+
+def test_the_end_can_come_before_the_answer_to_the_nudge(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            fake.slow.clear()
+            receipt = await here.ban(subject="alice")
+            assert (receipt["ended"], receipt["complete"], receipt["unreachable"]) == (1, True, [])
+            fake.slow.set()
+
+    run(work())
+
+
+def test_two_bans_at_the_same_time_and_the_same_one_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            await fake.dial("2", query=f"jwt={token('bob')}")
+            fake.status = 503
+            assert not (await here.ban(subject="alice"))["complete"]
+            fake.status = 202
+            receipts = await asyncio.gather(
+                here.ban(subject="alice"), here.ban(kid="k1"), here.ban(subject="alice", reason="again")
+            )
+            assert [receipt["matched"] for receipt in receipts] == [1, 2, 1]
+            assert all(receipt["complete"] for receipt in receipts)
+            assert len((await here.ask("GET", "/bans"))["bans"]) == 2
+
+    run(work())
+
+
+def test_a_kick_ends_sessions_whose_clients_may_come_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            for number in range(3):
+                await fake.dial(f"{number}", f"/room/{number}", query=f"jwt={token()}")
+            tried = await here.ask("POST", "/kick", path="room/1", dry_run=True)
+            assert (tried["matched"], tried["alive"], tried["dry_run"], fake.ended) == (1, ["1"], True, {})
+            receipt = await here.ask("POST", "/kick", path="room/1")
+            assert (receipt["ended"], receipt["complete"], fake.ended) == (1, True, {"1": "refused"})
+            assert await fake.dial("new", "/room/1", query=f"jwt={token()}")
+            assert (await here.ask("POST", "/kick", id="nobody"))["matched"] == 0
+
+    run(work())
+
+
+def test_a_narrowing_ends_those_that_lose_something(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            await fake.dial("2", query=f"jwt={token(publish=())}")
+            receipt = await here.ban(subject="alice", role="publish")
+            assert (receipt["matched"], receipt["complete"], fake.ended) == (1, True, {"1": "grant narrowed"})
+            assert await fake.dial("3", query=f"jwt={token()}")
+            listed = await here.ask("GET", "/sessions?id=3")
+            assert "publish" not in listed["sessions"][0]["grant"]
+            # Now there is nothing left for anybody.
+            assert (await here.ban(subject="alice", role="subscribe"))["matched"] == 2
+            assert not await fake.dial("4", query=f"jwt={token()}")
+
+    run(work())
+
+
+def test_the_oldest_session_that_makes_room_is_ended_at_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", caps={CapKind.SUBJECT: Cap(1, kick_oldest=True)}) as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            assert await fake.dial("2", query=f"jwt={token()}")
+            await fake.until(lambda: "1" in fake.ended)
+            assert (fake.ended, fake.live) == ({"1": "refused"}, {"2"})
+
+    run(work())
+
+
+# -- with relays that cannot
+
+
+@pytest.mark.parametrize("fault", ["refused", "status", "silent", "unknown"])
+def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.nudges.REQUEST_SECONDS", 0.2)
+
+    async def work() -> None:
+        async with world(tmp_path, "a", "b") as here:
+            lost, good = here.relays
+            server = here.server
+            await lost.dial("1", query=f"jwt={token()}")
+            await good.dial("2", query=f"jwt={token()}")
+            known = dict(server.revocations.nudger.relays)
+            if fault == "refused":
+                known["a"] = parse_relay("a=http://127.0.0.1:1")
+            elif fault == "unknown":
+                del known["a"]
+            elif fault == "status":
+                lost.status = 404
+            else:
+                lost.slow.clear()
+                lost.blind = 1000
+            server.revocations.nudger.change(known)
+            receipt = await here.ban(subject="alice")
+            assert (receipt["matched"], receipt["ended"], receipt["alive"]) == (2, 1, ["1"])
+            assert receipt["complete"] is False
+            (named,) = receipt["unreachable"]
+            assert named["node"] == "a"
+            assert named.get("url") == (None if fault == "unknown" else known["a"].url)
+            messages = {"refused": "connect", "status": "404", "silent": "no answer", "unknown": "--relay"}
+            assert messages[fault] in named["error"].lower()
+            session = server.sessions.get("1")
+            assert session is not None
+            assert receipt["out_by"] == -int(-(session.last + 3600 + 10) // 1)
+            lost.slow.set()
+
+    run(work())
+
+
+def test_without_a_cadence_the_rest_is_out_when_the_grant_ends(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, revalidate=None) as here:
+            body = {"id": "1", "event": "connect", "node": "n", "transport": "quic", "path": "/x"}
+            await post(here.server, body | {"query": f"jwt={token()}"})
+            assert (await here.ban(subject="alice", dry_run=True))["out_by"] == END
+
+    run(work())
+
+
+async def post(server: AuthServer, body: dict[str, Any]) -> HttpResponse:
+    return await server.handle(HttpRequest("POST", "/", JSON, json.dumps(body).encode()))
+
+
+def test_a_relay_that_can_be_told_again_within_the_time_is_not_named(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            fake.status = 503
+            banning = asyncio.create_task(here.ban(subject="alice"))
+            await fake.until(lambda: bool(fake.calls))
+            fake.status = 202
+            receipt = await banning
+            assert (receipt["complete"], receipt["unreachable"]) == (True, [])
+
+    run(work())
+
+
+# -- other ways in
+
+
+def test_a_ban_outlives_a_restart(tmp_path: Path) -> None:
+    async def work() -> None:
+        stolen = token("carol")
+        async with world(tmp_path, "a", state=True) as here:
+            assert (await here.ban(token=stolen, reason="stolen"))["stored"] is True
+            assert not await here.relays[0].dial("1", query=f"jwt={stolen}")
+        async with world(tmp_path, "a", state=True) as here:
+            assert not await here.relays[0].dial("1", query=f"jwt={stolen}")
+            assert await here.relays[0].dial("2", query=f"jwt={token('carol', issued=5)}")
+        kept = "".join(path.read_text() for path in (tmp_path / "state").iterdir())
+        assert not any(part in kept for part in stolen.split("."))
+
+    run(work())
+
+
+def test_a_ban_that_cannot_be_stored_is_in_force_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", state=True) as here:
+
+            def fail(*_: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(State, "save", fail)
+                assert (await here.ban(subject="alice"))["stored"] is False
+            assert not await here.relays[0].dial("1", query=f"jwt={token()}")
+            (problem,) = here.server.revocations.problems()
+            assert "No space left" in problem.message
+            assert (await here.ban(subject="bob"))["stored"] is True
+            assert here.server.revocations.problems() == []
+
+    run(work())
+
+
+def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            shared: list[Denial] = []
+            here.server.revocations.share = shared.extend
+            await fake.dial("1", query=f"jwt={token()}")
+            denial = Denial(subject="alice", until=END, at=1.0, node="elsewhere")
+            assert await here.server.revocations.merge([denial, denial]) == 1
+            await fake.until(lambda: "1" in fake.ended)
+            assert shared == []
+            await here.ban(subject="bob")
+            assert [each.subject for each in shared] == ["bob"]
+
+    run(work())
+
+
+def test_a_caller_that_goes_away_leaves_the_ban_in_force_and_stored(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", state=True) as here:
+            banning = asyncio.create_task(here.ban(subject="alice"))
+            await asyncio.sleep(0)
+            banning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await banning
+        async with world(tmp_path, "a", state=True) as here:
+            assert not await here.relays[0].dial("1", query=f"jwt={token()}")
+
+    run(work())
+
+
+def test_another_valid_signature_of_a_banned_token_is_banned_too(tmp_path: Path) -> None:
+    key = Key.generate(Algorithm.ES256, "ec")
+
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            key.to_file(tmp_path / "keys" / "ec.jwk")
+            stolen = token(key=key)
+            signed, _, signature = stolen.rpartition(".")
+            raw = forge.unb64(signature)
+            other = forge.ORDERS[Algorithm.ES256] - int.from_bytes(raw[32:])
+            twin = f"{signed}.{forge.b64(raw[:32] + other.to_bytes(32))}"
+            assert await here.relays[0].dial("1", query=f"jwt={twin}")
+            assert (await here.ban(token=stolen))["ended"] == 1
+            assert not await here.relays[0].dial("2", query=f"jwt={twin}")
+
+    run(work())
+
+
+def test_tokens_that_were_issued_before(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            await here.ban(issued_before=1000, everybody=True)
+            for number, (issued, admitted) in enumerate([(999, False), (1000, True), (None, False)]):
+                assert await fake.dial(f"{number}", query=f"jwt={token(issued=issued)}") is admitted
+            assert await fake.dial("public", "/lobby/x")
+
+    run(work())
+
+
+def test_what_is_denied_to_relay_0_14(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path) as here:
+
+            async def answered(query: str) -> Any:  # noqa: ANN401 - JSON
+                response = await here.server.handle(
+                    HttpRequest("GET", f"/?transport=quic&{query}", {}, b"", local=True)
+                )
+                return response.status, json.loads(response.body) if response.status == 200 else None
+
+            public = {"public": {"subscribe": [""]}}
+            assert await answered("root=lobby/x") == (200, public)
+            receipt = await here.ban(path="lobby/x", dry_run=True)
+            assert receipt["out_by"] is not None
+            assert (await here.ban(subject="alice"))["out_by"] is None  # such a relay does not say
+            await here.ban(path="lobby/x")
+            assert await answered("root=lobby/x") == (200, {})
+            assert await answered("root=lobby/x&mtls=true") == (404, None)
+            assert await answered("root=lobby/y") == (200, public)
+            await here.ban(path="lobby/y", role="subscribe")
+            assert await answered("root=lobby/y") == (200, {})
+            await here.ban(kid="k1")
+            assert await answered("root=lobby/z&kid=k1") == (200, {})
+
+    run(work())
+
+
+# -- the API
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "status", "message"),
+    [
+        ("POST /bans", {}, 422, "say how long"),
+        ("POST /bans", {"for": "1h"}, 422, "at least one of"),
+        ("POST /bans", {"subject": "a"}, 422, "say how long"),
+        ("POST /bans", {"subject": "a", "for": "60"}, 422, "unit is missing"),
+        ("POST /bans", {"subject": "a", "for": "0"}, 422, "longer than 0s"),
+        ("POST /bans", {"subject": "a", "for": "10000y"}, 422, "year 10000"),
+        ("POST /bans", {"subject": "a", "until": 5}, 422, "in the past"),
+        ("POST /bans", {"subject": "a", "for": "1h", "until": END}, 422, "exclude each other"),
+        ("POST /bans", {"subject": 1, "for": "1h"}, 422, "invalid body"),
+        ("POST /bans", {"subjekt": "a", "for": "1h"}, 422, "subjekt"),
+        ("POST /bans", {"token": "x"}, 422, "not a JWT"),
+        ("POST /bans", {"token": " ", "for": "1h"}, 422, "`token`"),
+        ("POST /bans", {"token": token(expires=None)}, 422, "no `exp`"),
+        ("POST /bans", {"token": token(expires=5)}, 422, "has expired"),
+        ("POST /bans", {"remote": "1.2.3.4:5", "for": "1h"}, 422, "without a port"),
+        ("POST /bans", {"issued_before": 5, "for": "1h"}, 422, "everybody"),
+        ("POST /bans", [], 422, "invalid body"),
+        ("POST /bans", b"{", 400, "JSON object"),
+        ("POST /bans", b"\xff", 400, "JSON object"),
+        ("POST /kick", {}, 422, "say which sessions"),
+        ("POST /kick", {"token": "zz"}, 422, "digest"),
+        ("POST /kick", {"path": "a/**/b/**"}, 422, "`path`"),
+        ("POST /kick", {"remote": "x"}, 422, "`remote`"),
+        ("GET /sessions?nonsense=1", None, 400, "unknown filter"),
+        ("GET /sessions?limit=0", None, 400, "`limit`"),
+        ("GET /sessions?limit=10001", None, 400, "`limit`"),
+        ("GET /sessions?remote=x", None, 422, "`remote`"),
+        ("GET /sessions?%ff", None, 400, "percent-encoded"),
+        ("DELETE /bans/nothing", None, 404, "GET /bans"),
+        ("DELETE /bans/../x", None, 404, "GET /bans"),
+        ("PUT /bans", None, 405, "method not allowed"),
+        ("DELETE /sessions", None, 405, "method not allowed"),
+        ("GET /kick", None, 405, "method not allowed"),
+    ],
+)
+def test_what_the_api_refuses(tmp_path: Path, call: str, body: object, status: int, message: str) -> None:
+    async def work() -> None:
+        async with world(tmp_path) as here:
+            method, target = call.split(" ")
+            data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+            response = await here.admin.handle(HttpRequest(method, target, JSON, data))
+            assert response.status == status
+            error = json.loads(response.body)["error"]
+            assert message in error["message"]
+            assert error["reason"]
+            assert len(here.server.revocations.denials) == 0
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "localhost:4441"}, 415),
+        ({"host": "localhost", "content-type": "text/plain"}, 415),
+        ({"host": "localhost", "content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"host": "evil.example", "content-type": "application/json"}, 403),
+        ({"host": "localhost.evil.example", "content-type": "application/json"}, 403),
+        ({"host": "127.0.0.1.nip.io:80", "content-type": "application/json"}, 403),
+        ({"host": "192.0.2.1", "content-type": "application/json"}, 403),
+        ({"host": "", "content-type": "application/json"}, 403),
+        ({"host": "[::1]:4441", "content-type": "application/json; charset=utf-8"}, 200),
+        ({"host": "[::1]", "content-type": "application/json"}, 200),
+        ({"host": "LOCALHOST", "content-type": "application/json"}, 200),
+        ({"host": "127.0.0.1:1", "content-type": "application/json"}, 200),
+    ],
+)
+def test_a_web_page_cannot_use_the_api(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    async def work() -> None:
+        async with world(tmp_path) as here:
+            body = b'{"subject":"a","for":"1h"}'
+            assert (await here.admin.handle(HttpRequest("POST", "/bans", headers, body))).status == status
+            for target in "/sessions", "/bans", "/", "/status":
+                read = (await here.admin.handle(HttpRequest("GET", target, headers, b""))).status
+                assert read == (403 if status == 403 else 200)
+            assert (await here.admin.handle(HttpRequest("GET", "/metrics", headers, b""))).status == 200
+
+    run(work())
+
+
+def test_the_listing_of_sessions(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", "b") as here:
+            one, two = here.relays
+            await one.dial("1", "/room/x", f"jwt={token(id='j', issued=7)}", "192.0.2.9:5")
+            await two.dial("2", "/room", f"jwt={token('bob')}", "[2001:db8::1]:5")
+            await two.dial("3", "/lobby/x", None, None)
+            whole = await here.ask("GET", "/sessions")
+            assert whole["count"] == 3
+            first = next(each for each in whole["sessions"] if each["id"] == "1")
+            known = {"node": "a", "path": "/room/x", "remote": "192.0.2.9:5", "subject": "alice", "jti": "j"}
+            assert first.items() >= {**known, "kid": "k1", "issued": 7, "transport": "quic"}.items()
+            for query, ids in [
+                ("node=b", "23"),
+                ("subject=bob", "2"),
+                ("jti=j", "1"),
+                ("kid=k1", "12"),
+                (f"token={first['token']}", "1"),
+                ("remote=192.0.2.0/24", "1"),
+                ("remote=2001:db8::1", "2"),
+                ("path=room/**", "12"),
+                ("path=room/**&node=b", "2"),
+                ("id=nobody", ""),
+                ("transport=tcp", ""),
+            ]:
+                listed = await here.ask("GET", f"/sessions?{query}")
+                assert ("".join(sorted(each["id"] for each in listed["sessions"])), listed["count"]) == (ids, len(ids))
+            limited = await here.ask("GET", "/sessions?limit=2")
+            assert (len(limited["sessions"]), limited["count"]) == (2, 3)
+
+    run(work())
+
+
+def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
+    told = io.StringIO()
+    handler = logging.StreamHandler(told)
+    handler.setFormatter(JsonFormatter())
+    log = logging.getLogger("moq_token.server")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    secret = token("mallory")
+
+    async def work() -> None:
+        answers = []
+        async with world(tmp_path, "a") as here:
+            await here.relays[0].dial("1", query=f"jwt={secret}")
+            answers += [
+                await here.ask("POST", "/bans", token=secret, author="op", dry_run=True),
+                await here.ask("POST", "/bans", token=secret, author="op", reason="stolen"),
+                await here.ask("GET", "/bans"),
+                await here.ask("GET", "/sessions"),
+                await here.ask("POST", "/kick", subject="mallory", author="op"),
+            ]
+            banned = answers[1]["denial"]
+            assert banned["until"] == END  # until the token expires
+            await here.ask("DELETE", f"/bans/{banned['id']}?author=op2")
+        shown = f"{answers}{told.getvalue()}"
+        assert not any(part in shown for part in secret.split("."))
+
+    try:
+        run(work())
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+    lines = [json.loads(line) for line in told.getvalue().splitlines()]
+    audit = [(line["action"], line.get("author")) for line in lines if line.get("event") == "admin"]
+    assert audit == [("ban", "op"), ("ban", "op"), ("kick", "op"), ("unban", "op2")]
+
+
+def test_too_many_denials_are_an_error_and_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.denials.MAX_DENIALS", 2)
+
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            for number in range(3):
+                await here.relays[0].dial(f"{number}", query=f"jwt={token()}")
+            refused = await here.ask("POST", "/kick", 409, subject="alice")
+            assert refused["error"]["reason"] == "too-many"
+            await here.ban(subject="x")
+            await here.ban(subject="y")
+            assert (await here.ask("POST", "/bans", 409, subject="z", **{"for": "1h"}))["error"]["reason"] == "too-many"
+            await here.ban(subject="y", reason="again")
+            assert len(here.relays[0].live) == 3
+            with pytest.raises(InvalidDenialError):
+                here.server.revocations.denials.put(Denial(subject="z", until=END))
+            assert await here.server.revocations.merge([Denial(subject="z", until=END)]) == 0
+
+    run(work())
