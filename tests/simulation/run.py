@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed to begin with")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     asked = parser.parse_args()
-    started, done = time.monotonic(), 0
+    started, seconds, done = time.monotonic(), 0.0, 0
     starts = range(asked.first, asked.first + asked.schedules, CHUNK)
     with multiprocessing.Pool(asked.processes) as pool:
         for failed in pool.imap_unordered(run_chunk, starts):

@@ -144,7 +144,7 @@ def shrink(failing: list[Step]) -> list[Step]:
 
     effort = settings(
         max_examples=3000, deadline=None, database=None, derandomize=True, phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
     try:
         return find(weaker(), lambda schedule: broken(schedule) is not None, settings=effort)

@@ -240,7 +240,7 @@ class Matcher:
     __slots__ = ("_network", "_pattern", "denial")
 
     def __init__(self, denial: Denial) -> None:
-        self.denial = denial
+        self.denial: Denial = denial
         self._network = None if denial.remote is None else network(denial.remote)
         self._pattern = None if denial.path is None else Pattern(denial.path)
 

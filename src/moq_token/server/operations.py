@@ -51,7 +51,8 @@ class FaultError(Exception):
 
     def __init__(self, status: int, message: str, reason: str) -> None:
         super().__init__(message)
-        self.status, self.reason = status, reason
+        self.status: int = status
+        self.reason: str = reason
 
 
 class Operations:

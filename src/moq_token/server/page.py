@@ -17,7 +17,7 @@ _INLINE: Final = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 @functools.cache
 def page() -> HttpResponse:
     """Return the page. Its policy permits its own style and script, by their digests, and nothing else."""
-    html = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    html = files("moq_token.server").joinpath("page.html").read_text(encoding="utf-8")
     digests = {
         name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in _INLINE.findall(html)
     }
