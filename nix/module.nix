@@ -122,6 +122,9 @@ in
           DynamicUser = cfg.serve.user == null;
           User = if cfg.serve.user == null then "moq-token" else cfg.serve.user;
           RuntimeDirectory = "moq-token";
+          StateDirectory = "moq-token-serve";
+          StateDirectoryMode = "0700";
+          Environment = "MOQ_TOKEN_SERVE_STATE=%S/moq-token-serve";
           LimitNOFILE = 65536;
           MemoryMax = "512M";
           UMask = "0077";

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from moq_token import Claims, Key
 from moq_token.server.reading import SETTINGS, read_settings
 from tests.command_line import Cli
 from tests.serving import serving
+
+if TYPE_CHECKING:
+    from moq_token.server.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -43,6 +46,8 @@ def test_unit_is_valid(tmp_path: Path) -> None:
     text = UNIT.read_text()
     program = "/usr/local/bin/moq-token-cli"
     assert f"ExecStart={program} serve --config /etc/moq-token/serve.toml\n" in text
+    assert "\nStateDirectory=moq-token-serve\n" in text
+    assert "\nEnvironment=MOQ_TOKEN_SERVE_STATE=%S/moq-token-serve\n" in text
     copy = tmp_path / UNIT.name
     copy.write_text(text.replace(program, "/bin/true"))
     done = subprocess.run([verify, "verify", copy], capture_output=True, text=True, check=False)
@@ -55,7 +60,19 @@ def test_compose_file() -> None:
     assert auth["network_mode"] == "service:relay"  # so that loopback is the same for both
     assert relay["environment"]["MOQ_AUTH_URL"] == f"http://{read_settings(config=DEPLOY / 'serve.toml').listen}/"
     assert auth["command"] == ["serve", "--config", f"{auth['working_dir']}/serve.toml"]
-    assert auth["volumes"] == [f"./moq-token:{auth['working_dir']}:ro"]
+    environment = auth["environment"]
+    state = environment["MOQ_TOKEN_SERVE_STATE"]
+    assert auth["volumes"] == [f"./moq-token:{auth['working_dir']}:ro", f"./state:{state}"]
+    settings = read_settings(config=DEPLOY / "serve.toml", environ=environment)
+    assert settings.state == state
+    _check_bans(settings, relay["environment"], environment)
+
+
+def _check_bans(settings: Settings, relay: dict[str, str], auth: dict[str, str]) -> None:
+    """Check that the relay listens where the server tells it of bans, and the commands ask where the server listens."""
+    assert settings.relays[relay["MOQ_STATS_NODE"]].url == f"http://{relay['MOQ_INTERNAL_LISTEN']}"
+    assert auth["MOQ_TOKEN_ADMIN"] == f"http://{settings.admin}"
+    assert not settings.warnings
 
 
 def test_kubernetes_manifest(tmp_path: Path) -> None:
@@ -68,7 +85,9 @@ def test_kubernetes_manifest(tmp_path: Path) -> None:
     (auth,), (relay,) = pod["initContainers"], pod["containers"]
     environment = {each["name"]: each["value"] for each in relay["env"]}
     assert environment["MOQ_AUTH_URL"] == f"http://{read.listen}/"
+    _check_bans(read, environment, {each["name"]: each["value"] for each in auth["env"]})
     mounts = {each["mountPath"]: each["name"] for each in auth["volumeMounts"]}
+    assert mounts[str(Path(str(read.state)).parent)] == "state"
     assert mounts[str(read.key_dir)] == "keys"
     assert mounts[str(Path(auth["args"][-1]).parent)] == "settings"
     volumes = {each["name"] for each in pod["volumes"]}
