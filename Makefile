@@ -33,7 +33,7 @@ CORE_WHEELS := build/core/wheels
 CORE_SOURCES := $(shell find core -name target -prune -o -type f -print)
 CORE_ENVIRONMENT = CARGO_TARGET_DIR=$(CURDIR)/build/core/target PYO3_PYTHON=$(abspath $(BIN)/python)
 
-# Without npm, the tests against @moq/token are skipped.
+# Without npm, the tests against @moq/token and @moq/net are skipped.
 INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lock.json),$(NODE_MODULES)/.installed))
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
@@ -80,7 +80,7 @@ $(VENV)/.dev: $(VENV)/.test requirements/dev.txt
 	@touch $@
 
 $(NODE_MODULES)/.installed: tests/interop/package.json tests/interop/package-lock.json
-	@echo "Installing @moq/token for the interoperability tests"
+	@echo "Installing @moq/token and @moq/net for the interoperability tests"
 	@npm ci --prefix tests/interop --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
