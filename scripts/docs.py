@@ -9,6 +9,7 @@ A generated part stands between ``<!-- begin NAME -->`` and ``<!-- end -->`` of 
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 SITE = ROOT / "build" / "docs"
 ASSETS = DOCS / "assets"
-PART = re.compile(r"(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+PART = re.compile(
+    r"^(?P<indent> *)(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?^ *(?P<end><!-- end -->)",
+    re.DOTALL | re.MULTILINE,
+)
 # Pages that are opened from a disk load this script from a third party. Ours is in docs/assets/offline.js.
 SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
 # What the generator and its plugins print without a problem. Anything else is a warning.
@@ -81,7 +85,10 @@ PARTS: dict[str, Callable[[str], str]] = {
 
 def renewed(text: str) -> str:
     """Return the text of a page with its generated parts as they should be."""
-    return PART.sub(lambda part: f"{part['begin']}{PARTS[part['what']](part['of'])}{part['end']}", text)
+    return PART.sub(
+        lambda part: textwrap.indent(f"{part['begin']}{PARTS[part['what']](part['of'])}{part['end']}", part["indent"]),
+        text,
+    )
 
 
 def generated() -> dict[Path, str]:

@@ -38,7 +38,7 @@ def name_of(page: Path) -> str:
 # Not run here: programs for node, which have their own test below, and the web backends, whole files that
 # tests/interop/test_web_examples.py runs.
 ELSEWHERE = re.compile(
-    r"^ *```js\n.*?^ *```$|^<!-- begin source examples/web/.*?^<!-- end -->$", re.DOTALL | re.MULTILINE
+    r"^ *```js\n.*?^ *```$|^ *<!-- begin source examples/web/.*?^ *<!-- end -->$", re.DOTALL | re.MULTILINE
 )
 
 
