@@ -115,7 +115,7 @@ core: $(VENV)/.core  ## Build the compiled core (the extra `fast`) with cargo, a
 
 venv: $(VENV)/.dev  ## Make the virtual environment with all development tools
 
-demo: $(VENV)/.demo  ## Run an auth server, a relay that asks it, and clients that it admits and refuses
+demo: $(VENV)/.demo  ## Run a backend, an auth server, a relay that asks it, and clients that it admits and refuses
 	@PYTHONPATH=$(CURDIR)/src $(BIN)/python examples/demo.py
 
 # The tests for which it matters whether the extra `fast` is installed. With cargo, they run with it and without it.

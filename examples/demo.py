@@ -1,4 +1,4 @@
-"""Show everything at work: keys, tokens, an auth server, a real MoQ relay that asks it, and clients over QUIC.
+"""Show everything at work: keys, a backend that issues tokens, an auth server, a real MoQ relay, and clients over QUIC.
 
 ``make demo`` runs it, on the loopback interface only. The exit status is 0 only if everything happens as shown: one
 client publishes, another watches, clients without a valid token are refused, and a guest has to leave when his key is
@@ -7,6 +7,7 @@ removed.
 
 import asyncio
 import re
+import socket
 import sys
 import tempfile
 import time
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import cast
 
 import moq
+import uvicorn
 
-from moq_token import Claims, Key
+from moq_token import Claims, Key, RefusedError
+from moq_token.issuing import Issuer, TokenRequest, TokenSource, endpoint
 
 # The type stubs of moq-rs do not show that its error class is an exception.
 MoqError = cast("type[Exception]", moq.Error)
@@ -34,13 +37,16 @@ generate = ["localhost"]
 [auth]
 url = "http://{address}/"
 """
+MEMBERS = {
+    "alice": Claims(ROOM, publish="alice/*", subject="alice"),
+    "viewer": Claims(ROOM, subscribe="", subject="viewer"),
+}
 FRAMES = [b"one", b"two", b"three"]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
-        tokens = make_tokens(Path(directory))
-        asyncio.run(asyncio.wait_for(meet(Path(directory), tokens), TIME_LIMIT))
+        asyncio.run(asyncio.wait_for(meet(Path(directory)), TIME_LIMIT))
     say("done", "everything worked as expected")
 
 
@@ -48,8 +54,8 @@ def say(who: str, what: str) -> None:
     print(f"{who:8}{what}", flush=True)
 
 
-def make_tokens(directory: Path) -> dict[str, str]:
-    """Make two key pairs, another key with the same id as one of them, and a token for each client."""
+def make_keys(directory: Path) -> tuple[Key, dict[str, str]]:
+    """Make two key pairs, and tokens that no backend issues. Return the key of the backend, and these tokens."""
     friends, guests, stranger = (Key.generate("EdDSA", kid) for kid in ("friends", "guests", "friends"))
     (directory / "keys").mkdir()
     for key in (friends, guests):
@@ -57,15 +63,40 @@ def make_tokens(directory: Path) -> dict[str, str]:
     say("keys", "key pairs `friends` and `guests`, and a stranger's key that is called `friends` too")
 
     watch_all = Claims(ROOM, subscribe="", expires="1h")
-    tokens = {
-        "alice": friends.sign(Claims(ROOM, publish="alice/*", expires="1h")),
-        "viewer": friends.sign(watch_all),
+    return friends, {
         "guest": guests.sign(watch_all),
         "forged": stranger.sign(watch_all),
         "expired": friends.sign(Claims(ROOM, subscribe="", expires=int(time.time()) - 60)),
     }
-    say("tokens", f"for {ROOM}: alice may publish `alice/*`, viewer and guest may subscribe to all")
-    return tokens
+
+
+def authorize(request: TokenRequest) -> Claims:
+    """Say what a user may have. A real backend reads a session cookie or the like."""
+    user = request.headers.get("authorization", "").removeprefix("Bearer session-of-")
+    if user not in MEMBERS:
+        raise RefusedError("not a member of this room")
+    return MEMBERS[user]
+
+
+@asynccontextmanager
+async def backend(issuer: Issuer) -> AsyncIterator[str]:
+    """Run a token endpoint, and yield its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(endpoint(issuer, authorize), lifespan="off", log_level="warning"))
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def ask(url: str, user: str) -> str:
+    """Ask the backend for a credential as a user, and return the URL to dial."""
+    source = TokenSource(url, headers={"Authorization": f"Bearer session-of-{user}"})
+    credential = await source.get()
+    say(user, f"has a credential for {credential.server_url}, good for {credential.expires_in} s")
+    return credential.url
 
 
 class Program:
@@ -104,7 +135,8 @@ async def running(name: str, *arguments: str) -> AsyncIterator[Program]:
             expect(f"the {name} stops on SIGTERM", happened=False)
 
 
-async def meet(directory: Path, tokens: dict[str, str]) -> None:
+async def meet(directory: Path) -> None:
+    key, tokens = make_keys(directory)
     serve = ("-m", "moq_token", "serve", "--listen", "127.0.0.1:0", "--key-dir", str(directory / "keys"))
     async with running("auth server", *serve, "--expires", "1h", "--revalidate", "1s") as auth:
         address = await auth.hears(r"listening on (\S+)")
@@ -114,19 +146,29 @@ async def meet(directory: Path, tokens: dict[str, str]) -> None:
         async with running("relay", str(RELAY), str(config)) as relay:
             url = await relay.hears(r"^listening on (\S+)")
             say("relay", f"listens on {url}, and asks the auth server")
-            await visit(Clients(url, await relay.hears(r"^certificate (\S+)"), tokens), auth, relay, directory)
+            certificate = await relay.hears(r"^certificate (\S+)")
+            urls = {who: f"{url}/{ROOM}?jwt={token}" for who, token in tokens.items()} | {"nobody": f"{url}/{ROOM}"}
+            async with backend(Issuer(key, url, lifetime="10m")) as tokens_url:
+                say("backend", f"issues tokens at {tokens_url}: alice may publish `alice/*`, viewer may watch all")
+                for user in MEMBERS:
+                    urls[user] = await ask(tokens_url, user)
+                try:
+                    await ask(tokens_url, "mallory")
+                except RefusedError as error:
+                    say("mallory", f"gets no token: {error}")
+                else:
+                    expect("the backend refuses mallory", happened=False)
+            await visit(Clients(urls, certificate), auth, relay, directory)
 
 
 class Clients:
-    def __init__(self, url: str, certificate: str, tokens: dict[str, str]) -> None:
-        self._url = url
+    def __init__(self, urls: dict[str, str], certificate: str) -> None:
+        self._urls = urls
         self._certificate = certificate
-        self._tokens = tokens
 
     def dial(self, who: str) -> moq.Client:
-        token = self._tokens.get(who)
         return moq.connect(
-            f"{self._url}/{ROOM}" + (f"?jwt={token}" if token else ""),
+            self._urls[who],
             tls_fingerprints=[self._certificate],
             websocket_enabled=False,
             reconnect=False,

@@ -22,6 +22,9 @@ def test_the_demo_happens() -> None:
     done = run(EXAMPLES / "demo.py")
     assert done.returncode == 0, done.stdout + done.stderr
     for line in (
+        "alice   has a credential for https://localhost:",
+        "viewer  has a credential for https://localhost:",
+        "mallory gets no token: ",
         "viewer  watches `alice/camera`: one, two, three",
         "viewer  does not find `bob`",
         "viewer  does not find `alice`",
