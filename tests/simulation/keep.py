@@ -13,7 +13,9 @@ def main() -> None:
         if path.exists():
             continue
         with planted(mutant):
-            smallest = shrink(next(schedule for seed in range(100_000) if broken(schedule := schedule_of(seed))))
+            smallest = shrink(
+                next(schedule for seed in range(100_000) if broken(schedule := schedule_of(seed, mutant.kind)))
+            )
             promise = (broken(smallest) or "").partition(":")[0]
         path.write_text(f"# If {mutant.name}: {promise}.\n{to_text(smallest)}")
         print(path.name, len(smallest))

@@ -18,16 +18,22 @@ class BrokenPromiseError(AssertionError):
     """A promise of the auth server does not hold."""
 
 
+# The server answers 503 whatever is raised in it, so a broken promise is also remembered here.
+_broken: list[BrokenPromiseError] = []
+
+
 def promise(holds: object, text: str, *facts: object) -> None:
     """Raise :class:`BrokenPromiseError` unless something holds."""
     if not holds:
-        raise BrokenPromiseError(f"{text}: {facts}" if facts else text)
+        _broken.append(BrokenPromiseError(f"{text}: {facts}" if facts else text))
+        raise _broken[-1]
 
 
 class Loop:
     """Calls functions in the order of their time; those of the same time in the order in which they were asked for."""
 
     def __init__(self) -> None:
+        _broken.clear()
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._order = itertools.count()
@@ -42,6 +48,8 @@ class Loop:
         while heap and heap[0][0] <= until:
             self.now, _, function, arguments = heapq.heappop(heap)
             function(*arguments)
+            if _broken:
+                raise _broken[0]
         self.now = until
 
 

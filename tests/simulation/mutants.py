@@ -26,6 +26,11 @@ class Mutant(NamedTuple):
         """The name of the script that finds it."""
         return self.name.replace(" ", "_").replace("-", "")
 
+    @property
+    def kind(self) -> str:
+        """The kind of world that it is looked for in: the quick one, if the flaw is there."""
+        return "server" if self.place.partition(":")[0] in {"app", "receipts", "revocations"} else "engine"
+
 
 MUTANTS = (
     Mutant(
@@ -150,6 +155,40 @@ MUTANTS = (
     Mutant("a narrowing takes nothing", "verdict:Verdict.apply", "grant = _narrowed(grant, denial, path)", "pass"),
     Mutant(
         "a narrowing takes both roles", "verdict:_narrowed", "left if denial.role is None else (denial.role,)", "left"
+    ),
+    Mutant(
+        "denials are only checked at connect",
+        "app:AuthServer._denied",
+        "if not denials:",
+        "if not denials or asked.event is not Event.CONNECT:",
+    ),
+    Mutant(
+        "a decision that cannot be made is a refusal",
+        "app:AuthServer._decided",
+        "return _unavailable()",
+        "return HttpResponse(403)",
+    ),
+    Mutant(
+        "a restart forgets the denials on the disk",
+        "revocations:Revocations.__init__",
+        "Denials(() if state is None else state.denials)",
+        "Denials()",
+    ),
+    Mutant(
+        "denials are not stored", "revocations:Revocations._store", "snapshot = list(self.denials)", "snapshot = []"
+    ),
+    Mutant("a receipt is always complete", "receipts:Pending.receipt", "complete=not self._alive", "complete=True"),
+    Mutant(
+        "a session that was told is out",
+        "revocations:Revocations._end_at",
+        "else:\n            pending.reached(node)",
+        "else:\n            [pending.ended(session.id, 0) for session in sessions]",
+    ),
+    Mutant(
+        "a lost session leaves the receipt",
+        "app:AuthServer._follow",
+        "if self._metrics is not None:\n                self._metrics.lost()",
+        "self.revocations.ended(effect.session.id)",
     ),
 )
 

@@ -13,7 +13,7 @@ from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial, Facts
 from moq_token.server.denials import Denials
 from moq_token.server.identity import Identity
-from moq_token.server.session import Admission, Ended, Kicked, Lost, Outcome
+from moq_token.server.session import Admission, Ended, Kicked, Lost
 from moq_token.server.sessions import Sessions
 from moq_token.server.spread import spread
 from moq_token.server.verdict import affected
@@ -23,12 +23,15 @@ from tests.simulation.oracle import CapRule, Orders, Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from moq_token.auth.lease import Instant
+    from moq_token.server.session import Effect, Outcome
     from tests.simulation.loop import Loop, Machine
     from tests.simulation.relay import Client, Relay
 
     Answer = Callable[[int, Grant | None], None]
 
 _PUBLISH, _SUBSCRIBE = Patterns(["**"]), Patterns(["**", "x/**"])
+_NUDGE_SECONDS = 0.01
 
 
 class Rules(NamedTuple):
@@ -59,13 +62,14 @@ class Policy:
 
 
 class AuthNode:
-    """One auth server, with its state directory."""
+    """One auth server: its engine alone, in the order of decision of the server."""
 
     def __init__(
         self, loop: Loop, machine: Machine, name: str, *, rules: Rules, policy: Policy, clients: dict[str, Client]
     ) -> None:
         self.loop, self.machine, self.name = loop, machine, name
         self.rules, self.policy, self.clients = rules, policy, clients
+        self.caps = {CapKind(rule.kind): Cap(rule.limit, kick_oldest=rule.kicks) for rule in rules.caps}
         self.relays: list[Relay] = []
         self.has_keys = True
         self.disk: list[bytes] = []
@@ -75,13 +79,8 @@ class AuthNode:
     def start(self) -> None:
         """Begin again with what is on the disk."""
         self.is_up = True
-        self.sessions = Sessions(
-            {CapKind(rule.kind): Cap(rule.limit, kick_oldest=rule.kicks) for rule in self.rules.caps}
-        )
-        self.denials = Denials(Denial.from_json(record) for record in self.disk)
-        self.table = Table(self.rules.caps)
-        self.used = [0, 0]
-        self.reported = [0, 0]
+        self.sessions = WatchedSessions(self)
+        self.denials = Denials(map(Denial.from_json, self.disk))
 
     def crash(self) -> None:
         self.is_up = False
@@ -89,22 +88,20 @@ class AuthNode:
     # -- relays
 
     def receive(self, request: Request, answer: Answer) -> None:
-        """Answer a relay, in the order of decision of the server."""
+        """Answer a relay."""
         if not self.is_up:
             answer(502, None)
             return
         if request.event is Event.END:
-            self._end(request)
+            self.sessions.handle(request, self.machine.now())
             answer(204, None)
-            return
-        status, grant = self._decide(request)
+        else:
+            answer(*self._decide(request))
         self.check()
-        answer(status, grant)
 
     def _decide(self, request: Request) -> tuple[int, Grant | None]:
         now = self.machine.now()
-        assert request.remote is not None
-        client = self.clients[request.remote]
+        client = self.client(request)
         if not self.has_keys:
             return 503, None
         grant = self.policy.grant(client, request.id, now.unix)
@@ -119,65 +116,30 @@ class AuthNode:
             path=request.path,
         )
         verdict = self.denials.match(facts, now.unix)
-        ordered = self.orders.against(client, request.id, digest.hex(), now.unix)
         if verdict is not None:
             try:
                 grant = verdict.apply(grant, request.path)
             except RefusedError as error:
-                denied = {order.role for order in ordered}
-                is_denied = error.reason == "banned" and (None in denied or {"publish", "subscribe"} <= denied)
-                promise(is_denied, "a session is refused that nobody has denied", request.id, ordered)
+                promise(error.reason == "banned", "a denial refuses with another reason", error.reason)
+                self.check_refused(request)
                 return 403, None
-        promise(
-            all(not order.refuses for order in ordered), "a session is admitted that is denied", request.id, ordered
-        )
-        for role in ("publish", "subscribe"):
-            taken = any(order.role == role for order in ordered)
-            promise(bool(getattr(grant, role)) != taken, "a denial does not narrow as it says", role, ordered)
         admission = Admission.of(grant, Identity(token=digest, subject=client.subject), now=now.unix)
         outcome = self.sessions.handle(request, now, admission)
-        self._lapsed(outcome, now.steady)
-        connect = request.event is Event.CONNECT
-        refused, kicked = self.table.alive(request.id, client, grant, now, connect=connect)
-        promise(
-            (None if outcome.refused is None else outcome.refused.reason) == refused,
-            "a cap refuses what it should admit, or the other way round", request.id, outcome.refused, refused,
-        )  # fmt: skip
-        told = [effect.session.id for effect in outcome.effects if isinstance(effect, Kicked)]
-        promise(told == kicked, "other sessions are kicked than the oldest", told, kicked)
-        for session_id in kicked:
-            self._nudge([session_id])
+        self._nudge([effect.session.id for effect in outcome.effects if isinstance(effect, Kicked)])
         return (200, grant) if outcome.refused is None else (403, None)
 
-    def _end(self, request: Request) -> None:
-        now = self.machine.now()
-        assert request.usage is not None
-        is_known = request.id in self.table.sessions
-        outcome = self.sessions.handle(request, now)
-        self._lapsed(outcome, now.steady)
-        is_known = request.id in self.table.sessions
-        is_first = self.table.end(request.id, now.steady)
-        ends = [effect for effect in outcome.effects if isinstance(effect, Ended)]
-        promise(len(ends) == is_first, "an end is not counted once", request.id, len(ends))
-        for end in ends:
-            promise((end.session is not None) == is_known, "an end is for another session", request.id)
-            assert end.usage is not None
-            self.used[0] += end.usage.sent
-            self.used[1] += end.usage.received
-        if is_first:
-            self.reported[0] += request.usage.sent
-            self.reported[1] += request.usage.received
-        self.check()
-
-    def _lapsed(self, outcome: Outcome, steady: float) -> None:
-        lost = sorted(effect.session.id for effect in outcome.effects if isinstance(effect, Lost))
-        expected = sorted(self.table.lapse(steady))
-        promise(lost == expected, "other sessions are lost than those whose lease has ended", lost, expected)
-
     def _nudge(self, ids: list[str]) -> None:
-        for relay in self.relays:
+        for relay in self.relays if ids else ():
             if relay.is_up and not relay.is_cut:
-                self.loop.after(0.01, relay.nudge, ids)
+                self.loop.after(_NUDGE_SECONDS, relay.nudge, ids)
+
+    def client(self, request: Request) -> Client:
+        assert request.remote is not None
+        return self.clients[request.remote]
+
+    def digest(self, client: Client) -> str:
+        """Return by what a denial knows the token of a client."""
+        return digest_of(client).hex()
 
     # -- operators
 
@@ -187,29 +149,23 @@ class AuthNode:
             return
         now = self.machine.now()
         self._put(self.denials.stamped(denial, now.unix, self.name))
-        self._nudge([session.id for session in affected(denial, self._live())])
+        self.sessions.advance(now)
+        self._nudge([session.id for session in affected(denial, self.sessions)])
 
     def lift(self, denial_id: str) -> None:
         if not self.is_up:
             return
         now = self.machine.now()
         lifting = self.denials.lifting(denial_id, now.unix, node=self.name)
+        self.check_lifting(denial_id, lifting, now.unix)
         if lifting is not None:
             self._put(lifting)
-        else:
-            known = self.orders.latest.get(denial_id)
-            promise(known is None or known.lifted or known.until <= now.unix, "a denial cannot be lifted", denial_id)
 
     def _put(self, denial: Denial) -> None:
         promise(self.denials.put(denial), "an order changes nothing", denial)
         self.disk = [known.to_json() for known in self.denials]
         self.orders.hear(denial)
         self.check()
-
-    def _live(self) -> Sessions:
-        now = self.machine.now()
-        self._lapsed(Outcome(None, self.sessions.advance(now)), now.steady)
-        return self.sessions
 
     # -- the promises
 
@@ -219,11 +175,94 @@ class AuthNode:
             return
         now = self.machine.now()
         self.denials.advance(now.unix)
-        self.table.check({session.id: session for session in self.sessions})
-        promise(self.used == self.reported, "the usage does not add up", self.used, self.reported)
+        self.sessions.check()
         in_force = {denial.id for denial in self.denials.in_force(now.unix)}
         ordered = {denial.id for denial in self.orders.latest.values() if not denial.lifted and now.unix < denial.until}
         promise(in_force == ordered, "other denials are in force than were ordered", in_force, ordered)
+
+    def _ordered(self, request: Request, unix: float) -> list[Denial]:
+        client = self.client(request)
+        return self.orders.against(client, request.id, self.digest(client), unix)
+
+    def check_refused(self, request: Request) -> None:
+        """Check that a session which a denial refuses was to be refused."""
+        denied = {order.role for order in self._ordered(request, self.machine.now().unix)}
+        is_denied = None in denied or {"publish", "subscribe"} <= denied
+        promise(is_denied, "a session is refused that nobody has denied", request.id)
+
+    def check_admitted(self, request: Request, admission: Admission, unix: float) -> None:
+        """Check that a session which the denials admit was to be admitted, and with what."""
+        ordered = self._ordered(request, unix)
+        promise(
+            not any(order.refuses for order in ordered), "a session is admitted that is denied", request.id, ordered
+        )
+        for role in ("publish", "subscribe"):
+            taken = any(order.role == role for order in ordered)
+            has = f'"{role}"'.encode() in admission.grant
+            promise(has != taken, "a denial does not narrow as it says", role, ordered)
+
+    def check_lifting(self, denial_id: str, lifting: Denial | None, unix: float) -> None:
+        known = self.orders.latest.get(denial_id)
+        can_be = known is not None and not known.lifted and unix < known.until
+        promise((lifting is not None) == can_be, "a denial cannot be lifted, or is lifted twice", denial_id)
+
+
+class WatchedSessions(Sessions):
+    """The table of an auth server, compared with its oracle at every event."""
+
+    def __init__(self, node: AuthNode) -> None:
+        super().__init__(node.caps)
+        self._node = node
+        self._table = Table(node.rules.caps)
+        self._used = [0, 0]
+        self._reported = [0, 0]
+        self.refused: set[str] = set()
+
+    def advance(self, now: Instant) -> tuple[Effect, ...]:
+        effects = super().advance(now)
+        lost = sorted(effect.session.id for effect in effects if isinstance(effect, Lost))
+        expected = sorted(self._table.lapse(now.steady))
+        promise(lost == expected, "other sessions are lost than those whose lease has ended", lost, expected)
+        return effects
+
+    def handle(self, request: Request, now: Instant, admission: Admission | None = None) -> Outcome:
+        if admission is not None:
+            self._node.check_admitted(request, admission, now.unix)
+        outcome = super().handle(request, now, admission)
+        if admission is None:
+            self._watch_end(request, now, outcome)
+        else:
+            self._watch_alive(request, now, admission, outcome)
+        return outcome
+
+    def _watch_alive(self, request: Request, now: Instant, admission: Admission, outcome: Outcome) -> None:
+        connect = request.event is Event.CONNECT
+        refused, kicked = self._table.alive(request.id, self._node.client(request), admission, now, connect=connect)
+        promise(
+            (None if outcome.refused is None else outcome.refused.reason) == refused,
+            "a cap refuses what it should admit, or the other way round", request.id, outcome.refused, refused,
+        )  # fmt: skip
+        told = [effect.session.id for effect in outcome.effects if isinstance(effect, Kicked)]
+        promise(told == kicked, "other sessions are kicked than the oldest", told, kicked)
+        if refused is not None:
+            self.refused.add(request.id)
+
+    def _watch_end(self, request: Request, now: Instant, outcome: Outcome) -> None:
+        assert request.usage is not None
+        is_known = request.id in self._table.sessions
+        is_first = self._table.end(request.id, now.steady)
+        ends = [effect for effect in outcome.effects if isinstance(effect, Ended)]
+        promise(len(ends) == is_first, "an end is not counted once", request.id, len(ends))
+        for end in ends:
+            promise((end.session is not None) == is_known, "an end is for another session", request.id)
+            assert end.usage is not None
+            self._used = [self._used[0] + end.usage.sent, self._used[1] + end.usage.received]
+        if is_first:
+            self._reported = [self._reported[0] + request.usage.sent, self._reported[1] + request.usage.received]
+
+    def check(self) -> None:
+        self._table.check({session.id: session for session in self})
+        promise(self._used == self._reported, "the usage does not add up", self._used, self._reported)
 
 
 _spread = functools.lru_cache(maxsize=4096)(spread)

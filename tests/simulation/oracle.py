@@ -13,9 +13,8 @@ from tests.simulation.loop import promise
 
 if TYPE_CHECKING:
     from moq_token.auth.lease import Instant
-    from moq_token.contract import Grant
     from moq_token.server.denial import Denial
-    from moq_token.server.session import Session
+    from moq_token.server.session import Admission, Session
     from tests.simulation.relay import Client
 
 LATE_SECONDS = 30
@@ -54,12 +53,12 @@ class Table:
         return lost
 
     def alive(
-        self, name: str, client: Client, grant: Grant, now: Instant, *, connect: bool
+        self, name: str, client: Client, admission: Admission, now: Instant, *, connect: bool
     ) -> tuple[str | None, list[str]]:
         """Return the reason to refuse a session that the policy admits, and the sessions that are kicked for it."""
         if name in self.ended:
             return None, []
-        lease = _lease(grant, now)
+        lease = _lease(admission, now)
         known = self.sessions.get(name)
         if known is not None:
             if known.kicked is None:
@@ -99,7 +98,7 @@ class Table:
         promise(mine == theirs, "the table has other sessions or leases than the events say", mine, theirs)
 
 
-def _lease(grant: Grant, now: Instant) -> int | None:
+def _lease(grant: Admission, now: Instant) -> int | None:
     """Two cadences after the last sight, or without one at the end of the grant."""
     if grant.revalidate is not None:
         return math.ceil(now.steady + 2 * grant.revalidate)

@@ -23,9 +23,10 @@ _BANS = ("subject", "token", "remote", "network", "path", "publish", "subscribe"
 _TERMS = (5, 40, 600, 4000)
 
 
-def schedule_of(seed: int) -> list[Step]:
-    """Return the schedule of a seed: always the same one."""
-    return _Maker(random.Random(seed)).schedule()  # noqa: S311 - no secret
+def schedule_of(seed: int, kind: str | None = None) -> list[Step]:
+    """Return the schedule of a seed: always the same one, with another kind of world if that is given."""
+    (_, own, *facts), *steps = _Maker(random.Random(seed)).schedule()  # noqa: S311 - no secret
+    return [("world", kind or own, *facts), *steps]
 
 
 class _Maker:
@@ -40,21 +41,22 @@ class _Maker:
         chance = self._chance
         cadence = chance.choice((10, 10, 10, 5, 30, 0))
         expires = chance.choice((60, 300, 3000)) if cadence or chance.random() < 0.5 else 0
+        kind = "server" if chance.random() < 0.1 else "engine"
         caps: dict[str, str] = {}
         for text in chance.sample(_CAPS, chance.choice((0, 1, 1, 2))):
             caps.setdefault(text.partition(":")[0], text)
         order = sorted(caps, key=("token", "remote", "subject").index)
-        world: Step = ("world", self._nodes, self._relays, cadence, expires, *(caps[kind] for kind in order))
+        world: Step = ("world", kind, self._nodes, self._relays, cadence, expires, *(caps[kind] for kind in order))
         # A swarm: each schedule knows some kinds of steps only, so that those come together often.
         kinds = [kind for kind in _KINDS if chance.random() < 0.5]
         steps: list[Step] = [self._connect() for _ in range(chance.randint(1, 4))]
         for _ in range(chance.randint(4, 24)):
-            kind = chance.random()
+            what = chance.random()
             if self._next:
                 steps.append(self._next.pop(0))
-            elif kind < 0.3:
+            elif what < 0.3:
                 steps.append(self._connect())
-            elif kind < 0.55 or not kinds:
+            elif what < 0.55 or not kinds:
                 steps.append(self._wait())
             else:
                 steps.append(chance.choice(kinds)(self))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from moq_token.server.denial import Denial
 from tests.simulation.loop import BrokenPromiseError, Loop, Machine, promise
-from tests.simulation.node import AuthNode, Policy, Rules, digest_of
+from tests.simulation.node import AuthNode, Policy, Rules
 from tests.simulation.oracle import CapRule
 from tests.simulation.relay import Client, Relay
+from tests.simulation.server import ServerNode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,14 +21,18 @@ if TYPE_CHECKING:
 Step: TypeAlias = "tuple[str | float, ...]"
 
 CLIENTS = 6
+KINDS = {"engine": AuthNode, "server": ServerNode}
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
 class World:
     """Everything there is, made by the step ``world``."""
 
-    def __init__(self, nodes: int, relays: int, cadence: int, expires: int, *caps: str) -> None:
-        """Make auth servers, each on its machine, and relays beside them. A cadence or an end of 0 is none."""
+    def __init__(self, kind: str, nodes: int, relays: int, cadence: int, expires: int, *caps: str) -> None:
+        """Make auth servers, each on its machine, and relays beside them. A cadence or an end of 0 is none.
+
+        ``kind`` is ``engine`` for its state machines alone, which is quick, or ``server`` for all of it.
+        """
         self.loop = Loop()
         self.clients = [Client(number) for number in range(CLIENTS)]
         rules = Rules(cadence or None, expires or None, tuple(map(_cap, caps)))
@@ -35,7 +40,7 @@ class World:
         self.machines = [Machine(self.loop, number) for number in range(nodes)]
         by_remote = {client.remote: client for client in self.clients}
         self.nodes = [
-            AuthNode(self.loop, machine, f"n{number}", rules=rules, policy=self.policy, clients=by_remote)
+            KINDS[kind](self.loop, machine, f"n{number}", rules=rules, policy=self.policy, clients=by_remote)
             for number, machine in enumerate(self.machines)
         ]
         self.relays = []
@@ -129,7 +134,7 @@ class World:
         address = someone.remote.partition(":")[0]
         matchers: dict[str, dict[str, Any]] = {
             "subject": {"subject": someone.subject},
-            "token": {"token": digest_of(someone).hex()},
+            "token": {"token": self.nodes[node].digest(someone)},
             "remote": {"remote": address},
             "network": {"remote": f"{address}/31"},
             "path": {"path": f"{someone.path.split('/')[1]}/**"},
@@ -164,13 +169,14 @@ class World:
         self.loop.run(31 + 4 * cadence)
         self.check()
         for node in self.nodes:
-            known = {session.id for session in node._live() if session.kicked is None}  # noqa: SLF001
+            node.sessions.advance(node.machine.now())
+            known = {session.id for session in node.sessions if session.kicked is None}
             live = {session.id for relay in node.relays for session in relay.live.values()}
             promise(known == live, "the table does not heal", known, live)
             unix = node.machine.now().unix
             for relay in node.relays:
                 for session in relay.live.values():
-                    orders = node.orders.against(session.client, session.id, digest_of(session.client).hex(), unix)
+                    orders = node.orders.against(session.client, session.id, node.digest(session.client), unix)
                     # One that has been in force for less than a cadence may still be on its way.
                     late = [order for order in orders if order.refuses and order.at < unix - 2 * cadence]
                     promise(not late, "a denied session is not out", session.id, late)
@@ -186,10 +192,14 @@ def replay(schedule: Iterable[Step]) -> World:
     name, *arguments = next(steps := iter(schedule))
     assert name == "world"
     world = World(*arguments)  # type: ignore[arg-type]
-    for name, *arguments in steps:
-        getattr(world, str(name))(*arguments)
-        world.check()
-    world.settle()
+    try:
+        for name, *arguments in steps:
+            getattr(world, str(name))(*arguments)
+            world.check()
+        world.settle()
+    finally:
+        for node in world.nodes:
+            node.crash()
     return world
 
 

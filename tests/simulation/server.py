@@ -1,0 +1,173 @@
+"""The whole auth server in the simulation: the application with its operators' calls, asked in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from moq_token.claims import Claims
+from moq_token.contract import Event, Grant, Request
+from moq_token.errors import RefusedError, UnavailableError
+from moq_token.server.app import AuthServer
+from moq_token.server.denial import Denial
+from moq_token.server.http import HttpRequest
+from moq_token.server.identity import digest
+from moq_token.server.nudges import parse_relay
+from moq_token.server.verdict import affected
+from tests.simulation.aio import VirtualLoop
+from tests.simulation.loop import promise
+from tests.simulation.node import AuthNode, WatchedSessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from moq_token.server.api import Banned
+    from moq_token.server.http import HttpResponse
+    from tests.simulation.node import Answer
+    from tests.simulation.relay import Client
+
+_DIGEST_KEY = b"digest key"
+_JSON = {"content-type": "application/json"}
+
+
+class ServerNode(AuthNode):
+    """One auth server as `moq-token serve` runs it, but for its sockets and its disk."""
+
+    def start(self) -> None:
+        self.is_up = True
+        self.aio = VirtualLoop(self.loop)
+        self.aio.run(self._make)
+
+    def _make(self) -> None:
+        self.server = AuthServer(
+            self._ask_policy,
+            caps=self.caps,
+            state=_Disk(self),  # type: ignore[arg-type]
+            clock=lambda: self.machine.now().unix,
+            steady=lambda: self.machine.now().steady,
+        )
+        self.server.revocations.node = self.name
+        self.server.revocations.nudger = _Nudger(self)  # type: ignore[assignment]
+        self.sessions = self.server.sessions = WatchedSessions(self)
+        self.denials = self.server.revocations.denials
+
+    def crash(self) -> None:
+        super().crash()
+        self.aio.kill()
+
+    async def _ask_policy(self, request: Request) -> Grant:
+        if not self.has_keys:
+            raise UnavailableError("no keys")
+        client = self.client(request)
+        grant = self.policy.grant(client, request.id, self.machine.now().unix)
+        if grant is None:
+            raise RefusedError("revoked", reason="bad-signature")
+        return replace(grant, claims=Claims(subject=client.subject))
+
+    def digest(self, client: Client) -> str:
+        return digest(client.jwt, _DIGEST_KEY).hex()
+
+    # -- relays
+
+    def receive(self, request: Request, answer: Answer) -> None:
+        if not self.is_up:
+            answer(502, None)
+            return
+
+        def answered(response: HttpResponse) -> None:
+            self.check()
+            if response.status == 403:
+                is_revoked = self.client(request).jwt in self.policy.revoked
+                if not is_revoked and request.id not in self.sessions.refused:
+                    self.check_refused(request)
+            promise(response.status in {200, 204, 403, 503}, "the server answers something else", response)
+            promise(response.status != 503 or not self.has_keys, "an answer is missing for no reason", response)
+            promise(request.event is not Event.END or response.status == 204, "an end is refused", response)
+            secret = self.client(request).jwt.encode()
+            promise(secret not in response.body + response.headers, "an answer shows a token")
+            grant = None
+            if response.status == 200:
+                grant = Grant.from_json(response.body, now=self.machine.now().unix)
+            answer(response.status, grant)
+
+        asked = HttpRequest("POST", "/", _JSON, request.to_json())
+        self._do(lambda: self.server.handle(asked), answered)
+
+    def _do(self, work: Callable[[], Coroutine[Any, Any, Any]], done: Callable[[Any], None]) -> None:
+        async def run() -> None:
+            done(await work())
+
+        def begin() -> None:
+            _ = self.aio.create_task(run())
+
+        self.aio.run(begin)
+
+    # -- operators
+
+    def order(self, denial: Denial) -> None:
+        if not self.is_up:
+            return
+        now = self.machine.now()
+        self.sessions.advance(now)
+        matched = {session.id for session in affected(denial, self.sessions)}
+        self.orders.hear(self.denials.stamped(denial, now.unix, self.name))
+        self._do(lambda: self.server.revocations.ban(denial), functools.partial(self._banned, matched))
+
+    def _banned(self, matched: set[str], banned: Banned) -> None:
+        receipt = banned.receipt
+        alive = set(receipt.alive)
+        promise(receipt.stored, "a denial is not stored")
+        promise(alive <= matched and len(matched) == receipt.matched, "a receipt is about others", receipt, matched)
+        promise(receipt.ended == len(matched - alive), "a receipt does not add up", receipt)
+        promise(receipt.complete == (not alive), "a receipt is complete with sessions alive", receipt)
+        if banned.denial.refuses:
+            live = {session_id for relay in self.relays for session_id in relay.live}
+            promise(not (matched - alive) & live, "a receipt says that sessions are out which are not", receipt)
+
+    def lift(self, denial_id: str) -> None:
+        if not self.is_up:
+            return
+        unix = self.machine.now().unix
+        lifting = self.denials.lifting(denial_id, unix, node=self.name)
+        self.check_lifting(denial_id, lifting, unix)
+        if lifting is not None:
+            self.orders.hear(lifting)
+            self._do(lambda: self.server.revocations.lift(denial_id), lambda _: None)
+            self.loop.run(0.001)
+
+
+class _Disk:
+    """The state directory: what was saved is there after a crash."""
+
+    digest_key = _DIGEST_KEY
+
+    def __init__(self, node: ServerNode) -> None:
+        self._node = node
+        self.denials = tuple(map(Denial.from_json, node.disk))
+
+    def save(self, denials: Iterable[Denial]) -> None:
+        self._node.disk = [denial.to_json() for denial in denials]
+
+    def close(self) -> None:
+        pass
+
+
+class _Nudger:
+    """Reaches the relays of this machine at their internal listeners."""
+
+    def __init__(self, node: ServerNode) -> None:
+        self._node = node
+        self.relays = {f"r{number}": parse_relay(f"r{number}=http://127.0.0.1:9101") for number in range(4)}
+
+    async def nudge(self, name: str, filters: Sequence[str]) -> None:
+        await asyncio.sleep(0.005)
+        relay = next((relay for relay in self._node.relays if relay.name == name), None)
+        if relay is None or not relay.is_up or relay.is_cut:
+            raise UnavailableError("connection refused")
+        relay.nudge([text.removeprefix("id=") for text in filters])
+
+    def close(self) -> None:
+        pass
