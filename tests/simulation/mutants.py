@@ -164,7 +164,7 @@ MUTANTS = (
     ),
     Mutant(
         "a decision that cannot be made is a refusal",
-        "app:AuthServer._decided",
+        "app:AuthServer._not_granted",
         "return _unavailable()",
         "return HttpResponse(403)",
     ),

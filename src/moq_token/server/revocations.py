@@ -231,14 +231,16 @@ class Revocations:
         wait = _Wait(self._pending(sessions, started))
         self._waiting[wait] = None
         telling = [asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes]
-        all_told = asyncio.gather(*telling)
+        all_told = asyncio.gather(*telling, return_exceptions=True)
         all_told.add_done_callback(lambda _: wait.stop())
         try:
             await wait.until(wait.pending.is_over, WAIT_SECONDS)
         finally:
             del self._waiting[wait]
-            all_told.cancel()
-            await asyncio.gather(*telling, return_exceptions=True)
+            # Not the gathering future: asyncio logs its cancellation as an error that nobody has looked at.
+            for task in telling:
+                task.cancel()
+            await all_told
         return wait.pending
 
     async def _end_at(self, node: str, wait: _Wait) -> None:
