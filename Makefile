@@ -217,7 +217,7 @@ LOCK := $(LOCK_GROUP) pyproject.toml
 lock: $(VENV)/.dev  ## Update the locked versions (UPGRADE=1: to the newest)
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group dev --output-file requirements/dev.txt
 	$(LOCK) --output-file requirements/base.txt --constraint requirements/dev.txt
-	$(LOCK) --extra http --extra metrics --extra objectstore --extra server --output-file requirements/image.txt --constraint requirements/dev.txt
+	$(LOCK) --extra http --extra metrics --extra objectstore --extra server --extra valkey --output-file requirements/image.txt --constraint requirements/dev.txt
 	$(LOCK) --group demo --output-file requirements/demo.txt --constraint requirements/dev.txt
 	$(LOCK) --group docs --output-file requirements/docs.txt --constraint requirements/dev.txt
 	$(LOCK_GROUP) $(if $(UPGRADE),--upgrade) --group core --output-file requirements/core.txt

@@ -62,7 +62,8 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/moq_token").rglob("*.py")}
-    files |= {"moq_token/py.typed", "moq_token/server/page.html", "moq_token_cli.py"}
+    files |= {"moq_token/py.typed", "moq_token/server/page.html", "moq_token/server/share/script.lua"}
+    files |= {"moq_token_cli.py"}
     files |= {f"{WHEEL}.data/data/share/{name}" for name in man.files()}
     info = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE-MIT", "licenses/LICENSE-APACHE"]
     files |= {f"{WHEEL}.dist-info/{name}" for name in info}

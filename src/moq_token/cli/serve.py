@@ -98,6 +98,9 @@ def _hangups_held() -> Iterator[None]:
     metavar="NODE=URL",
     help="Internal listener of a relay, to end banned sessions at once: edge-1=http://127.0.0.1:9101. Repeatable.",
 )
+@click.option("--share", metavar="URL", help="Share caps and bans with other servers: redis://HOST:PORT, rediss://…")
+@click.option("--require-share", is_flag=True, help="Admit no new session while the store of --share is out of reach.")
+@click.option("--share-secret-file", type=options.FILE, metavar="FILE", help="Secret that all servers of a share have.")
 @click.option("--log", metavar="text|json", help="Form of the log on standard error; default: text.")
 @_hangups_held()
 def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noqa: ANN401 - as each option says

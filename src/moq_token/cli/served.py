@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from moq_token.server.listen import Address
     from moq_token.server.run import Service
     from moq_token.server.settings import Settings
+    from moq_token.server.share.url import StoreUrl
 
 _CREDENTIALS = "USER:PASSWORD@"
 _MAX_KEYS = 100
@@ -49,6 +51,9 @@ def lines(service: Service, address: Address, admin: Address | None) -> Iterator
                 for kind, cap in settings.caps.items()
             ),
         )
+    if settings.store is not None:
+        alone = "no new session is admitted" if settings.require_share else "this server decides by itself"
+        yield "share", f"caps and denials through {settings.store}; without it {alone}"
     yield "may ask", _who(settings, address)
     if settings.contract != "get":
         yield "relay 0.15+", f"moq-relay --auth-url {_url(settings, address)}"
@@ -84,8 +89,24 @@ def notes(service: Service) -> Iterator[str]:
         yield "relays from 0.15 on refuse plain http to another machine: add --tls-cert and --tls-key"
         if settings.secret_file is not None:
             yield "without TLS the shared secret can be read on the network"
+    if settings.store is not None:
+        yield from _of_share(settings, settings.store)
     if service.is_for_first and settings.policy is None:
         yield from _not_for_first(settings, address)
+
+
+def _of_share(settings: Settings, store: StoreUrl) -> Iterator[str]:
+    if store.password is not None and settings.label("share") == "--share":
+        yield "the password in --share can be seen in the list of processes: set MOQ_TOKEN_SERVE_SHARE instead"
+    if not store.tls and any(not _is_loopback(host) for host, _ in store.hosts):
+        yield "the connection to the share is not encrypted: use rediss:// outside of a private network"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _not_for_first(settings: Settings, address: Address) -> Iterator[str]:

@@ -138,11 +138,16 @@ class ListedSession(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     kicked: bool = False
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """The answer to ``GET /sessions``: those that match, at most ``limit`` of them, and how many match in all."""
+class Listing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to ``GET /sessions``: those that match, at most ``limit`` of them, and how many match in all.
 
-    sessions: list[ListedSession]
+    With a share, the sessions are those of all its servers, of others as they wrote them. ``missing`` names the servers
+    that have not answered, whose sessions are not listed.
+    """
+
+    sessions: list[ListedSession | msgspec.Raw]
     count: int
+    missing: tuple[str, ...] = ()
 
 
 class Bans(msgspec.Struct, frozen=True):

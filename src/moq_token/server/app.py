@@ -10,7 +10,7 @@ import asyncio
 import base64
 import os
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -30,6 +30,7 @@ from moq_token.server.policy import Policy
 from moq_token.server.revocations import Revocations
 from moq_token.server.session import Admission, Ended, Kicked, Lost, Untracked, bounded_name
 from moq_token.server.sessions import Sessions
+from moq_token.server.share.node import ServerNode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from moq_token.server.metrics import Metrics
     from moq_token.server.nudges import Relay
     from moq_token.server.publish import PublishedKeys
-    from moq_token.server.session import Effect, Session
+    from moq_token.server.session import Effect, Refusal, Session
+    from moq_token.server.share.sharing import Sharing
     from moq_token.server.state import State
 
     Decide: TypeAlias = Callable[[Request], Awaitable[Grant]]
@@ -83,6 +85,8 @@ class AuthServer:
         this machine, and never through :attr:`asgi`.
     published
         What ``/keys/{kid}.jwk`` and ``/.well-known/jwks.json`` show; None for nothing.
+    share
+        The share with other auth servers, whose caps count together. None for this one alone.
     metrics
         Where decisions are counted.
     state
@@ -107,6 +111,7 @@ class AuthServer:
         secret: str | None = None,
         share_secrets: bool = False,
         published: PublishedKeys | None = None,
+        share: Sharing | None = None,
         metrics: Metrics | None = None,
         state: State | None = None,
         relays: Mapping[str, Relay] | None = None,
@@ -123,15 +128,19 @@ class AuthServer:
         self.set_secret(secret)
         self._share_secrets = share_secrets
         self._published = published
+        self.share: Sharing | None = share
         self._metrics = metrics
         if metrics is not None:
             metrics.watch(self.live)
         self._clock = clock
         self._steady = steady
         self._bounded = Bounded()
-        # Without a state directory, digests of tokens differ from one start to the next.
+        # Without a state directory or a share, digests of tokens differ from one start to the next.
         self.digest_key: bytes = os.urandom(_DIGEST_KEY_BYTES) if state is None else state.digest_key
         self.revocations: Revocations = Revocations(self.live, self.now, state=state, relays=relays, metrics=metrics)
+        if share is not None:
+            self.digest_key = share.names.token_key
+            self.revocations.node, self.revocations.share = share.node, share.publish
         if metrics is not None:
             metrics.watch_denials(lambda: len(self.revocations.denials.in_force(self._clock())))
 
@@ -155,8 +164,10 @@ class AuthServer:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Close what the server and its policy hold open when the block is left."""
+        sharing = nullcontext() if self.share is None else self.share.lifespan(ServerNode(self))
         try:
-            yield
+            async with sharing:
+                yield
         finally:
             await self.revocations.aclose()
             close = getattr(self._decide, "aclose", None)
@@ -202,10 +213,15 @@ class AuthServer:
         except InvalidRequestError as error:
             log.warning("%s", error, extra={"event": "invalid-request", "reason": error.reason})
             return HttpResponse(error.status, f"{error}\n".encode())
+        return self._event(asked)
+
+    def _event(self, asked: Request) -> HttpResponse | Coroutine[None, None, HttpResponse]:
         if asked.event is Event.END:
             self._follow(self.sessions.handle(asked, self.now()).effects)
             return HttpResponse(204)
         started = time.perf_counter()
+        if self.share is not None and asked.event is Event.CONNECT:
+            return self._decided_together(self.share, asked, started)
         response = self._decided_at_once(asked)
         if response is None:
             return self._decided(asked, started)
@@ -232,7 +248,37 @@ class AuthServer:
             self._metrics.took(asked.event, time.perf_counter() - started)
         return response
 
-    def _granted(self, asked: Request, grant: object) -> HttpResponse:
+    async def _decided_together(self, share: Sharing, asked: Request, started: float) -> HttpResponse:
+        """Decide about a new session, which the other nodes of the share count too."""
+        try:
+            grant = None if self._at_once is None else self._at_once(asked)
+            if grant is None:
+                grant = await self._bounded.ask(self._decide, asked)
+            newcomer = await self._take_place(share, asked, grant)
+            response = self._granted(asked, grant, newcomer)
+        except (RefusedError, UnavailableError) as error:
+            response = self._not_granted(asked, error)
+        if self._metrics is not None:
+            self._metrics.took(asked.event, time.perf_counter() - started)
+        return response
+
+    async def _take_place(self, share: Sharing, asked: Request, grant: object) -> Session | None:
+        """Return the session that has taken a place in the caps of all nodes; None if it adds none.
+
+        Raises :class:`RefusedError` if there is no place.
+        """
+        if not isinstance(grant, Grant):
+            return None
+        now = self.now()
+        admission = self._admission(asked, grant, identify(token_of(asked), grant, self.digest_key), now)
+        newcomer = self.sessions.newcomer(asked, now, admission)
+        if newcomer is not None:
+            refusal = await share.admit(newcomer, now)
+            if refusal is not None:
+                raise RefusedError(refusal.message, reason=refusal.reason)
+        return newcomer
+
+    def _granted(self, asked: Request, grant: object, newcomer: Session | None = None) -> HttpResponse:
         """Answer with what the denials leave of a grant, unless a cap is reached.
 
         Raises :class:`RefusedError`, and :class:`UnavailableError` for what is not a valid grant.
@@ -241,12 +287,15 @@ class AuthServer:
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
         now = self.now()
         identity = identify(token_of(asked), grant, self.digest_key)
-        grant = self._denied(asked, grant, identity, now.unix)
         try:
-            admission = Admission.of(grant, identity, now=now.unix)
-        except InvalidGrantError as error:
-            raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
+            admission = self._admission(asked, grant, identity, now)
+        except RefusedError:
+            if self.share is not None and newcomer is not None:
+                self.share.release(newcomer, now)  # denied while the other nodes were asked
+            raise
         outcome = self.sessions.handle(asked, now, admission)
+        if self.share is not None:
+            self._keep_place(self.share, asked, newcomer, now)
         if outcome.effects:
             self._follow(outcome.effects)
         if outcome.refused is not None:
@@ -261,6 +310,14 @@ class AuthServer:
             return _unavailable()
         self._tell(asked, "refused", error.reason, str(error))
         return HttpResponse(403, _cut(str(error)).encode(errors="replace"))
+
+    def _admission(self, asked: Request, grant: Grant, identity: Identity, now: Instant) -> Admission:
+        """Return what is admitted after the denials. Raises :class:`RefusedError` (``banned``)."""
+        grant = self._denied(asked, grant, identity, now.unix)
+        try:
+            return Admission.of(grant, identity, now=now.unix)
+        except InvalidGrantError as error:
+            raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
 
     def _denied(self, asked: Request, grant: Grant, identity: Identity, now: float) -> Grant:
         """Return what the denials leave of a grant. Raises :class:`RefusedError` (``banned``)."""
@@ -286,8 +343,22 @@ class AuthServer:
             self.revocations.ended(bounded_name(asked.id))  # its relay gets what is left
         return left
 
+    def _keep_place(self, share: Sharing, asked: Request, newcomer: Session | None, now: Instant) -> None:
+        """Tell the other nodes what has become of a session."""
+        session = self.sessions.get(asked.id)
+        if session is None and newcomer is not None:
+            share.release(newcomer, now)  # refused by this node, or its end came while the others were asked
+        elif session is not None and newcomer is None and session.kicked is None:
+            share.refresh(session, now)
+
+    def kick(self, session_id: str, refusal: Refusal) -> None:
+        """End a session to make room for a newer one on another node."""
+        self._follow(self.sessions.kick(session_id, refusal))
+
     def _follow(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
+            if self.share is not None and not isinstance(effect, Untracked) and effect.session is not None:
+                self.share.release(effect.session, self.now())
             if isinstance(effect, Kicked):
                 extra = {"event": "kicked", "reason": effect.reason, "id": effect.session.id}
                 log.info("a session is ended to make room for a newer one", extra=extra)
@@ -425,12 +496,18 @@ class AuthServer:
         return f"cache-control: no-store, max-age={max(1, int(self._max_age))}\r\n".encode()
 
     async def problems(self) -> list[Problem]:
-        """Return what is wrong: keys that cannot be read, denials that are not stored. Raises nothing of the policy."""
+        """Return what is wrong: keys that cannot be read, denials that are not stored, a share that is out of reach.
+
+        Raises nothing of the policy.
+        """
         check = getattr(self._decide, "problems", None)
         try:
             problems: list[Problem] = [] if check is None else await self._bounded.ask(check)
         except (RefusedError, UnavailableError) as error:
             problems = [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
+        if self.share is not None and self.share.problem is not None:
+            text = f"the share cannot be reached: {self.share.problem}"
+            problems = [*problems, Problem(text, is_fatal=self.share.required)]
         return [*problems, *self.revocations.problems()]
 
     async def _health(self, path: str) -> HttpResponse:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -33,10 +33,15 @@ class Cap(msgspec.Struct, frozen=True):
     limit: int
     kick_oldest: bool = False
 
+    @property
+    def rejects(self) -> bool:
+        """Whether a newcomer is refused when the cap is reached, as no session can be ended for it."""
+        return not self.kick_oldest or self.limit == 0
+
 
 Caps: TypeAlias = "Mapping[CapKind, Cap]"
 
-_REFUSALS = {
+REFUSALS: Final[Mapping[CapKind, Refusal]] = {
     CapKind.TOKEN: Refusal(reason="token-limit", message="too many live sessions for this token"),
     CapKind.REMOTE: Refusal(reason="remote-limit", message="too many live sessions from this address"),
     CapKind.SUBJECT: Refusal(reason="subject-limit", message="too many live sessions for this subject"),
@@ -48,7 +53,7 @@ def _packed_address(session: Session) -> bytes | None:
     return None if address is None else address.packed
 
 
-_HELD: Mapping[CapKind, Callable[[Session], bytes | str | None]] = {
+HELD: Final[Mapping[CapKind, Callable[[Session], bytes | str | None]]] = {
     CapKind.TOKEN: lambda session: session.token,
     CapKind.REMOTE: _packed_address,
     CapKind.SUBJECT: lambda session: session.subject,
@@ -59,9 +64,9 @@ class Counter:
     """Counts sessions for one cap, by what they hold in common: a token, an address or a subject."""
 
     def __init__(self, kind: CapKind, cap: Cap) -> None:
-        self.refusal: Refusal = _REFUSALS[kind]
+        self.refusal: Refusal = REFUSALS[kind]
         self._cap = cap
-        self._held: Callable[[Session], bytes | str | None] = _HELD[kind]
+        self._held: Callable[[Session], bytes | str | None] = HELD[kind]
         self._holders: Groups[bytes | str | None] = Groups()
 
     def is_full(self, newcomer: Session) -> bool:
@@ -70,8 +75,8 @@ class Counter:
         return held is not None and self._holders.count(held) >= self._cap.limit
 
     def rejects(self, newcomer: Session) -> bool:
-        """Whether the new session is refused: the cap is reached, and no session can be ended for it."""
-        return self.is_full(newcomer) and not (self._cap.kick_oldest and self._cap.limit > 0)
+        """Whether the new session is refused."""
+        return self._cap.rejects and self.is_full(newcomer)
 
     def oldest(self, newcomer: Session) -> Session:
         """Return the oldest of the sessions that hold the same as the newcomer."""

@@ -55,6 +55,13 @@ class FaultError(Exception):
         self.reason: str = reason
 
 
+class _Part(msgspec.Struct):
+    """The listing of another node."""
+
+    sessions: list[msgspec.Raw]
+    count: int
+
+
 class Operations:
     """Answers ``/sessions``, ``/bans`` and ``/kick`` for one server."""
 
@@ -74,7 +81,7 @@ class Operations:
         path, _, query = request.target.partition("?")
         match request.method, path:
             case "GET" | "HEAD", "/sessions":
-                return self._sessions(query)
+                return await self._all_sessions(query)
             case "GET" | "HEAD", "/bans":
                 revocations = self._server.revocations
                 return Bans(revocations.denials.in_force(self._server.now().unix), revocations.is_stored)
@@ -86,7 +93,26 @@ class Operations:
                 return await self._lift(unquote(path.removeprefix("/bans/")), query)
         raise FaultError(405, f"method not allowed: {request.method}", "method")
 
-    def _sessions(self, query: str) -> Listing:
+    async def _all_sessions(self, query: str) -> Listing:
+        """List the sessions of all nodes, the own ones first."""
+        listing, share = self.sessions(query), self._server.share
+        if share is None:
+            return listing
+        answers = await share.ask(msgspec.json.encode(query))
+        sessions, count, missing = list(listing.sessions), listing.count, list(answers.missing)
+        for node, answer in sorted(answers.answers.items()):
+            try:
+                other = msgspec.json.decode(answer, type=_Part)
+            except msgspec.MsgspecError:
+                missing.append(node)
+            else:
+                sessions += other.sessions
+                count += other.count
+        limit = int(dict(parse_qsl(query)).get("limit", DEFAULT_SESSIONS))
+        return Listing(sessions[:limit], count, tuple(sorted(missing)))
+
+    def sessions(self, query: str) -> Listing:
+        """List the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
         try:
             given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"))
         except ValueError:
@@ -97,7 +123,8 @@ class Operations:
         unknown = [name for name in given if name not in _FILTERS]
         if unknown:
             raise FaultError(400, f"unknown filter {unknown[0][:40]!r}; expected {', '.join(_FILTERS)}", "bad-query")
-        found, count = [], 0
+        found: list[ListedSession | msgspec.Raw] = []
+        count = 0
         for session in self._matching(Filter(**given)):
             count += 1
             if count <= int(limit):

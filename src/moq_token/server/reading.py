@@ -66,6 +66,9 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "admin": Setting("text"),
     "state": Setting("text"),
     "relay": Setting("relays"),
+    "share": Setting("text"),
+    "require_share": Setting("flag"),
+    "share_secret_file": Setting("text"),
     "log": Setting("choice", ("text", "json")),
 }
 

@@ -22,9 +22,12 @@ from moq_token.server.metrics import Metrics
 from moq_token.server.policy import Policy
 from moq_token.server.publish import PublishedKeys
 from moq_token.server.settings import FIXED
+from moq_token.server.share.names import Names
+from moq_token.server.share.sharing import Sharing
 from moq_token.server.state import State
 from moq_token.sources import open_source
 from moq_token.sources.opening import open_keys
+from moq_token.sources.source import missing_extra
 
 if TYPE_CHECKING:
     import ssl
@@ -40,6 +43,7 @@ EXIT_SECONDS = 5.0
 """The process ends this long after the signal, even if a thread of a policy or of a file system hangs."""
 
 _MAX_SECRET_BYTES = 1024
+_MIN_SHARE_SECRET = 32
 _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 
 
@@ -75,6 +79,7 @@ class Service:
             secret=secret,
             share_secrets=settings.share_secrets,
             published=published,
+            share=_share(settings),
             metrics=self.metrics,
             state=State(settings.state) if opening and settings.state is not None else None,
             relays=settings.relays,
@@ -211,22 +216,47 @@ def read_secret(path: str | None) -> str | None:
     """
     if path is None:
         return None
-    try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would only wrap this
-        text = files.read(path, _MAX_SECRET_BYTES).decode()
-    except OSError as error:
-        raise ConfigError(f"`secret_file`: cannot read {shown(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"`secret_file`: {shown(path)} is not UTF-8 text") from None
-    except InvalidKeyError as error:
-        raise ConfigError(f"`secret_file`: {error}") from None
-    if os.name == "posix" and mode & _OTHERS:
-        raise ConfigError(f"`secret_file`: every user can read or change {shown(path)}: run chmod 600 on it")
-    line = text.removesuffix("\n").removesuffix("\r")
+    line = _secret_line("secret_file", path)
     user, colon, password = line.partition(":")
     if not (user and colon and password and line.isprintable()):
         raise ConfigError(f"`secret_file`: {shown(path)} must hold one line, user:password")
     return line
+
+
+def _secret_line(name: str, path: str) -> str:
+    """Read the only line of a file that others cannot read."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would only wrap this
+        text = files.read(path, _MAX_SECRET_BYTES).decode()
+    except OSError as error:
+        raise ConfigError(f"`{name}`: cannot read {shown(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"`{name}`: {shown(path)} is not UTF-8 text") from None
+    except InvalidKeyError as error:
+        raise ConfigError(f"`{name}`: {error}") from None
+    if os.name == "posix" and mode & _OTHERS:
+        raise ConfigError(f"`{name}`: every user can read or change {shown(path)}: run chmod 600 on it")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _share(settings: Settings) -> Sharing | None:
+    """Return the share, to which nothing is connected yet."""
+    url = settings.store
+    if url is None or settings.share_secret_file is None:
+        return None
+    secret = _secret_line("share_secret_file", settings.share_secret_file)
+    if len(secret) < _MIN_SHARE_SECRET or not secret.isprintable():
+        raise ConfigError(
+            f"`share_secret_file`: {shown(settings.share_secret_file)} must hold one line of at least "
+            f"{_MIN_SHARE_SECRET} characters: run openssl rand -hex 32"
+        )
+    try:
+        from moq_token.server.share.store import Store
+    except ImportError:
+        raise ConfigError(missing_extra(f"sharing with `{settings.label('share')}`", "valkey")) from None
+    names = Names(secret)
+    store = Store(url, names.key(b""))
+    return Sharing(store.connect, names, settings.caps, required=settings.require_share)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

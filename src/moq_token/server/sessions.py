@@ -133,6 +133,23 @@ class Sessions:
         self._register(session, now)
         return Outcome(None, effects)
 
+    def newcomer(self, request: Request, now: Instant, admission: Admission) -> Session | None:
+        """Return the session that this ``connect`` adds if it is handled now; None if it adds none."""
+        key = bounded_name(request.id)
+        if key in self._sessions or key in self._ended:
+            return None
+        session = self._session(key, request, admission, now)
+        return None if self._refusal(session) is not None else session
+
+    def kick(self, session_id: str, refusal: Refusal) -> tuple[Effect, ...]:
+        """Refuse the next re-check of a session, as a newer one has its place. Unknown ids have no effect."""
+        session = self.get(session_id)
+        if session is None or session.kicked is not None:
+            return ()
+        session.kicked = refusal
+        self._release(session)
+        return (Kicked(session, refusal.reason),)
+
     def _refusal(self, newcomer: Session) -> Refusal | None:
         for cap in self._caps:
             if cap.rejects(newcomer):
@@ -176,10 +193,7 @@ class Sessions:
         kicked: list[Effect] = []
         for cap in self._caps:
             while cap.is_full(newcomer):
-                session = cap.oldest(newcomer)
-                session.kicked = cap.refusal
-                self._release(session)
-                kicked.append(Kicked(session, cap.refusal.reason))
+                kicked += self.kick(cap.oldest(newcomer).id, cap.refusal)
         return tuple(kicked)
 
     def _register(self, session: Session, now: Instant) -> None:

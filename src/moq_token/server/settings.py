@@ -10,6 +10,7 @@ from moq_token.server.caps import Cap, CapKind
 from moq_token.server.listen import TcpAddress, UnixAddress, parse_address
 from moq_token.server.nudges import parse_relays
 from moq_token.server.policy import rule
+from moq_token.server.share.url import parse_store_url
 from moq_token.server.spread import MAX_SPREAD
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from moq_token.server.caps import Caps
     from moq_token.server.listen import Address
     from moq_token.server.nudges import Relay
+    from moq_token.server.share.url import StoreUrl
 
 DEFAULT_LISTEN: Final = "127.0.0.1:4440"
 
@@ -33,6 +35,7 @@ FIXED: Final = (
     *("listen", "listen_public", "policy", "contract", "publish_keys", "share_secrets"),
     *("limit_token", "limit_remote", "limit_subject", "kick_oldest"),
     *("tls_cert", "tls_key", "tls_client_ca", "admin", "state", "log"),
+    *("share", "require_share", "share_secret_file"),
 )
 
 
@@ -72,6 +75,9 @@ class Settings:
     admin: str | None = None
     state: str | None = None
     relay: tuple[str, ...] = ()
+    share: str | None = field(default=None, repr=False)
+    require_share: bool = False
+    share_secret_file: str | None = None
     log: str = "text"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
@@ -93,6 +99,14 @@ class Settings:
             return parse_relays(self.relay)
         except ConfigError as error:
             raise ConfigError(f"`{self.label('relay')}`: {error}") from None
+
+    @property
+    def store(self) -> StoreUrl | None:
+        """The store that is shared through. Raises :class:`ConfigError`."""
+        try:
+            return None if self.share is None else parse_store_url(self.share)
+        except ConfigError as error:
+            raise ConfigError(f"`{self.label('share')}`: {error}") from None
 
     @property
     def caps(self) -> Caps:
@@ -138,10 +152,21 @@ class Settings:
         if self.publish_keys and (self.key_dir is None or "://" in self.key_dir):
             raise ConfigError(f"`{self.label('publish_keys')}` needs `--key-dir` with a local directory")
         _ = self.relays
+        self._check_share()
         admin = self.admin_address
         if admin is not None and not _is_local(admin):
             raise ConfigError(
                 f"`{self.label('admin')}` {admin} must be a loopback address or unix:PATH: it has no authentication"
+            )
+
+    def _check_share(self) -> None:
+        if self.store is None:
+            for name in ("require_share", "share_secret_file"):
+                if getattr(self, name):
+                    raise ConfigError(f"`{self.label(name)}` needs `--share`, the store that is shared through")
+        elif self.share_secret_file is None:
+            raise ConfigError(
+                f"`{self.label('share')}` needs `--share-secret-file`, a secret that all servers of the share have"
             )
 
     def _check_exposure(self, address: Address) -> None:

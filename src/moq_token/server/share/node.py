@@ -1,0 +1,84 @@
+"""What a share asks of the auth server that it belongs to, and its questions to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from moq_token.errors import InvalidDenialError
+from moq_token.server.api import Listing
+from moq_token.server.operations import FaultError, Operations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from moq_token.server.app import AuthServer
+    from moq_token.server.denial import Denial
+    from moq_token.server.session import Refusal
+
+
+MAX_ANSWERED: Final = 1000
+MAX_ANSWER_BYTES: Final = 192 * 1024
+"""Sessions in an answer to another node, and its size: that of a message is bounded too."""
+
+
+class Node(Protocol):
+    """A node of a share, as the share sees it."""
+
+    def kicked(self, session_id: str, refusal: Refusal, /) -> None:
+        """End a session to make room for a newer one on another node."""
+        ...
+
+    def denials(self) -> Iterable[Denial]:
+        """Return all denials that this node knows."""
+        ...
+
+    def denied(self, denials: Sequence[Denial], /) -> None:
+        """Take denials of other nodes. They may be known already."""
+        ...
+
+    def answer(self, question: bytes, /) -> bytes:
+        """Answer a question of another node. Both are JSON."""
+        ...
+
+
+class ServerNode:
+    """An auth server as a node. The questions are queries of ``GET /sessions``, the answers its listings."""
+
+    def __init__(self, server: AuthServer) -> None:
+        self._server = server
+        self._operations = Operations(server)
+        self._denied: list[Denial] = []
+        self._merging: asyncio.Task[None] | None = None
+
+    def kicked(self, session_id: str, refusal: Refusal) -> None:
+        """See :meth:`Node.kicked`."""
+        self._server.kick(session_id, refusal)
+
+    def denials(self) -> Iterable[Denial]:
+        """See :meth:`Node.denials`."""
+        return self._server.revocations.denials
+
+    def denied(self, denials: Sequence[Denial]) -> None:
+        """See :meth:`Node.denied`. Those that come while others are being stored are stored together."""
+        self._denied += denials
+        if self._merging is None or self._merging.done():
+            self._merging = asyncio.get_running_loop().create_task(self._merge())
+
+    async def _merge(self) -> None:
+        while self._denied:
+            denials, self._denied = self._denied, []
+            await self._server.revocations.merge(denials)
+
+    def answer(self, question: bytes) -> bytes:
+        """See :meth:`Node.answer`. Long lists are cut, and the count beside them is of all."""
+        try:
+            listing = self._operations.sessions(msgspec.json.decode(question, type=str))
+        except (FaultError, InvalidDenialError, msgspec.MsgspecError):
+            return b"null"  # a node of another version asks for what this one does not know
+        sessions = listing.sessions[:MAX_ANSWERED]
+        while len(answer := msgspec.json.encode(Listing(sessions, listing.count))) > MAX_ANSWER_BYTES:
+            sessions = sessions[: len(sessions) // 2]
+        return answer

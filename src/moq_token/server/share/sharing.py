@@ -1,0 +1,415 @@
+"""One node of a share: asks the store about caps, exchanges denials, and lets the nodes ask each other.
+
+No decision depends on the store being there: without it, this node goes on by what it knows, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections import deque
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from moq_token.errors import UnavailableError
+from moq_token.server.log import log
+from moq_token.server.share.caps import SharedCaps
+from moq_token.server.share.denials import SharedDenials
+from moq_token.server.share.health import Health
+from moq_token.server.share.link import StoreError
+from moq_token.server.share.names import DIGEST_BYTES
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import AsyncIterator, Iterable
+
+    from moq_token.auth.lease import Instant
+    from moq_token.server.caps import Caps
+    from moq_token.server.denial import Denial
+    from moq_token.server.session import Refusal, Session
+    from moq_token.server.share.caps import Call, Kick
+    from moq_token.server.share.link import Connect, Link
+    from moq_token.server.share.names import Names
+    from moq_token.server.share.node import Node
+
+PULL_SECONDS: Final = 5.0
+"""How often a node compares its denials with the store. It is also told of each at once."""
+NODE_LEASE_SECONDS: Final = 3 * PULL_SECONDS
+"""A node that has not been seen for so long is no node of the share any more."""
+START_SECONDS: Final = 2.0
+"""How long the start of a node waits for the denials of the others, if the store can be reached."""
+ANSWER_SECONDS: Final = 1.0
+"""How long the answers of other nodes are waited for."""
+MAX_QUESTIONS: Final = 16
+"""Questions to other nodes at the same time."""
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+"""A message of a node to another. Longer ones are neither sent nor read."""
+MAX_OWED: Final = 10_000
+"""Ended sessions that the store is told of later, when it is back."""
+
+_KICK, _DENIAL, _QUESTION, _ANSWER = b"K", b"D", b"Q", b"A"
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What other nodes have answered, by node, and which have not. ``problem`` says why the store was not asked."""
+
+    answers: dict[str, bytes]
+    missing: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+class _Message(msgspec.Struct):
+    number: str
+    node: str
+    body: msgspec.Raw
+
+
+class _Asked:
+    def __init__(self, nodes: Iterable[str]) -> None:
+        self.expected = set(nodes)
+        self.answers: dict[str, bytes] = {}
+        self.done = asyncio.Event()
+
+
+class Sharing:
+    """A node of a share.
+
+    Parameters
+    ----------
+    connect
+        Opens a link to the store.
+    names
+        What follows from the secret of the share.
+    caps
+        The caps, which have to be the same on all nodes.
+    required
+        Whether a new session is unavailable rather than admitted without the store.
+    node
+        The name of this node, which no other has. None makes one from the name of the machine.
+
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        names: Names,
+        caps: Caps,
+        *,
+        required: bool = False,
+        node: str | None = None,
+    ) -> None:
+        self.node: str = node or f"{socket.gethostname()[:64]}-{secrets.token_hex(2)}"
+        self.names: Names = names
+        self.required: bool = required
+        self.alone: int = 0
+        """Decisions about new sessions that were made without the store."""
+        self._connect = connect
+        self._caps = SharedCaps(caps, names)
+        self._denials = SharedDenials(names)
+        self._everybody = names.key(b"all")
+        self._health = Health(time.monotonic())
+        self._link: Link | None = None
+        self._node: Node | None = None
+        self._nodes: tuple[str, ...] = ()
+        self._first = asyncio.Event()
+        # Sessions that a newer one may end, by what stands for them in the store.
+        self._kickable: dict[bytes, str] = {}
+        self._owed: deque[Call] = deque(maxlen=MAX_OWED)
+        self._questions: dict[str, _Asked] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps this node from the store, None for nothing."""
+        return self._health.problem
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of the share that were there when the store was last asked, this one included."""
+        return self._nodes
+
+    @asynccontextmanager
+    async def lifespan(self, node: Node) -> AsyncIterator[None]:
+        """Be a node of the share in this block, which is entered when the denials of the others are known.
+
+        A store that does not answer delays it by 2 s. It is tried again for as long as the block lasts.
+        """
+        self._node = node
+        running = asyncio.get_running_loop().create_task(self._run())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._first.wait(), START_SECONDS)
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
+
+    # -- caps
+
+    async def admit(self, session: Session, now: Instant) -> Refusal | None:
+        """Take a place for a new session in each of its caps, within 250 ms.
+
+        Returns why there is none; None also if the store cannot be asked. Raises :class:`UnavailableError` if it has to
+        be (``required``).
+        """
+        call = self._caps.call(b"admit", session, now)
+        if call is None and not self.required:
+            return None
+        link = self._link
+        if link is None:
+            self._decide_alone(self.problem)
+            return None
+        if call is None:
+            return None
+        self._remember(session)
+        try:
+            answer = await link.call(call)
+            refusal, kicks = self._caps.verdict(session, answer)
+        except (StoreError, ValueError) as error:
+            self._decide_alone(str(error))
+            return None
+        except asyncio.CancelledError:
+            self.release(session, now)
+            raise
+        for kick in kicks:
+            self._kick(kick)
+        if refusal is not None:
+            self._forget(session)
+        return refusal
+
+    def refresh(self, session: Session, now: Instant) -> None:
+        """Renew the leases of a session that is alive. Its node is told if it was ended for a newer one."""
+        call = self._caps.call(b"refresh", session, now)
+        if call is None:
+            return
+        self._remember(session)
+        if self._link is not None:
+            self._link.call(call).add_done_callback(partial(self._refreshed, session))
+
+    def release(self, session: Session, now: Instant) -> None:
+        """Give back the places of a session that is over."""
+        call = self._caps.call(b"release", session, now)
+        if call is None:
+            return
+        self._forget(session)
+        self._release(call)
+
+    def _release(self, call: Call) -> None:
+        if self._link is None:
+            self._owed.append(call)
+        else:
+            self._link.call(call).add_done_callback(partial(self._released, call))
+
+    def _decide_alone(self, problem: str | None) -> None:
+        """Go on without the store, if that is allowed."""
+        if self.required:
+            raise UnavailableError(f"the share cannot be asked: {problem}")
+        self.alone += 1
+
+    def _refreshed(self, session: Session, future: Future[object]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        try:
+            refusal, _ = self._caps.verdict(session, future.result())
+        except ValueError:
+            return
+        if refusal is not None and self._node is not None:
+            self._node.kicked(session.id, refusal)
+
+    def _released(self, call: Call, future: Future[object]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self._owed.append(call)
+
+    def _remember(self, session: Session) -> None:
+        if self._caps.kicks:
+            self._kickable[self._caps.digest(session.id)] = session.id
+
+    def _forget(self, session: Session) -> None:
+        if self._caps.kicks:
+            self._kickable.pop(self._caps.digest(session.id), None)
+
+    def _kick(self, kick: Kick) -> None:
+        session_id = self._kickable.pop(kick.digest, None)
+        if session_id is not None and self._node is not None:
+            self._node.kicked(session_id, kick.refusal)
+
+    # -- denials
+
+    def publish(self, denials: Iterable[Denial]) -> None:
+        """Tell all nodes of denials. Those that are not reached now learn of them at their next pull."""
+        if self._link is not None:
+            for denial in denials:
+                self._link.call(self._denials.put(denial)).add_done_callback(_put)
+
+    async def _renew(self, link: Link) -> bytes:
+        """Renew the lease of this node, learn which others there are, and return the digests of all denials."""
+        match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
+            case [list(nodes), bytes(digests)]:
+                self._nodes = tuple(sorted(name.decode(errors="replace") for name in nodes))
+                return digests
+        raise StoreError("it gave an unexpected answer")
+
+    async def _pull(self, link: Link, node: Node) -> None:
+        """Exchange denials with the store."""
+        digests = await self._renew(link)
+        missing, lacking = self._denials.compare(digests, node.denials())
+        for some, call in self._denials.fetches(missing):
+            records = await link.call(call)
+            if not isinstance(records, list):
+                raise StoreError("it gave an unexpected answer")
+            self._denied(zip(some, records, strict=False))
+        for denial in lacking:
+            _put_result(await link.call(self._denials.put(denial)))
+
+    def _denied(self, records: Iterable[tuple[bytes, object]]) -> None:
+        """Take the denials of records, by their digests. What cannot be read is left out."""
+        read = [self._denials.read(digest, record) for digest, record in records if isinstance(record, bytes)]
+        denials = [denial for denial in read if denial is not None]
+        if denials and self._node is not None:
+            self._node.denied(denials)
+
+    # -- questions
+
+    async def ask(self, question: bytes, seconds: float = ANSWER_SECONDS) -> Answers:
+        """Ask all other nodes, and wait for their answers. Both are JSON.
+
+        Raises :class:`UnavailableError` for too many questions at once.
+        """
+        link = self._link
+        if link is None:
+            return Answers({}, tuple(self._others()), self.problem)
+        if len(self._questions) >= MAX_QUESTIONS:
+            raise UnavailableError("too many questions to other nodes are waiting for answers")
+        try:
+            await self._renew(link)  # so that those are asked that have joined just now
+        except StoreError as error:
+            return Answers({}, tuple(self._others()), str(error))
+        number, asked = secrets.token_hex(8), _Asked(self._others())
+        if not asked.expected:
+            return Answers({})
+        self._questions[number] = asked
+        try:
+            message = _Message(number, self.node, msgspec.Raw(question))
+            if not self._send(link, self._everybody, _QUESTION, message):
+                raise UnavailableError("the question to other nodes is too long")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asked.done.wait(), seconds)
+        finally:
+            del self._questions[number]
+        return Answers(asked.answers, tuple(sorted(asked.expected)), self.problem)
+
+    def _others(self) -> list[str]:
+        return [name for name in self._nodes if name != self.node]
+
+    def _send(self, link: Link, channel: bytes, kind: bytes, message: _Message) -> bool:
+        sealed = self.names.seal(msgspec.json.encode(message), kind)
+        if len(sealed) >= MAX_MESSAGE_BYTES:
+            return False
+        link.publish(channel, kind + sealed).add_done_callback(_looked_at)
+        return True
+
+    def _channel(self, node: str) -> bytes:
+        return self.names.key(b"node:" + node.encode())
+
+    def _asked(self, message: _Message) -> None:
+        """Answer another node."""
+        if message.node == self.node or self._link is None or self._node is None:
+            return
+        answer = _Message(message.number, self.node, msgspec.Raw(self._node.answer(bytes(message.body))))
+        if not self._send(self._link, self._channel(message.node), _ANSWER, answer):
+            log.warning("the answer to another node is too long", extra={"event": "share", "node": message.node})
+
+    def _answered(self, message: _Message) -> None:
+        asked = self._questions.get(message.number)
+        if asked is not None and message.node in asked.expected:
+            asked.expected.discard(message.node)
+            asked.answers[message.node] = bytes(message.body)
+            if not asked.expected:
+                asked.done.set()
+
+    # -- the link
+
+    def _received(self, message: bytes) -> None:
+        """Take a message of the store or of a node. What is not understood is ignored."""
+        if len(message) > MAX_MESSAGE_BYTES:
+            return
+        kind, rest = message[:1], message[1:]
+        if kind == _KICK:
+            with suppress(ValueError):
+                self._kick(self._caps.kick(rest))
+        elif kind == _DENIAL:
+            self._denied([(rest[:DIGEST_BYTES], rest[DIGEST_BYTES:])])
+        elif kind in {_QUESTION, _ANSWER}:
+            document = self.names.open(rest, kind)
+            if document is None:
+                return
+            with suppress(msgspec.MsgspecError):
+                (self._asked if kind == _QUESTION else self._answered)(msgspec.json.decode(document, type=_Message))
+
+    async def _run(self) -> None:
+        while True:
+            problem = "the connection was closed"
+            try:
+                await self._attached()
+            except StoreError as error:
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - decisions go on, and so do the attempts
+                problem = f"an unexpected fault ({type(error).__name__})"
+            if self._health.failed(problem, time.monotonic()):
+                log.warning(
+                    "the share cannot be reached, this server decides by itself: %s",
+                    problem,
+                    extra={"event": "share-lost"},
+                )
+            self._first.set()
+            await asyncio.sleep(self._health.pause(time.monotonic()))
+
+    async def _attached(self) -> None:
+        """Be connected, until that fails."""
+        assert self._node is not None  # noqa: S101 - set before this runs
+        link = await self._connect((self._everybody, self._channel(self.node)), self._received)
+        try:
+            await self._pull(link, self._node)
+            self._link = link
+            self._health.recovered(time.monotonic())
+            self._first.set()
+            log.info(
+                "shares with %d other servers",
+                len(self._nodes) - 1,
+                extra={"event": "share", "share": self.names.share, "node": self.node},
+            )
+            owed, self._owed = self._owed, deque(maxlen=MAX_OWED)
+            for call in owed:
+                self._release(call)
+            while True:
+                await link.failed(PULL_SECONDS)
+                await self._pull(link, self._node)
+        except asyncio.CancelledError:
+            with suppress(StoreError):
+                await link.call(self._denials.pull(self.node, 0))  # leave
+            raise
+        finally:
+            self._link = None
+            await link.aclose()
+
+
+def _looked_at(future: Future[object]) -> None:
+    """Look at a failure, which the link reports too, or asyncio would log it."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _put(future: Future[object]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        _put_result(future.result())
+
+
+def _put_result(answer: object) -> None:
+    if answer == -1:
+        log.error(
+            "the share holds too many denials: this one is in force on this server only", extra={"event": "share"}
+        )
