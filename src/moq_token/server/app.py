@@ -148,7 +148,7 @@ class AuthServer:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
         self._decide = decide
         # Not for a subclass, which may decide otherwise when it is called.
-        self._at_once = decide.at_once if type(decide) is Policy else None
+        self._at_once = decide.at_once if isinstance(decide, Policy) and type(decide) is Policy else None
         self._lookup: Lookup | None = getattr(decide, "lookup", None) if lookup is None else lookup
         self._max_age: float | None = getattr(decide, "revalidate", None) if max_age is None else max_age
 
