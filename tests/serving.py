@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -17,18 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+SECONDS = 20.0
+
+
 class Process:
     """A running `serve`, with its log as JSON."""
 
-    def __init__(self, popen: subprocess.Popen[str]) -> None:
+    def __init__(self, popen: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
         self.popen = popen
         self.log: list[dict[str, Any]] = []
+        self._lines = lines
         self.address = self.until("listening")["address"]
 
     def until(self, event: str) -> dict[str, Any]:
         """Read the log up to an event."""
-        assert self.popen.stderr is not None
-        for line in self.popen.stderr:
+        while (line := self._lines.get(timeout=SECONDS)) is not None:
             self.log.append(json.loads(line))
             if self.log[-1].get("event") == event:
                 return self.log[-1]
@@ -45,9 +50,9 @@ class Process:
     def stop(self, number: int = SIGTERM) -> int:
         """Send a signal, read the rest of the log, and return the exit status."""
         self.signal(number)
-        assert self.popen.stderr is not None
-        self.log += [json.loads(line) for line in self.popen.stderr]
-        return self.popen.wait(20)
+        while (line := self._lines.get(timeout=SECONDS)) is not None:
+            self.log.append(json.loads(line))
+        return self.popen.wait(SECONDS)
 
     def ask(self, target: str) -> tuple[int, str]:
         return ask(self.address, target)
@@ -70,11 +75,28 @@ def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Ite
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join(str(Path(each).resolve()) for each in given if each)
     env = {**os.environ, "PYTHONPATH": path, **(environ or {})}
-    with subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True) as popen:
-        try:
-            yield Process(popen)
-        finally:
-            popen.kill()
+    with subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True) as popen, _read(popen) as lines:
+        yield Process(popen, lines)
+
+
+@contextlib.contextmanager
+def _read(popen: subprocess.Popen[str]) -> Iterator[queue.SimpleQueue[str | None]]:
+    """Read the log of a process all the time, because the process stops when the pipe is full; None is its end."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert popen.stderr is not None
+        for line in popen.stderr:
+            lines.put(line)
+        lines.put(None)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        popen.kill()
+        thread.join()
 
 
 def dial(address: str, tls: ssl.SSLContext | None = None) -> socket.socket:
