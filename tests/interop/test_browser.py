@@ -6,12 +6,15 @@ The page ``browser.html`` runs ``browser.js``, which reports what it has seen. H
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,15 +26,16 @@ from starlette.staticfiles import StaticFiles
 from moq_token import Algorithm, Claims
 from moq_token.issuing import Issuer, TokenRequest, endpoint
 from tests import forge
-from tests.interop.peers import HERE, missing
+from tests.certificates import Authority
+from tests.interop.peers import HERE, OUR_AUTH, auth_server, missing, program
 from tests.unit.test_token_endpoint import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from starlette.requests import Request
 
+NET = HERE / "node_modules" / "@moq" / "net"
 EXAMPLES = HERE.parents[1] / "examples"
 KEY = forge.key(Algorithm.ES256)
 LIFETIME = 100
@@ -124,7 +128,7 @@ class Endpoint(Response):
 
 
 @contextmanager
-def running_relay(directory: Path) -> Iterator[tuple[str, str]]:
+def our_relay(directory: Path) -> Iterator[tuple[str, str]]:
     """Run the relay of the examples, and yield its URL and the fingerprint of its certificate."""
     KEY.to_public().to_file(directory / "public.jwk")
     (directory / "relay.toml").write_text(RELAY_TOML, encoding="utf-8")
@@ -140,18 +144,29 @@ def running_relay(directory: Path) -> Iterator[tuple[str, str]]:
             process.stdout.read()
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@contextmanager
+def moq_relay(directory: Path) -> Iterator[tuple[str, str]]:
+    """Run moq-relay, which asks our auth server."""
+    from tests.interop.relays import running as running_relay  # needs moq-rs
+
+    command = program("RUST_MOQ_RELAY_SECOND")
+    KEY.to_public().to_file(directory / "public.jwk")
+    certificate, key = Authority(directory, "authority").issue("relay", "127.0.0.1")
+    listen = ("--listen", "127.0.0.1:0", "--listen-tls-cert", certificate, "--listen-tls-key", key)
+    socket = directory / "s"
+    with (
+        auth_server(OUR_AUTH, socket, "--key", directory / "public.jwk"),
+        running_relay(command, *listen, "--auth-url", f"unix://{socket}", directory=directory) as relay,
+    ):
+        der = ssl.PEM_cert_to_DER_cert(Path(certificate).read_text(encoding="ascii"))
+        yield f"https://127.0.0.1:{relay.port}", hashlib.sha256(der).hexdigest()
+
+
+@contextmanager
+def page(directory: Path, relay: str, query: str) -> Iterator[World]:
     """Open the page in a browser, and wait for its report."""
-    browser = chromium()
-    directory = tmp_path_factory.mktemp("browser")
+    browser, world = chromium(), World(relay)
     with ExitStack() as stack:
-        relay, query = "https://localhost:1", ""
-        if (HERE / "node_modules" / "@moq" / "net").exists():
-            pytest.importorskip("moq", exc_type=ImportError, reason="moq-rs is not built for this interpreter")
-            relay, certificate = stack.enter_context(running_relay(directory))
-            query = f"?certificate={certificate}"
-        world = World(relay)
         port = stack.enter_context(running(world.app))
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         arguments += [f"--user-data-dir={directory / 'profile'}", f"http://localhost:{port}/{query}"]
@@ -162,6 +177,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         finally:
             process.terminate()
         yield world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("browser")
+    with ExitStack() as stack:
+        relay, query = "https://localhost:1", ""
+        if NET.exists():
+            pytest.importorskip("moq", exc_type=ImportError, reason="moq-rs is not built for this interpreter")
+            relay, certificate = stack.enter_context(our_relay(directory))
+            query = f"?certificate={certificate}"
+        yield stack.enter_context(page(directory, relay, query))
 
 
 pytestmark = pytest.mark.timeout(120)
@@ -206,9 +233,19 @@ def test_it_waits_as_long_as_it_is_told(world: World) -> None:
     assert found["failures"] == ["outage: the token endpoint answered 429"] * 3
 
 
-def test_it_connects_to_a_relay(world: World) -> None:
-    found = world.report["connects"]
-    if found is None:
+def check_connected(world: World) -> None:
+    if not NET.exists():
         missing("@moq/net, which `npm ci` installs in tests/interop")
+    found = world.report["connects"]
     assert found.get("path") == "alice", found
     assert found["asked"] == 1
+
+
+def test_it_connects_to_our_relay(world: World) -> None:
+    check_connected(world)
+
+
+@pytest.mark.rust
+def test_it_connects_to_moq_relay(tmp_path: Path) -> None:
+    with moq_relay(tmp_path) as (relay, certificate), page(tmp_path, relay, f"?certificate={certificate}") as world:
+        check_connected(world)

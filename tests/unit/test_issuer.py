@@ -6,6 +6,8 @@ import doctest
 import json
 import logging
 import pickle
+import subprocess
+import sys
 import traceback
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -362,6 +364,37 @@ def test_invalid_arguments() -> None:
         make(relay=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a str"):
         make().grant(7, "b", subject="c")  # type: ignore[arg-type]
+
+
+# -- dependencies
+
+
+LIGHT = """
+import sys
+for extra in {extras!r}:
+    sys.modules[extra] = None
+from moq_token import Claims, Key
+from moq_token.issuing import Issuer, SigningKeys
+issuer = Issuer(Key.generate("HS256"), "https://relay.example.com")
+issuer.grant("a", "b", subject="c").to_json()
+print(*(name for name in ("asyncio", "socket", "ssl", "json", "urllib.request") if name in sys.modules))
+from moq_token.issuing import TokenSource, endpoint
+endpoint(issuer, lambda _: Claims("a", "b", subject="c"))
+TokenSource("https://app.example.com/token")
+print(TokenSource(lambda: issuer.grant("a", "b", subject="c")).get_sync().subject)
+"""
+EXTRAS = ["httpx2", "hishel", "truststore", "obstore", "httptools", "uvloop", "starlette", "moq"]
+
+
+def test_signing_loads_little_and_nothing_needs_an_extra() -> None:
+    command = [sys.executable, "-c", LIGHT.format(extras=EXTRAS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("\nc\n", "")
+
+
+def test_names_that_do_not_exist() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'Endpoint'"):
+        exec("from moq_token.issuing import Endpoint")  # noqa: S102 - type checkers know that it does not exist
 
 
 # -- secrets

@@ -231,9 +231,9 @@ class _Endpoint:
         except Exception as error:  # noqa: BLE001 - a bug of the caller must not reach the client
             _log.error("no credential is issued: %s", _described(error))
             return _refusal(500, "internal error", "internal")
-        path = shown(claims.root)
-        fields = {"event": "issued", "subject": credential.subject, "jti": credential.id, "path": claims.root}
-        _log.info("issued %s to %s at %s", credential.id, shown(credential.subject or ""), path, extra=fields)
+        path = claims.root[:_MAX_MESSAGE_CHARACTERS]
+        fields = {"event": "issued", "subject": credential.subject, "jti": credential.id, "path": path}
+        _log.info("issued %s to %s at %s", credential.id, shown(credential.subject or ""), shown(path), extra=fields)
         return _Answer(201, credential.to_members())
 
     async def _ask(self, request: TokenRequest) -> object:
