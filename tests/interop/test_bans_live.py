@@ -20,7 +20,7 @@ import pytest
 from moq_token import Algorithm, Key
 from tests.interop.live import FIRST, SECOND, Session, all_dialed, dialed, refused, relay, run, token
 from tests.interop.peers import OURS
-from tests.interop.relays import OUTAGE
+from tests.interop.relays import OUTAGE, Accepted
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.rust, pytest.mark.timeout(180)]
 
 SESSIONS = 200
 RUNS = 10
+ACCEPTED = re.compile(" accepted transport=")
 MEDIAN_MS = 250
 CADENCE = 12  # longer than a receipt waits, with the time that the sessions take to start
 
@@ -172,6 +173,34 @@ def test_a_relay_that_cannot_be_told(key: Key, tmp_path: Path) -> None:
     run(test)
 
 
+def test_narrow_kick_and_unban(key: Key, tmp_path: Path) -> None:
+    async def told(*argv: str) -> dict[str, Any]:
+        status, answer = await asyncio.to_thread(command, tmp_path, *argv)
+        assert status == 0
+        return answer
+
+    async def test() -> None:
+        with started(tmp_path, "--expires", "1h", "--revalidate", "10m") as relays:
+            relay, _ = relays
+            (_, url), *_ = urls(relays, key, ["mallory"], 1)
+            whole, narrow = Accepted("", "room", "**", "**"), Accepted("", "room", None, "**")
+            async with dialed(url) as session:
+                await asyncio.to_thread(relay.next, ACCEPTED)
+                answer = await told("narrow", "--subject", "mallory", "--without", "publish", "--for", "1h")
+                assert answer["receipt"]["ended"] == 1
+                await session.closed()
+            assert await asyncio.to_thread(relay.dial, url) == narrow
+            assert (await told("unban", answer["denial"]["id"]))["denial"]["lifted"]
+            async with dialed(url) as session:
+                await asyncio.to_thread(relay.next, ACCEPTED)
+                (listed,) = (await told("sessions", "--subject", "mallory"))["sessions"]
+                assert (await told("kick", "--session", listed["id"]))["ended"] == 1
+                await session.closed()
+            assert await asyncio.to_thread(relay.dial, url) == whole
+
+    run(test)
+
+
 def test_a_ban_of_a_token_outlives_a_crash(key: Key, tmp_path: Path) -> None:
     stolen, other = token(key, subject="mallory"), token(key, subject="alice")
     argv = "--listen", f"unix:{tmp_path}/auth.sock", "--admin", f"unix:{tmp_path}/admin.sock", "--key-dir", "keys"
@@ -186,7 +215,7 @@ def test_a_ban_of_a_token_outlives_a_crash(key: Key, tmp_path: Path) -> None:
             with serving(*argv, "--state", "state", cwd=tmp_path) as process:
                 assert await refused(f"{running.base}/room?jwt={stolen}") not in {OUTAGE, 0}
                 async with dialed(f"{running.base}/room?jwt={other}") as session:
-                    await asyncio.to_thread(running.next, re.compile(" accepted transport="))
+                    await asyncio.to_thread(running.next, ACCEPTED)
                     assert session.is_up
                 assert process.stop() == 0
         refusals = [line for line in process.log if line.get("event") == "refused"]

@@ -266,6 +266,8 @@ def test_listings_for_people(cli: Cli, server: Listener) -> None:
         "s2\\x1b[2J  -                  -            -     -",
         "and 5 more: add --limit, or narrow the list with --subject, --path or --remote",
     ]
+    server.answers({"sessions": [session], "count": 1, "missing": ["b", "c"]})
+    assert cli.run("sessions")[1].endswith("these servers are missing, they did not answer: b, c\n")
     server.answers({"sessions": [], "bans": []})
     assert cli.run("sessions")[1] == "no live session matches\n"
     assert cli.run("bans")[1] == "nobody is banned\n"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _LABEL = 13
-_NAMED_SESSIONS = 5
+_NAMED = 5
 _WIDEST_CELL = 48
 # The members of a denial that say whom it is about, and what each is called.
 _MATCHERS = {
@@ -114,6 +114,9 @@ def sessions(answer: dict[str, Any], now: float) -> Iterator[str]:
     count = answer.get("count")
     if isinstance(count, int) and count > len(listed):
         yield f"and {count - len(listed)} more: add --limit, or narrow the list with --subject, --path or --remote"
+    missing = answer.get("missing")
+    if isinstance(missing, list) and missing:
+        yield f"the sessions of these servers are missing, they did not answer: {_named(missing)}"
 
 
 def whom(denial: dict[str, Any]) -> str:
@@ -151,8 +154,8 @@ def _sessions(count: int) -> str:
 
 
 def _named(ids: Sequence[object]) -> str:
-    more = len(ids) - _NAMED_SESSIONS
-    return ", ".join(map(str, ids[:_NAMED_SESSIONS])) + (", …" if more > 0 else "")
+    more = len(ids) - _NAMED
+    return ", ".join(map(str, ids[:_NAMED])) + (", …" if more > 0 else "")
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], otherwise: str) -> Iterator[str]:
