@@ -70,8 +70,13 @@ def _row(param: click.Parameter) -> str:
     if not isinstance(param, click.Option) or param.hidden or "--help" in param.opts:
         return ""
     names = ", ".join(f"`{name}`" for name in reversed(param.opts))
-    value = "" if param.is_flag else f" `{param.metavar or param.make_metavar(click.Context(program))}`"
+    value = "" if param.is_flag else f" {_code(param.metavar or param.make_metavar(click.Context(program)))}"
     return f"| {names}{value} | {prose(param.help or '')} |"
+
+
+def _code(text: str) -> str:
+    # A bar in a table would end the cell, on one of the sites that show these pages even after a backslash.
+    return f"<code>{text.replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def _paragraphs(command: click.Command) -> list[str]:
@@ -82,7 +87,7 @@ def prose(text: str) -> str:
     """Return a text of the help as Markdown, with what people type as code."""
     done, end = [], 0
     for match in _CODE.finditer(text):
-        done += [text[end : match.start()].translate(_MARKDOWN), f"`{match[0].strip('`')}`"]
+        done += [text[end : match.start()].translate(_MARKDOWN), _code(match[0].strip("`"))]
         end = match.end()
     return "".join([*done, text[end:].translate(_MARKDOWN)])
 

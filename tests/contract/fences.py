@@ -17,6 +17,10 @@ FENCE = re.compile(r"^( *)```(?P<language>\S*)[^\n]*\n(?P<text>.*?)^\1```$", re.
 NOT_RUN = {"console", "text", "yaml"}
 
 
+# A command that the page shows to fail.
+SAYS_NO = re.compile(r"^(.*\S)  # exits with 1$", re.MULTILINE)
+
+
 class Block(NamedTuple):
     line: int
     language: str
@@ -54,9 +58,10 @@ def run_document(path: Path) -> set[str]:
 
 
 def run_shell(path: Path, block: Block) -> None:
+    script = SAYS_NO.sub(r"if \1; then exit 1; fi", block.text.replace("\\\n", " "))
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text],
+        ["bash", "-euo", "pipefail", "-c", script],
         env=os.environ | {"PATH": search},
         stdin=subprocess.DEVNULL,
         capture_output=True,

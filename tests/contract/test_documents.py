@@ -65,6 +65,7 @@ def test_blocks_continue_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         DOCUMENT.replace("{answer}", "43"),
         "```sh\nfalse | true\n```\n",
+        "```sh\ntrue  # exits with 1\n```\n",
         "```json\n{\n```\n",
         "```toml\n[\n```\n",
         "```\ntext\n```\n",
