@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -280,6 +281,11 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--tls-cert a.pem --tls-key b.pem", "the TLS files 'a.pem' and 'b.pem': cannot be read: No such file"),
         ("--config absent.toml", "'absent.toml': No such file or directory"),
         ("--key ftp://x/y", "`--key`: unsupported scheme 'ftp'"),
+        ("--require-share", "`--require-share` needs `--share`"),
+        ("--share-secret-file s", "`--share-secret-file` needs `--share`"),
+        ("--share redis://cache", "`--share` needs `--share-secret-file`"),
+        ("--share cache --share-secret-file s", "`--share`: the URL of the store is invalid: expected redis://HOST"),
+        ("--share redis://a --share-secret-file absent", "`share_secret_file`: cannot read 'absent': No such file"),
         ("--key-dir ftp://x/y", "`--key-dir`: unsupported scheme 'ftp'"),
     ],
 )
@@ -332,3 +338,53 @@ def test_caps() -> None:
         CapKind.TOKEN: Cap(3, kick_oldest=True),
         CapKind.SUBJECT: Cap(0),
     }
+
+
+def write_share_secret(path: Path, text: str = "what all servers of the share have", mode: int = 0o600) -> None:
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def test_check_shows_the_share_without_its_password(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_share_secret(tmp_path / "s")
+    url = "redis://moq:hunter2@192.0.2.1/3"
+    done = "".join(map(str, cli.run("serve", "--check", "--share", url, "--share-secret-file", "s")))
+    assert "caps, bans and sessions through redis://moq@192.0.2.1:6379/3; without it this server decides" in done
+    assert "the password in --share can be seen in the list of processes: set MOQ_TOKEN_SERVE_SHARE instead" in done
+    assert "the connection to the share is not encrypted" in done
+    (tmp_path / "serve.toml").write_text(
+        '[serve]\nshare = "rediss+sentinel://:hunter2@a,b/main"\nshare_secret_file = "s"\nrequire_share = true\n'
+    )
+    quiet = "".join(map(str, cli.run("serve", "--check", "--config", "serve.toml")))
+    assert "through rediss+sentinel://a:26379,b:26379/main; without it no new session is admitted" in quiet
+    assert "processes" not in quiet
+    assert "encrypted" not in quiet
+    assert "hunter2" not in done + quiet
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "message"),
+    [
+        ("x" * 31, 0o600, "must hold one line of at least 32 characters: run openssl rand -hex 32"),
+        ("x" * 40 + "\n" + "x" * 40, 0o600, "must hold one line of at least 32 characters"),
+        ("x" * 2000, 0o600, "is larger than 1024 bytes"),
+        ("x" * 40, 0o644, "run chmod 600 on it"),
+    ],
+)
+def test_share_secrets_that_are_refused(cli: Cli, tmp_path: Path, text: str, mode: int, message: str) -> None:
+    path = tmp_path / "s"
+    write_share_secret(path, text, mode)
+    refused = cli.refused(1, "serve", "--check", "--share", "redis://cache", "--share-secret-file", str(path))
+    assert message in refused
+    assert "xxx" not in refused
+
+
+def test_share_without_its_extra(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_share_secret(tmp_path / "s")
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "moq_token.server.share.store", raising=False)
+    refused = cli.refused(1, "serve", "--check", "--share", "redis://cache", "--share-secret-file", "s")
+    assert "settings such as `--share` require the extra `valkey`" in refused
+    assert 'pip install "moq-token[valkey]"' in refused

@@ -53,7 +53,7 @@ def lines(service: Service, address: Address, admin: Address | None) -> Iterator
         )
     if settings.store is not None:
         alone = "no new session is admitted" if settings.require_share else "this server decides by itself"
-        yield "share", f"caps and denials through {settings.store}; without it {alone}"
+        yield "share", f"caps, bans and sessions through {settings.store}; without it {alone}"
     yield "may ask", _who(settings, address)
     if settings.contract != "get":
         yield "relay 0.15+", f"moq-relay --auth-url {_url(settings, address)}"

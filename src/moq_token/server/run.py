@@ -253,7 +253,7 @@ def _share(settings: Settings) -> Sharing | None:
     try:
         from moq_token.server.share.store import Store
     except ImportError:
-        raise ConfigError(missing_extra(f"sharing with `{settings.label('share')}`", "valkey")) from None
+        raise ConfigError(missing_extra(f"settings such as `{settings.label('share')}`", "valkey")) from None
     names = Names(secret)
     store = Store(url, names.key(b""))
     return Sharing(store.connect, names, settings.caps, required=settings.require_share)
