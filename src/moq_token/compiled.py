@@ -30,11 +30,21 @@ def core() -> ModuleType | None:
     """Return the compiled core, or None where it is not installed or belongs to another version of this package."""
     from moq_token import __version__
 
+    module = _module()
+    return module if module is not None and module.__version__ == __version__ else None
+
+
+def installed() -> str | None:
+    """Return the version of the core that is installed, None without one."""
+    module = _module()
+    return None if module is None else str(module.__version__)
+
+
+def _module() -> ModuleType | None:
     try:
-        module = import_module("moq_token_core")
+        return import_module("moq_token_core")
     except ImportError:
         return None
-    return module if module.__version__ == __version__ else None
 
 
 def signer(

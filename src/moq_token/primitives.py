@@ -199,3 +199,10 @@ def is_ed25519_key(key: bytes) -> bool:
     d = -121665 * pow(121666, -1, _P)
     x_squared = (y * y - 1) * pow(d * y * y + 1, -1, _P) % _P
     return pow(x_squared, (_P - 1) // 2, _P) == 1
+
+
+def library_version() -> str:
+    """Return the version of the library ``cryptography``."""
+    import cryptography
+
+    return cryptography.__version__

@@ -79,6 +79,22 @@ assert key.verify(token) and key.thumbprint()
     assert loaded_by(program, ["cryptography", "click", "asyncio", "socket", "ssl"]) == []
 
 
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_the_command_says_what_it_is_as_fast_as_it_signs(argument: str) -> None:
+    program = f"""
+import contextlib, io
+from moq_token.cli import main
+with contextlib.redirect_stdout(io.StringIO()) as shown:
+    assert main([{argument!r}]) == 0
+assert "moq-token" in shown.getvalue() or "Commands:" in shown.getvalue()
+"""
+    slow = [name for name in HEAVY if name not in {"click", "cryptography"}]
+    assert (
+        loaded_by(program, [*slow, "importlib.metadata", "email", "tomllib", "moq_token.auth", "moq_token.rotation"])
+        == []
+    )
+
+
 def test_the_demonstration_of_the_package_holds() -> None:
     import doctest
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from moq_token import Algorithm
 from moq_token.cli import main
+from moq_token.cli.grammar import Group
 from moq_token.cli.program import program
 from tests import forge
 from tests.command_line import SECRETS
@@ -125,3 +126,13 @@ def test_any_words_end_in_a_result_or_in_one_line(line: list[str], text: str) ->
     else:
         assert len(errors) == 1
         assert said[-1] == errors[0]
+
+
+def test_the_list_of_the_commands_says_what_they_say() -> None:
+    context = click.Context(program)
+    assert isinstance(program, Group)
+    assert program.summaries == {
+        name: command.get_short_help_str(80)
+        for name in program.list_commands(context)
+        if (command := program.get_command(context, name)) is not None
+    }

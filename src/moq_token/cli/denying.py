@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -146,7 +145,7 @@ def _deny(
     elif "token" not in matchers:
         raise click.UsageError("--for is missing: say how long, such as --for 1h")
     body |= _terms(reason, author, dry_run=dry_run)
-    answer = server.ask("POST", _BANS, json.dumps(body).encode())
+    answer = server.ask("POST", _BANS, output.json_text(body).encode())
     return _show(answer, receipts.denied(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
 
 
@@ -174,7 +173,7 @@ def kick_command(
     """
     server = Admin(admin)
     body = {**_filter(_matchers(who)), **_terms(reason, author, dry_run=dry_run)}
-    answer = server.ask("POST", _KICK, json.dumps(body).encode())
+    answer = server.ask("POST", _KICK, output.json_text(body).encode())
     return _show(answer, receipts.kicked(answer, time.time(), dry_run=dry_run), as_json=as_json, dry_run=dry_run)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from moq_token import path as paths
-from moq_token.auth.config import in_one_line
 from moq_token.cli import foreign, keyring, options, output, pasted, refusals
 from moq_token.cli.grammar import command
 from moq_token.cli.lint import finding_members
@@ -141,7 +140,7 @@ def explain_connection(config: str, url: str, publish: str | None, subscribe: st
     from moq_token.auth import Connection
     from moq_token.auth.remote_config import is_remote
     from moq_token.auth.tables import read_toml
-    from moq_token.cli.relay import authenticate, read_config
+    from moq_token.cli.checked import authenticate, read_config
 
     document = read_toml(config)
     if "serve" in document:
@@ -173,6 +172,7 @@ def _explain_rules(
     Raises :class:`ConfigError`, and :class:`Failed` where an auth server decides.
     """
     from moq_token.auth import Connection
+    from moq_token.auth.config import in_one_line
     from moq_token.auth.remote_check import check_settings
     from moq_token.claims import Claims
 

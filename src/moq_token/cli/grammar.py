@@ -130,13 +130,21 @@ def _show_help(context: click.Context, _: click.Parameter, wanted: bool) -> None
 class Group(Command, click.Group):
     """A group of commands. ``modules`` holds, by the name of each, a function that imports its module.
 
-    So only the command that runs is imported, and programs that pack Python programs see every import.
+    So only the command that runs is imported, and programs that pack Python programs see every import. ``summaries``
+    holds what the list of the commands says about each, where it should not import all of them.
     """
 
-    def __init__(self, *args: Any, modules: Mapping[str, Callable[[], ModuleType]], **kwargs: Any) -> None:  # noqa: ANN401 - click's own
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - click's own
+        modules: Mapping[str, Callable[[], ModuleType]],
+        summaries: Mapping[str, str] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - as above
+    ) -> None:
         # It is invoked without a command too, to list the commands.
         super().__init__(*args, invoke_without_command=True, subcommand_metavar="COMMAND [ARGS]...", **kwargs)
         self.modules = modules
+        self.summaries = summaries
 
     def invoke(self, ctx: click.Context) -> object:
         result = super().invoke(ctx)
@@ -146,6 +154,13 @@ class Group(Command, click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self.modules)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.summaries is None:
+            super().format_commands(ctx, formatter)
+            return
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in self.modules:

@@ -32,26 +32,24 @@ _EXAMPLES = (
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    import platform
-    from importlib.metadata import version
+    from moq_token.primitives import library_version
 
+    # The distributions know their versions too, but to look there takes longer than all the rest.
     output.emit(
         f"{NAME} {__version__}\n"
-        f"Python {platform.python_version()}, cryptography {version('cryptography')}\n"
+        f"Python {sys.version.partition(' ')[0]}, cryptography {library_version()}\n"
         f"extra `fast`: {_fast()}"
     )
     context.exit()
 
 
 def _fast() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     from moq_token import compiled
 
-    try:
-        found = f"{compiled.DISTRIBUTION} {version(compiled.DISTRIBUTION)}"
-    except PackageNotFoundError:
+    version = compiled.installed()
+    if version is None:
         return "not installed"
+    found = f"{compiled.DISTRIBUTION} {version}"
     return found if compiled.core() else f"{found} is not used, expected version {__version__}"
 
 
@@ -127,6 +125,34 @@ def _shell() -> ModuleType:
     return shell
 
 
+# What the list of the commands says: to import all of them for it would take as long as to sign. A test compares.
+_SUMMARIES = {
+    "generate": "Generate a key.",
+    "sign": "Sign a token and print it.",
+    "verify": "Verify a token and print its claims.",
+    "inspect": "Show the content of a token: claims, times, grants.",
+    "explain": "Say whether a relay would admit a token, and why.",
+    "public": "Write the public half of a key or of a set.",
+    "import": "Make a key of PEM, a JWK of other tools, or a secret.",
+    "export": "Write a key as PEM.",
+    "thumbprint": "Print the thumbprint of a key (RFC 7638).",
+    "jwks": "Write the public JWK Set of keys and directories.",
+    "keys": "Manage a directory of keys: list, rotate, retire, …",
+    "auth": "The commands of `moq auth`: grants are patterns.",
+    "lint": "Say which relays read a token or a key, and why not.",
+    "serve": "Run the auth server that relays ask.",
+    "sessions": "List the live sessions of an auth server.",
+    "ban": "End sessions, and keep them out.",
+    "unban": "Lift bans.",
+    "bans": "List the bans in force.",
+    "narrow": "Take a role or a path away from sessions.",
+    "kick": "End sessions once; they may come back.",
+    "check-config": "Check the TOML of a relay, and say how it admits clients.",
+    "completion": "Print the completion script of a shell.",
+    "help": "Show the help of the program or of a command.",
+}
+
+
 @click.group(
     cls=Group,
     modules={
@@ -149,6 +175,7 @@ def _shell() -> ModuleType:
         "completion": _shell,
         "help": _shell,
     },
+    summaries=_SUMMARIES,
     examples=_EXAMPLES,
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -204,6 +203,8 @@ def needs_server() -> None:
 @contextlib.contextmanager
 def _logging(form: str) -> Iterator[None]:
     """Log to standard error."""
+    import logging
+
     from moq_token.server.log import JsonFormatter, TextFormatter
 
     handler = logging.StreamHandler(sys.stderr)
