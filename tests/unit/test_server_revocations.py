@@ -84,7 +84,10 @@ async def world(
         running = await stack.enter_async_context(listening(server.handle, ANY))
         port = running.address.port  # type: ignore[union-attr]
         pairs = [await stack.enter_async_context(relay(node, port)) for node in nodes]
-        server.revocations.nudger.change({known.node: known for _, known in pairs})
+        server.revocations.change_relays({known.node: known for _, known in pairs})
+        for fake, _ in pairs:
+            await fake.until(lambda fake=fake: bool(fake.calls))  # type: ignore[misc]
+            fake.calls.clear()
         yield World(server, [fake for fake, _ in pairs], metrics)
 
 
@@ -203,6 +206,7 @@ def test_a_kick_ends_sessions_whose_clients_may_come_back(tmp_path: Path) -> Non
             receipt = await here.ask("POST", "/kick", path="room/1")
             assert (receipt["ended"], receipt["complete"], fake.ended) == (1, True, {"1": "refused"})
             assert await fake.dial("new", "/room/1", query=f"jwt={token()}")
+            assert (await here.ask("GET", "/bans"))["bans"] == []
             assert (await here.ask("POST", "/kick", id="nobody"))["matched"] == 0
 
     run(work())
@@ -261,7 +265,7 @@ def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkey
             else:
                 lost.slow.clear()
                 lost.blind = 1000
-            server.revocations.nudger.change(known)
+            server.revocations.nudger.change(known)  # not new, but moved
             receipt = await here.ban(subject="alice")
             assert (receipt["matched"], receipt["ended"], receipt["alive"]) == (2, 1, ["1"])
             assert receipt["complete"] is False
@@ -303,6 +307,33 @@ def test_a_relay_that_can_be_told_again_within_the_time_is_not_named(tmp_path: P
             fake.status = 202
             receipt = await banning
             assert (receipt["complete"], receipt["unreachable"]) == (True, [])
+
+    run(work())
+
+
+def test_after_a_restart_the_relays_report_their_sessions_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a", revalidate=None) as here:
+            (fake,) = here.relays
+            await fake.dial("1", query=f"jwt={token()}")
+            await fake.dial("2", query=f"jwt={token('bob')}")
+            here.server.sessions.__init__()  # type: ignore[misc] # as after a restart
+            assert (await here.ban(subject="alice"))["matched"] == 0
+            known = dict(here.server.revocations.nudger.relays)
+            here.server.revocations.change_relays({})
+            here.server.revocations.change_relays(known)
+            await fake.until(lambda: "1" in fake.ended)
+            assert fake.live == {"2"}
+            while here.server.sessions.get("2") is None:  # noqa: ASYNC110 - the table has no event
+                await asyncio.sleep(0)
+            # A relay that was never reached may have sessions that nobody knows.
+            gone = parse_relay("gone=http://127.0.0.1:1")
+            here.server.revocations.change_relays({**known, "gone": gone})
+            receipt = await here.ban(subject="bob")
+            assert (receipt["matched"], receipt["ended"], receipt["complete"]) == (1, 1, False)
+            (named,) = receipt["unreachable"]
+            assert (named["node"], named["url"]) == ("gone", gone.url)
+            assert "not reached since the start" in named["error"]
 
     run(work())
 

@@ -32,14 +32,15 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     alive
         The ids of those that have not ended, at most 100 of them.
     unreachable
-        The relays that could not be told, by the error of the last attempt.
+        The relays that could not be told, by the error of the last attempt; also those that were never reached since
+        the start of the server, and may have sessions that it does not know.
     slowest_ms
         After how many milliseconds the last of ``ended`` has ended, None if none has.
     out_by
         When the rest is out at the latest (Unix seconds): at the next re-check, or where a session has none, at the end
         of its grant. None if nothing is left, or where there is no such time.
     complete
-        Whether all that matched have ended.
+        Whether all that matched have ended, and no relay may have further ones.
     dry_run
         Nothing was done: ``matched`` and ``alive`` say whom it would be for.
     stored

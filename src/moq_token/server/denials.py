@@ -81,6 +81,12 @@ class Denials:
                 self._networks[kind] = addresses.version, addresses.max_prefixlen - addresses.prefixlen
         return True
 
+    def forget(self, denial_id: str) -> None:
+        """Drop a denial that can match nothing any more. Another node that has it may bring it back."""
+        matcher = self._known.get(denial_id)
+        if matcher is not None:
+            self._remove(matcher)
+
     def stamped(self, denial: Denial, now: float, node: str = "") -> Denial:
         """Return a new denial as set at ``now`` (Unix seconds) on ``node``: it replaces the one with the same id."""
         known = self.get(denial.id)

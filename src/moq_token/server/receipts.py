@@ -77,13 +77,23 @@ class Pending:
         """Note that a relay could not be told. It may be told later."""
         self._unreachable[node] = Unreachable(node=node, url=url, error=error)
 
-    def receipt(self, *, stored: bool, dry_run: bool = False, others_by: float | None = None) -> Receipt:
+    def receipt(
+        self,
+        *,
+        stored: bool,
+        dry_run: bool = False,
+        others_by: float | None = None,
+        unseen: Iterable[Unreachable] = (),
+    ) -> Receipt:
         """Return what is known at this moment.
 
-        ``others_by`` is when sessions that are not known are out (Unix seconds): those of relay 0.14.
+        ``others_by`` is when sessions that are not known are out (Unix seconds): those of relay 0.14. ``unseen`` are
+        the relays that were not reached since the start, and may have sessions that are not known.
         """
         # A relay whose sessions have all ended was told, whatever became of its answer.
-        unreachable = [self._unreachable[node] for node in self.nodes if node in self._unreachable]
+        unreachable = {node: self._unreachable[node] for node in self.nodes if node in self._unreachable}
+        missing = {relay.node: relay for relay in unseen}
+        named = sorted((missing | unreachable).values(), key=lambda relay: relay.node)
         ends = [_out_by(session) for session in self._alive.values()]
         known = [end for end in ends if end is not None]
         bounds = [*known, *([] if others_by is None else [others_by])]
@@ -91,10 +101,10 @@ class Pending:
             matched=self._matched,
             ended=self._matched - len(self._alive),
             alive=tuple(sorted(self._alive)[:MAX_LISTED]),
-            unreachable=tuple(unreachable[:MAX_UNREACHABLE]),
+            unreachable=tuple(named[:MAX_UNREACHABLE]),
             slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
             out_by=math.ceil(max(bounds)) if bounds and len(known) == len(ends) else None,
-            complete=not self._alive,
+            complete=not self._alive and not missing,
             dry_run=dry_run,
             stored=stored,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from moq_token.errors import InvalidDenialError, UnavailableError, shown
 from moq_token.server import denials as limits
-from moq_token.server.api import Banned, Receipt
+from moq_token.server.api import Banned, Receipt, Unreachable
 from moq_token.server.denial import Denial
 from moq_token.server.denials import Denials
 from moq_token.server.keys import Problem
@@ -36,7 +36,11 @@ KICK_SECONDS: Final = 86_400
 # The pause before a relay is told again about sessions that have not ended: a session that was being admitted when the
 # relay was told first was not there yet.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
+# And the time that it takes to ask about each of them, so that it does not ask twice.
+_SESSION_SECONDS = 0.001
 _MAX_BACKGROUND = 100
+# All relays of a large network at once would take many connections.
+_DISCOVERED_TOGETHER, _LONGEST_DISCOVERY_SECONDS = 64, 30.0
 
 
 class Revocations:
@@ -79,13 +83,35 @@ class Revocations:
         self.node: str = ""
         self.share: Callable[[Sequence[Denial]], None] | None = None
         self.nudger: Nudger = Nudger(relays or {})
+        # The relays that were not reached since the start, with the last error.
+        self._unseen: dict[str, str] = dict.fromkeys(self.nudger.relays, "not reached yet")
+        self._kicks: dict[str, str] = {}  # the denials of kicked sessions, by the id of the session
         self._live, self._now = live, now
         self._state = state
         self._metrics = metrics
         self._storing = asyncio.Lock()
+        self._discovering = asyncio.Semaphore(_DISCOVERED_TOGETHER)
         self._fault: str | None = None
         self._waiting: dict[_Wait, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._discovery: asyncio.Task[None] | None = None
+
+    def change_relays(self, relays: Mapping[str, Relay]) -> None:
+        """Replace the internal listeners of the relays."""
+        before = self.nudger.relays
+        self.nudger.change(relays)
+        new = {node: "not reached yet" for node, relay in relays.items() if before.get(node) != relay}
+        self._unseen = {node: error for node, error in self._unseen.items() if node in relays} | new
+        if new:
+            self.discover()
+
+    def discover(self) -> None:
+        """Have every relay ask again about all of its sessions, in the background, until each was reached once.
+
+        So the table of sessions is whole soon after a restart, also for sessions that have no cadence.
+        """
+        if self._unseen and (self._discovery is None or self._discovery.done()):
+            self._discovery = asyncio.create_task(self._discover_all())
 
     @property
     def is_stored(self) -> bool:
@@ -101,7 +127,7 @@ class Revocations:
         denial = self.denials.stamped(denial, self._now().unix, self.node)
         if dry_run:
             receipt = self._pending(affected(denial, self._live())).receipt(
-                stored=self.is_stored, dry_run=True, others_by=others_by
+                stored=self.is_stored, dry_run=True, others_by=others_by, unseen=self._unseen_relays()
             )
             return Banned(denial, receipt)
         receipt = await self._apart(self._deny([denial], others_by))
@@ -133,6 +159,7 @@ class Revocations:
             )
             for session in sessions
         ]
+        self._kicks |= {denial.session: denial.id for denial in denials if denial.session is not None}
         return await self._apart(self._deny(denials, None))
 
     async def lift(self, denial_id: str, *, author: str = "") -> Banned | None:
@@ -171,6 +198,9 @@ class Revocations:
 
     def ended(self, session_id: str) -> None:
         """Note that a session has ended, or that its relay got what a denial has left of its grant."""
+        kick = self._kicks.pop(session_id, None)
+        if kick is not None:
+            self.denials.forget(kick)  # its id does not come back, and there can be many
         now = self._now().steady
         for wait in list(self._waiting):
             took = wait.pending.ended(session_id, now)
@@ -187,6 +217,9 @@ class Revocations:
 
     async def aclose(self) -> None:
         """Finish storing, stop waiting for ends, close every connection, and release the state directory."""
+        if self._discovery is not None:
+            self._discovery.cancel()
+            await asyncio.wait((self._discovery,))
         for wait in self._waiting:
             wait.stop()
         if self._tasks:
@@ -203,9 +236,10 @@ class Revocations:
             self._put(denial)
         sessions = _together(denials, self._live())
         storing = self._start(self._store(denials))
+        asking = [self._start(self._discover(node)) for node in list(self._unseen)]
         pending = await self._end(sessions, started)
-        await storing
-        return pending.receipt(stored=self.is_stored, others_by=others_by)
+        await asyncio.gather(storing, *asking)
+        return pending.receipt(stored=self.is_stored, others_by=others_by, unseen=self._unseen_relays())
 
     def _put(self, denial: Denial) -> None:
         self.denials.advance(self._now().unix)
@@ -230,17 +264,17 @@ class Revocations:
         """Tell the relays of the sessions until they have ended, 5 s at most."""
         wait = _Wait(self._pending(sessions, started))
         self._waiting[wait] = None
-        telling = [asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes]
-        all_told = asyncio.gather(*telling, return_exceptions=True)
-        all_told.add_done_callback(lambda _: wait.stop())
+        telling = {asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes}
+        for task in telling:
+            task.add_done_callback(lambda _: wait.changed.set())
         try:
-            await wait.until(wait.pending.is_over, WAIT_SECONDS)
+            # A relay that cannot be told at all is not waited for.
+            await wait.until(lambda: wait.pending.is_over() or all(task.done() for task in telling), WAIT_SECONDS)
         finally:
             del self._waiting[wait]
-            # Not the gathering future: asyncio logs its cancellation as an error that nobody has looked at.
             for task in telling:
                 task.cancel()
-            await all_told
+            await asyncio.gather(*telling, return_exceptions=True)
         return wait.pending
 
     async def _end_at(self, node: str, wait: _Wait) -> None:
@@ -249,12 +283,11 @@ class Revocations:
         if relay is None:
             pending.missed(node, None, "unknown relay: give its internal listener with --relay")
             return
-        pause = _FIRST_PAUSE_SECONDS
+        # Until it has answered, the receipt must not say that it was told.
+        pending.missed(node, relay.url, f"no answer within {WAIT_SECONDS:g} s")
+        pause = min(_FIRST_PAUSE_SECONDS + _SESSION_SECONDS * len(pending.at(node)), _LONGEST_PAUSE_SECONDS)
         while (sessions := pending.at(node)) and not wait.stopped:
             known = (session for session in self._live() if session.place.node == node)
-            # Until it has answered, the receipt must not say that it was told.
-            if pause == _FIRST_PAUSE_SECONDS:
-                pending.missed(node, relay.url, f"no answer within {WAIT_SECONDS:g} s")
             try:
                 await self.nudger.nudge(node, queries(sessions, known))
             except UnavailableError as error:
@@ -265,6 +298,34 @@ class Revocations:
                 pending.reached(node)
             await wait.until(lambda: pending.is_over(node), pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    async def _discover_all(self) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while self._unseen:
+            await asyncio.gather(*(self._discover(node) for node in list(self._unseen)))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_DISCOVERY_SECONDS)
+
+    async def _discover(self, node: str) -> None:
+        """Have a relay ask again about all of its sessions."""
+        async with self._discovering:
+            try:
+                await self.nudger.nudge(node, [""])
+            except UnavailableError as error:
+                if node in self._unseen:
+                    self._unseen[node] = str(error)
+            except KeyError:
+                pass  # the relay was removed from the settings meanwhile
+            else:
+                self._unseen.pop(node, None)
+
+    def _unseen_relays(self) -> list[Unreachable]:
+        relays = self.nudger.relays
+        return [
+            Unreachable(node=node, url=relays[node].url, error=f"not reached since the start: {error}")
+            for node, error in self._unseen.items()
+            if node in relays
+        ]
 
     def _pending(self, sessions: Iterable[Session], started: float | None = None) -> Pending:
         return Pending(sessions, self._now().steady if started is None else started)

@@ -135,7 +135,7 @@ class Service:
             decide, lookup = self._policy(settings, self._built if same else None)
             self.server.change_policy(decide, lookup=lookup, max_age=settings.revalidate)
         self.server.set_secret(secret)
-        self.server.revocations.nudger.change(settings.relays)
+        self.server.revocations.change_relays(settings.relays)
         if tls is not None and self.tls is not None:
             load_certificate(self.tls, old.tls_cert or "", old.tls_key or "")
         fixed = {name: getattr(old, name) for name in FIXED}
