@@ -168,6 +168,17 @@ def test_an_outage_is_no_refusal() -> None:
     assert "hunter2" not in str(body)
 
 
+def test_keys_that_may_not_verify_are_unknown() -> None:
+    with running(fastapi(Tokens(KEY.with_operations(["sign"])))) as port:
+        assert get(port, "/me", f"Bearer {TOKEN}")[0] == 401
+
+
+def test_a_token_that_is_too_long() -> None:
+    with running(fastapi(Tokens(KEY)), h11_max_incomplete_event_size=200_000, http="h11") as port:
+        status, _, body = get(port, "/me", f"Bearer {'x' * 70_000}")
+    assert (status, body["detail"]) == (401, "the token must not be longer than 65536 bytes")
+
+
 def test_time_passes() -> None:
     now = [1000.0]
     token = KEY.sign(Claims("", "a", expires=1010, subject="x"))

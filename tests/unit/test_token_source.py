@@ -9,6 +9,7 @@ import logging
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,14 +28,18 @@ from moq_token import (
 from moq_token.issuing import Credential, Issuer, TokenRequest, TokenSource, endpoint, fetch, token_source
 from moq_token.issuing.fetch import read_members
 from tests import forge
+from tests.certificates import Authority, serving
 from tests.unit.test_token_endpoint import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import ssl
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 KEY = forge.key(Algorithm.HS256)
 SECRET = "hunter2-horse-battery"
 LIFETIME = 100
+EMPTY: Mapping[str, str] = {}
 START = 1_700_000_000.0
 
 
@@ -311,6 +316,40 @@ def test_an_async_function_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(TokenSource(never).get())
 
 
+def test_an_async_function_that_is_cancelled_ends_the_request(world: World) -> None:
+    entered = asyncio.Event()
+
+    async def fetch() -> dict[str, object]:
+        if not entered.is_set():
+            entered.set()
+            await asyncio.Event().wait()
+        return world()
+
+    source = TokenSource(fetch, clock=lambda: world.now)
+
+    async def leave() -> None:
+        task = asyncio.create_task(source.get())
+        await entered.wait()
+        task.cancel()
+
+    asyncio.run(leave())  # which cancels the request too, as its event loop ends
+    world.now += 10
+    assert number(get_async(source)) == 1
+
+
+def test_a_request_that_hangs_is_given_up_by_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_source, "_WAIT_SECONDS", 0.01)
+    going = threading.Event()
+
+    def fetch() -> dict[str, object]:
+        assert going.wait(10)
+        return world()
+
+    with pytest.raises(UnavailableError, match="did not answer in time"):
+        get_async(TokenSource(fetch))
+    going.set()
+
+
 def test_the_sync_form_is_not_for_event_loops(world: World) -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match="an event loop is running"):
@@ -366,7 +405,7 @@ def test_a_real_endpoint(get: Callable[[TokenSource], Credential]) -> None:
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
-    answer: tuple[int, dict[str, str], bytes] = (200, {}, b"")
+    answer: tuple[int, Mapping[str, str], bytes] = (200, {}, b"")
     asked: list[tuple[str, dict[str, str], bytes]]
 
     def do_POST(self) -> None:
@@ -384,11 +423,15 @@ class Scripted(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(status: int, body: object, **headers: str) -> Iterator[tuple[str, type[Scripted]]]:
+def answering(
+    status: int, body: object, headers: Mapping[str, str] = EMPTY, *, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, type[Scripted]]]:
     """Run a server that gives one answer, and yield its address."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     handler = type("Handler", (Scripted,), {"answer": (status, headers, sent), "asked": []})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -426,7 +469,7 @@ def test_what_is_sent() -> None:
     ],
 )
 def test_answers_that_are_no_credential(status: int, body: object, headers: dict[str, str], message: str) -> None:
-    with answering(status, body, **headers) as (address, handler):
+    with answering(status, body, headers) as (address, handler):
         with pytest.raises(UnavailableError, match=message) as caught:
             TokenSource(f"http://user:{SECRET}@{address}/a?{SECRET}").get_sync()
         assert SECRET not in str(caught.value)
@@ -435,7 +478,7 @@ def test_answers_that_are_no_credential(status: int, body: object, headers: dict
 
 def test_the_endpoint_says_when_to_ask_again() -> None:
     now = [START]
-    with answering(429, b"", **{"retry-after": "90"}) as (address, handler):
+    with answering(429, b"", {"retry-after": "90"}) as (address, handler):
         source = TokenSource(f"http://{address}/", clock=lambda: now[0])
         for seconds, asked in ((0, 1), (89, 1), (90, 2)):
             now[0] = START + seconds
@@ -452,6 +495,26 @@ def test_refusals_of_any_form(status: int, body: object) -> None:
     with answering(status, body) as (address, _), pytest.raises(RefusedError, match=f"({status})") as caught:
         TokenSource(f"http://{address}/").get_sync()
     assert caught.value.reason == "refused"
+
+
+def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 5.0)
+    times = iter([0.0, 6.0])
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    with answering(200, GOOD) as (address, _), pytest.raises(UnavailableError, match="did not answer within 5 s"):
+        fetch.Fetch(f"http://{address}/", None, None)()
+
+
+def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path, "authority")
+    tls = serving(authority.issue("endpoint", "127.0.0.1"))
+    with answering(200, GOOD, tls=tls) as (address, _):
+        url = f"https://user:{SECRET}@{address}/"
+        with pytest.raises(UnavailableError, match="certificate of the server is not trusted") as caught:
+            TokenSource(url).get_sync()
+        assert SECRET not in str(caught.value)
+        monkeypatch.setenv("SSL_CERT_FILE", authority.root)
+        assert TokenSource(url).get_sync().url == GOOD["url"]
 
 
 def test_nobody_answers() -> None:

@@ -196,13 +196,10 @@ def encoded_path(path: str) -> str:
         raise InvalidClaimsError(f"the path {shown(path)} has the segment `.` or `..`, which a client would resolve")
     if _LITERAL.issuperset(path):
         return path
-    try:
-        return "".join(
-            character if character in _LITERAL else "".join(f"%{byte:02X}" for byte in character.encode())
-            for character in path
-        )
-    except UnicodeEncodeError:
-        raise InvalidClaimsError("the path has a lone surrogate, which UTF-8 cannot encode") from None
+    return "".join(
+        character if character in _LITERAL else "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in path
+    )
 
 
 def _relay(url: str) -> tuple[str, str]:
