@@ -434,6 +434,18 @@ def test_the_rate_needs_bounded_memory() -> None:
     assert rate.take(0) == 0  # forgotten
 
 
+def test_who_asked_last_is_remembered_longest() -> None:
+    rate = Rate(2, 60, Clock())
+    rate.take("busy")
+    for caller in range(MAX_CALLERS - 1):
+        rate.take(caller)
+    rate.take("busy")
+    for caller in "another", "one more":
+        rate.take(caller)
+    assert rate.wait("busy") == 30
+    assert rate.wait(0) == 0
+
+
 @given(st.integers(1, 20), st.lists(st.floats(0, 30), max_size=60))
 def test_no_minute_has_more_than_twice_the_count(count: int, pauses: list[float]) -> None:
     clock = Clock()
