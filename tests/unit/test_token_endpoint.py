@@ -440,8 +440,8 @@ def test_who_asked_last_is_remembered_longest() -> None:
     for caller in range(MAX_CALLERS - 1):
         rate.take(caller)
     rate.take("busy")
-    for caller in "another", "one more":
-        rate.take(caller)
+    for other in "another", "one more":
+        rate.take(other)
     assert rate.wait("busy") == 30
     assert rate.wait(0) == 0
 
