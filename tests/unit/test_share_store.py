@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,12 +20,12 @@ from tests.store import BINARY, Proxy, Server, free_port, server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from moq_token.server.caps import Caps
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no valkey-server for this platform")
 
+ROOT = Path(__file__).parents[2]
 END = int(time.time()) + 86_400
 FOREIGN = "another secret of other nodes, for tests"
 
@@ -360,6 +361,9 @@ ACL = (
 
 
 def test_a_user_with_only_what_is_needed(tmp_path: Path) -> None:
+    page = (ROOT / "docs/several-machines.md").read_text(encoding="utf-8")
+    assert f"ACL SETUSER moq {ACL.replace('>pass', '>PASSWORD')}\n" in page
+
     async def run(store: Server) -> None:
         url = store.url.replace("redis://", "redis://moq:pass@")
         caps: Caps = {CapKind.TOKEN: Cap(1, kick_oldest=True), CapKind.SUBJECT: Cap(5)}
