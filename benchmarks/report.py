@@ -134,7 +134,12 @@ def _names(tokens: Mapping[str, Any]) -> list[str]:
 
 def _us(tokens: Mapping[str, Any], algorithm: str, operation: str, name: str) -> str:
     times = tokens[algorithm][operation].get(name)
-    return f"{times['us']:.3g}" if times else "-"
+    return _shown(times["us"]) if times else "-"
+
+
+def _shown(value: float) -> str:
+    """Show three digits, and no exponent."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def _summary(found: Mapping[str, Any]) -> list[list[str]]:
@@ -162,10 +167,10 @@ def _all_algorithms(found: Mapping[str, Any], operation: str) -> list[list[str]]
 def _others(found: Mapping[str, Any]) -> Iterable[tuple[str, list[list[str]]]]:
     refusals = found["refusals"]
     kinds = list(next(iter(refusals.values())))
-    rows = [[algorithm, *(f"{times[kind]['us']:.3g}" for kind in kinds)] for algorithm, times in refusals.items()]
+    rows = [[algorithm, *(_shown(times[kind]["us"]) for kind in kinds)] for algorithm, times in refusals.items()]
     yield "accepting and refusing, microseconds", [["", *kinds], *rows]
     besides = {**found["permissions"], **{f"load {kind}": times for kind, times in found["loading"].items()}}
-    yield "besides, microseconds", [["", "µs"], *([name, f"{times['us']:.3g}"] for name, times in besides.items())]
+    yield "besides, microseconds", [["", "µs"], *([name, _shown(times["us"])] for name, times in besides.items())]
     processes = [[name, f"{times['us'] / 1e3:.3g}"] for name, times in found["processes"].items()]
     yield "whole processes, milliseconds", [["", "ms"], *processes]
     threads = found["two_threads_against_one"]

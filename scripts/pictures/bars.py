@@ -10,7 +10,7 @@ from scripts.pictures.svg import box, picture, text
 RESULTS = Path(__file__).parents[2] / "docs" / "performance-results.md"
 ALGORITHMS = ("HS256", "ES256", "EdDSA")
 OURS = ("moq-token[fast]", "moq-token")
-OTHERS = ("PyJWT", "joserfc", "Authlib", "python-jose", "@moq/token")
+OTHERS = ("ryjwt", "PyJWT", "joserfc", "Authlib", "python-jose", "@moq/token")
 WIDTH, LEFT, ROW, LONGEST = 640, 130, 22, 400
 
 
