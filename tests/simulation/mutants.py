@@ -8,6 +8,8 @@ import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from moq_token.server.session import Refusal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,16 +22,13 @@ class Mutant(NamedTuple):
     """A module of the server, and a function in it."""
     text: str
     flaw: str
+    kind: str = "engine"
+    """The worlds in which it is looked for: the quickest ones that show it."""
 
     @property
     def file(self) -> str:
         """The name of the script that finds it."""
         return self.name.replace(" ", "_").replace("-", "")
-
-    @property
-    def kind(self) -> str:
-        """The kind of world that it is looked for in: the quick one, if the flaw is there."""
-        return "server" if self.place.partition(":")[0] in {"app", "receipts", "revocations"} else "engine"
 
 
 MUTANTS = (
@@ -68,12 +67,7 @@ MUTANTS = (
         "self._refusal(session) if is_new else None",
         "self._refusal(session)",
     ),
-    Mutant(
-        "a re-check kicks",
-        "sessions:Sessions.handle",
-        "if is_new:\n        effects",
-        "if True:\n        effects",
-    ),
+    Mutant("a re-check kicks", "sessions:Sessions.handle", "if is_new:\n        effects", "if True:\n        effects"),
     Mutant(
         "a re-check of an unknown session is ignored",
         "sessions:Sessions.handle",
@@ -124,6 +118,7 @@ MUTANTS = (
         "denials:Denials.put",
         "self._known[denial.id] = matcher",
         "self._known.pop(denial.id, None)\n    if not denial.lifted:\n        self._known[denial.id] = matcher",
+        kind="share",
     ),
     Mutant("an older denial replaces a newer one", "denial:Denial.replaces", "mine > theirs", "mine < theirs"),
     Mutant(
@@ -161,34 +156,98 @@ MUTANTS = (
         "app:AuthServer._denied",
         "if not denials:",
         "if not denials or asked.event is not Event.CONNECT:",
+        kind="server",
     ),
     Mutant(
         "a decision that cannot be made is a refusal",
         "app:AuthServer._not_granted",
         "return _unavailable()",
         "return HttpResponse(403)",
+        kind="server",
     ),
     Mutant(
         "a restart forgets the denials on the disk",
         "revocations:Revocations.__init__",
         "Denials(() if state is None else state.denials)",
         "Denials()",
+        kind="server",
     ),
     Mutant(
-        "denials are not stored", "revocations:Revocations._store", "snapshot = list(self.denials)", "snapshot = []"
+        "denials are not stored",
+        "revocations:Revocations._store",
+        "snapshot = list(self.denials)",
+        "snapshot = []",
+        kind="server",
     ),
-    Mutant("a receipt is always complete", "receipts:Pending.receipt", "complete=not self._alive", "complete=True"),
+    Mutant(
+        "a receipt is always complete",
+        "receipts:Pending.receipt",
+        "complete=not self._alive",
+        "complete=True",
+        kind="server",
+    ),
     Mutant(
         "a session that was told is out",
         "revocations:Revocations._end_at",
         "else:\n            pending.reached(node)",
         "else:\n            [pending.ended(session.id, 0) for session in sessions]",
+        kind="server",
     ),
     Mutant(
         "a lost session leaves the receipt",
         "app:AuthServer._follow",
         "if self._metrics is not None:\n                self._metrics.lost()",
         "self.revocations.ended(effect.session.id)",
+        kind="server",
+    ),
+    Mutant(
+        "the place of an ended session is not given back",
+        "share.sharing:Sharing._release",
+        "self._link.call(call)",
+        "self._link._aio.create_future()",
+        kind="share",
+    ),
+    Mutant(
+        "a re-check does not renew the place",
+        "share.sharing:Sharing.refresh",
+        "if self._link is not None:",
+        "if False:",
+        kind="share",
+    ),
+    Mutant(
+        "a store that is down refuses",
+        "share.sharing:Sharing.admit",
+        "self._decide_alone(str(error))\n        return None",
+        "return Refusal('token-limit', 'too many live sessions for this token')",
+        kind="share",
+    ),
+    Mutant(
+        "other nodes do not hear of a denial",
+        "share.sharing:Sharing._received",
+        "elif kind == _DENIAL:",
+        "elif False:",
+        kind="share",
+    ),
+    Mutant(
+        "denials are pulled at the start only",
+        "share.sharing:Sharing._attached",
+        "await link.failed(PULL_SECONDS)\n            await self._pull(link, self._node)",
+        "await link.failed(PULL_SECONDS)",
+        kind="share",
+    ),
+    Mutant(
+        "a store that has lost denials does not get them back",
+        "share.sharing:Sharing._pull",
+        "for denial in lacking:",
+        "for denial in ():",
+        kind="share",
+    ),
+    Mutant(
+        "a session that was kicked elsewhere goes on",
+        "app:AuthServer.kick",
+        "self._follow(self.sessions.kick(session_id, refusal))",
+        "self.share.problem",
+        kind="share",
     ),
 )
 
@@ -199,7 +258,7 @@ def planted(mutant: Mutant) -> Iterator[None]:
     function = _function(mutant.place)
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(mutant.text) == 1, f"{mutant.name}: the text occurs {source.count(mutant.text)} times"
-    names = dict(function.__globals__)
+    names = function.__globals__ | {"Refusal": Refusal}
     flawed = "from __future__ import annotations\n" + source.replace(mutant.text, mutant.flaw)
     exec(compile(flawed, mutant.name, "exec"), names)  # noqa: S102 - our own source
     sound = function.__code__

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moq_token.auth.lease import Instant
-    from moq_token.server.session import Effect, Outcome
+    from moq_token.server.session import Effect, Outcome, Refusal
     from tests.simulation.loop import Loop, Machine
     from tests.simulation.relay import Client, Relay
 
@@ -74,7 +74,7 @@ class AuthNode:
         self.has_keys = True
         self.disk: list[bytes] = []
         self.orders = Orders()
-        self.start()
+        self.is_up = False
 
     def start(self) -> None:
         """Begin again with what is on the disk."""
@@ -141,6 +141,10 @@ class AuthNode:
         """Return by what a denial knows the token of a client."""
         return digest_of(client).hex()
 
+    def advance(self) -> None:
+        """Remove the sessions that are lost by now."""
+        self.sessions.advance(self.machine.now())
+
     # -- operators
 
     def order(self, denial: Denial) -> None:
@@ -149,7 +153,7 @@ class AuthNode:
             return
         now = self.machine.now()
         self._put(self.denials.stamped(denial, now.unix, self.name))
-        self.sessions.advance(now)
+        self.advance()
         self._nudge([session.id for session in affected(denial, self.sessions)])
 
     def lift(self, denial_id: str) -> None:
@@ -164,8 +168,15 @@ class AuthNode:
     def _put(self, denial: Denial) -> None:
         promise(self.denials.put(denial), "an order changes nothing", denial)
         self.disk = [known.to_json() for known in self.denials]
-        self.orders.hear(denial)
+        self.ordered(denial)
         self.check()
+
+    def hear(self) -> None:
+        """Note what was ordered on other nodes and is known here."""
+
+    def ordered(self, denial: Denial) -> None:
+        """Note what an operator has ordered here."""
+        self.orders.hear(denial)
 
     # -- the promises
 
@@ -173,6 +184,7 @@ class AuthNode:
         """Check what must hold after every step."""
         if not self.is_up:
             return
+        self.hear()
         now = self.machine.now()
         self.denials.advance(now.unix)
         self.sessions.check()
@@ -181,6 +193,7 @@ class AuthNode:
         promise(in_force == ordered, "other denials are in force than were ordered", in_force, ordered)
 
     def _ordered(self, request: Request, unix: float) -> list[Denial]:
+        self.hear()
         client = self.client(request)
         return self.orders.against(client, request.id, self.digest(client), unix)
 
@@ -214,6 +227,7 @@ class WatchedSessions(Sessions):
         super().__init__(node.caps)
         self._node = node
         self._table = Table(node.rules.caps)
+        self._handling = False
         self._used = [0, 0]
         self._reported = [0, 0]
         self.refused: set[str] = set()
@@ -225,10 +239,19 @@ class WatchedSessions(Sessions):
         promise(lost == expected, "other sessions are lost than those whose lease has ended", lost, expected)
         return effects
 
+    def kick(self, session_id: str, refusal: Refusal) -> tuple[Effect, ...]:
+        effects = super().kick(session_id, refusal)
+        promise(effects or not self._handling, "a session is kicked that is not there", session_id)
+        if effects and not self._handling:  # for a newer session on another node
+            self._table.sessions[session_id].kicked = refusal.reason
+        return effects
+
     def handle(self, request: Request, now: Instant, admission: Admission | None = None) -> Outcome:
         if admission is not None:
             self._node.check_admitted(request, admission, now.unix)
+        self._handling = True
         outcome = super().handle(request, now, admission)
+        self._handling = False
         if admission is None:
             self._watch_end(request, now, outcome)
         else:

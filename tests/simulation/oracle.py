@@ -32,9 +32,14 @@ class Believed:
     """A session that the auth server has to count as live."""
 
     def __init__(self, client: Client, lease: int | None) -> None:
-        self.holds = {"token": client.jwt, "subject": client.subject, "remote": client.remote.partition(":")[0]}
+        self.holds = holds(client)
         self.lease = lease
         self.kicked: str | None = None
+
+
+def holds(client: Client) -> dict[str, str]:
+    """Return what a client has that a cap can count."""
+    return {"token": client.jwt, "subject": client.subject, "remote": client.remote.partition(":")[0]}
 
 
 class Table:

@@ -138,15 +138,16 @@ class Relay:
             return
         back = -1.0 if kind == "mute" else HOP_SECONDS + (seconds if kind == "slow" else 0)
         there = HOP_SECONDS + (seconds if kind == "late" else 0)
-        self.loop.after(there, self._arrive, request, session, 0 if session is None else session.asks, back)
+        self.loop.after(
+            there, self._arrive, request, session, (self.starts, 0 if session is None else session.asks), back
+        )
         if kind == "twice":
-            self.loop.after(there + seconds, self._arrive, request, None, 0, -1.0)
+            self.loop.after(there + seconds, self._arrive, request, None, (0, 0), -1.0)
 
-    def _arrive(self, request: Request, session: Live | None, ask: int, back: float) -> None:
-        starts = self.starts
-
+    def _arrive(self, request: Request, session: Live | None, asked: tuple[int, int], back: float) -> None:
         def answer(status: int, grant: Grant | None) -> None:
             if session is not None and back >= 0:
+                starts, ask = asked
                 self.loop.after(back, self._answered, starts, session, ask, status, grant)
 
         self.node.receive(request, answer)

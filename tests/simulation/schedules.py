@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
@@ -18,37 +18,49 @@ _WAITS = (0.3, 1, 3, 9, 10, 11, 19, 21, 31, 45, 70)
 _LONG_WAITS = (130, 400)
 _VERY_LONG_WAIT = 3700
 _FATES = ("good", "lose", "mute", "late", "slow", "twice")
+_SHARED_CAPS = ("subject:1:kick", "subject:2:kick", "remote:1:kick", "subject:2", "remote:1")
 _CAPS = ("token:1", "token:2", "subject:2", "remote:1", "subject:1:kick", "token:2:kick", "remote:2:kick", "token:0")
 _BANS = ("subject", "token", "remote", "network", "path", "publish", "subscribe")
 _TERMS = (5, 40, 600, 4000)
 
 
 def schedule_of(seed: int, kind: str | None = None) -> list[Step]:
-    """Return the schedule of a seed: always the same one, with another kind of world if that is given."""
-    (_, own, *facts), *steps = _Maker(random.Random(seed)).schedule()  # noqa: S311 - no secret
-    return [("world", kind or own, *facts), *steps]
+    """Return the schedule of a seed: always the same one. It is in a world of some kind if that is given."""
+    return _Maker(random.Random(seed), kind).schedule()  # noqa: S311 - no secret
 
 
 class _Maker:
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, kind: str | None) -> None:
         self._chance = chance
         self._next: list[Step] = []
-        self._nodes = chance.choice((1, 1, 2))
+        self._kind = kind or chance.choices(("engine", "server", "share"), (85, 8, 7))[0]
+        self._nodes = chance.choice((2, 2, 3) if self._kind == "share" else (1, 1, 2))
         self._bans: list[tuple[str, int]] = []
-        self._relays = chance.choice((self._nodes, 2, 2))
+        self._relays = self._nodes if self._kind == "share" else chance.choice((self._nodes, 2, 2))
 
     def schedule(self) -> list[Step]:
         chance = self._chance
         cadence = chance.choice((10, 10, 10, 5, 30, 0))
         expires = chance.choice((60, 300, 3000)) if cadence or chance.random() < 0.5 else 0
-        kind = "server" if chance.random() < 0.1 else "engine"
         caps: dict[str, str] = {}
-        for text in chance.sample(_CAPS, chance.choice((0, 1, 1, 2))):
+        for text in chance.sample(
+            _SHARED_CAPS if self._kind == "share" else _CAPS,
+            chance.choice((1, 1, 1, 2) if self._kind == "share" else (0, 1, 1, 2)),
+        ):
             caps.setdefault(text.partition(":")[0], text)
         order = sorted(caps, key=("token", "remote", "subject").index)
-        world: Step = ("world", kind, self._nodes, self._relays, cadence, expires, *(caps[kind] for kind in order))
+        world: Step = (
+            "world",
+            self._kind,
+            self._nodes,
+            self._relays,
+            cadence,
+            expires,
+            *(caps[kind] for kind in order),
+        )
         # A swarm: each schedule knows some kinds of steps only, so that those come together often.
-        kinds = [kind for kind in _KINDS if chance.random() < 0.5]
+        all_kinds = _CALM if chance.random() < 0.2 else _SHARED if self._kind == "share" else _KINDS
+        kinds = [kind for kind in all_kinds if chance.random() < 0.5]
         steps: list[Step] = [self._connect() for _ in range(chance.randint(1, 4))]
         for _ in range(chance.randint(4, 24)):
             what = chance.random()
@@ -69,6 +81,8 @@ class _Maker:
         return self._chance.randrange(self._nodes)
 
     def _client(self) -> int:
+        if self._kind == "share" and self._chance.random() < 0.7:
+            return self._chance.choice((0, 4))  # they have a subject and an address in common
         return self._chance.randrange(CLIENTS)
 
     def _connect(self) -> Step:
@@ -105,6 +119,14 @@ class _Maker:
     def node_process(self) -> Step:
         return self._chance.choice(("kill_node", "start_node", "restart_node", "restart_node")), self._node()
 
+    def store_link(self) -> Step:
+        return self._chance.choice(("cut_store", "mute_store", "join_store", "join_store")), self._node()
+
+    def store_process(self) -> Step:
+        return (
+            self._chance.choice(("stop_store", "start_store", "start_store", "fail_over", "fail_over", "flush_store")),
+        )
+
     def clock(self) -> Step:
         return "clock", self._node(), self._chance.choice((-3600, 0, 3600))
 
@@ -129,10 +151,13 @@ class _Maker:
         return "kick", self._node(), self._chance.randrange(4), self._chance.choice(_TERMS)
 
 
-_KINDS: tuple[Callable[[_Maker], Step], ...] = (
-    _Maker.leave, _Maker.net, _Maker.net_then_leave, _Maker.link, _Maker.relay_process, _Maker.node_process,
-    _Maker.clock, _Maker.keys, _Maker.revoke, _Maker.ban, _Maker.unban, _Maker.kick, _Maker.cadence,
+_Kinds: TypeAlias = "tuple[Callable[[_Maker], Step], ...]"
+_CALM: _Kinds = (_Maker.leave, _Maker.revoke, _Maker.ban, _Maker.unban, _Maker.kick, _Maker.cadence)
+_KINDS: _Kinds = (
+    *_CALM, _Maker.net, _Maker.net_then_leave, _Maker.link, _Maker.relay_process, _Maker.node_process, _Maker.clock,
+    _Maker.keys,
 )  # fmt: skip
+_SHARED: _Kinds = (*_KINDS, _Maker.store_link, _Maker.store_process)
 
 
 def shrink(failing: list[Step]) -> list[Step]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.simulation.node import Answer
     from tests.simulation.relay import Client
 
+_DECISION_SECONDS = 0.26
 _DIGEST_KEY = b"digest key"
 _JSON = {"content-type": "application/json"}
 
@@ -42,23 +43,23 @@ class ServerNode(AuthNode):
         self.aio.run(self._make)
 
     def _make(self) -> None:
-        self.server = AuthServer(
-            self._ask_policy,
-            caps=self.caps,
-            state=_Disk(self),  # type: ignore[arg-type]
-            clock=lambda: self.machine.now().unix,
-            steady=lambda: self.machine.now().steady,
+        self.server = self.new_server(
+            clock=lambda: self.machine.now().unix, steady=lambda: self.machine.now().steady, state=_Disk(self)
         )
-        self.server.revocations.node = self.name
         self.server.revocations.nudger = _Nudger(self)  # type: ignore[assignment]
         self.sessions = self.server.sessions = WatchedSessions(self)
         self.denials = self.server.revocations.denials
+
+    def new_server(self, **options: Any) -> AuthServer:  # noqa: ANN401 - those of the server
+        server = AuthServer(self.ask_policy, caps=self.caps, **options)
+        server.revocations.node = self.name
+        return server
 
     def crash(self) -> None:
         super().crash()
         self.aio.kill()
 
-    async def _ask_policy(self, request: Request) -> Grant:
+    async def ask_policy(self, request: Request) -> Grant:
         if not self.has_keys:
             raise UnavailableError("no keys")
         client = self.client(request)
@@ -77,12 +78,16 @@ class ServerNode(AuthNode):
             answer(502, None)
             return
 
+        asked_at = self.loop.now
+
         def answered(response: HttpResponse) -> None:
             self.check()
+            promise(self.loop.now - asked_at <= _DECISION_SECONDS, "a decision takes too long", request.id)
             if response.status == 403:
                 is_revoked = self.client(request).jwt in self.policy.revoked
                 if not is_revoked and request.id not in self.sessions.refused:
-                    self.check_refused(request)
+                    check = self.check_capped if response.body.startswith(b"too many") else self.check_refused
+                    check(request)
             promise(response.status in {200, 204, 403, 503}, "the server answers something else", response)
             promise(response.status != 503 or not self.has_keys, "an answer is missing for no reason", response)
             promise(request.event is not Event.END or response.status == 204, "an end is refused", response)
@@ -94,9 +99,13 @@ class ServerNode(AuthNode):
             answer(response.status, grant)
 
         asked = HttpRequest("POST", "/", _JSON, request.to_json())
-        self._do(lambda: self.server.handle(asked), answered)
+        self.do(lambda: self.server.handle(asked), answered)
 
-    def _do(self, work: Callable[[], Coroutine[Any, Any, Any]], done: Callable[[Any], None]) -> None:
+    def check_capped(self, request: Request) -> None:
+        """Check that a session was to be refused for the sessions on other nodes."""
+        promise(False, "a cap refuses that is not reached", request.id)  # noqa: FBT003
+
+    def do(self, work: Callable[[], Coroutine[Any, Any, Any]], done: Callable[[Any], None]) -> None:
         async def run() -> None:
             done(await work())
 
@@ -105,16 +114,19 @@ class ServerNode(AuthNode):
 
         self.aio.run(begin)
 
+    def advance(self) -> None:
+        self.aio.run(self.server.live)
+
     # -- operators
 
     def order(self, denial: Denial) -> None:
         if not self.is_up:
             return
         now = self.machine.now()
-        self.sessions.advance(now)
+        self.advance()
         matched = {session.id for session in affected(denial, self.sessions)}
-        self.orders.hear(self.denials.stamped(denial, now.unix, self.name))
-        self._do(lambda: self.server.revocations.ban(denial), functools.partial(self._banned, matched))
+        self.ordered(self.denials.stamped(denial, now.unix, self.name))
+        self.do(lambda: self.server.revocations.ban(denial), functools.partial(self._banned, matched))
 
     def _banned(self, matched: set[str], banned: Banned) -> None:
         receipt = banned.receipt
@@ -134,8 +146,8 @@ class ServerNode(AuthNode):
         lifting = self.denials.lifting(denial_id, unix, node=self.name)
         self.check_lifting(denial_id, lifting, unix)
         if lifting is not None:
-            self.orders.hear(lifting)
-            self._do(lambda: self.server.revocations.lift(denial_id), lambda _: None)
+            self.ordered(lifting)
+            self.do(lambda: self.server.revocations.lift(denial_id), lambda _: None)
             self.loop.run(0.001)
 
 

@@ -13,7 +13,7 @@ from tests.simulation.world import SCRIPTS, broken, from_text, replay, to_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEDULES = 5000
+SCHEDULES = 2000
 SEARCHED = 4000
 """Schedules within which a planted flaw has to be found."""
 

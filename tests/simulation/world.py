@@ -5,15 +5,18 @@ A schedule is a list of steps, each a line of text: the same text gives the same
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from moq_token.server.denial import Denial
-from tests.simulation.loop import BrokenPromiseError, Loop, Machine, promise
+from tests.simulation.loop import START, BrokenPromiseError, Loop, Machine, promise
 from tests.simulation.node import AuthNode, Policy, Rules
-from tests.simulation.oracle import CapRule
+from tests.simulation.oracle import CapRule, holds
 from tests.simulation.relay import Client, Relay
 from tests.simulation.server import ServerNode
+from tests.simulation.shared import NAMES, SharedNode
+from tests.simulation.store import Store, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 Step: TypeAlias = "tuple[str | float, ...]"
 
 CLIENTS = 6
-KINDS = {"engine": AuthNode, "server": ServerNode}
+KINDS = {"engine": AuthNode, "server": ServerNode, "share": SharedNode}
+CALM = frozenset(("wait", "connect", "leave", "ban", "unban", "kick", "revoke", "cadence"))
+"""Steps without trouble: as long as there are no others, caps hold exactly."""
 SCRIPTS = Path(__file__).with_name("scripts")
 
 
@@ -31,7 +36,8 @@ class World:
     def __init__(self, kind: str, nodes: int, relays: int, cadence: int, expires: int, *caps: str) -> None:
         """Make auth servers, each on its machine, and relays beside them. A cadence or an end of 0 is none.
 
-        ``kind`` is ``engine`` for its state machines alone, which is quick, or ``server`` for all of it.
+        ``kind`` is ``engine`` for its state machines alone, which is quick, ``server`` for all of it, or ``share`` for
+        servers that share a store.
         """
         self.loop = Loop()
         self.clients = [Client(number) for number in range(CLIENTS)]
@@ -49,6 +55,15 @@ class World:
             relay = Relay(self.loop, node.machine, node, f"r{number}")
             node.relays.append(relay)
             self.relays.append(relay)
+        self.rules = rules
+        self.is_calm = True
+        self.store = Store(self.loop)
+        everywhere: dict[bytes, Denial] = {}
+        for node in self.nodes:
+            if isinstance(node, SharedNode):
+                node.wire, node.everywhere, node.is_full = Wire(self.store), everywhere, self._is_full
+            node.start()
+        self.loop.run(0.1)
         self._longest = cadence
 
     # -- steps
@@ -94,6 +109,33 @@ class World:
         self.kill_node(node)
         self.start_node(node)
 
+    def cut_store(self, node: int) -> None:
+        self._wire(node).is_cut = True
+
+    def mute_store(self, node: int) -> None:
+        """Lose the answers of the store to a node, but not its calls."""
+        self._wire(node).is_mute = True
+
+    def join_store(self, node: int) -> None:
+        self._wire(node).is_cut = self._wire(node).is_mute = False
+
+    def stop_store(self) -> None:
+        self.store.is_up = False
+        self.store.break_links()
+
+    def start_store(self) -> None:
+        self.store.is_up = True
+
+    def fail_over(self) -> None:
+        self.store.fail_over()
+
+    def flush_store(self) -> None:
+        self.store.model.flush()
+
+    def _wire(self, number: int) -> Wire:
+        node = self.nodes[number]
+        return node.wire if isinstance(node, SharedNode) else Wire(self.store)
+
     def clock(self, node: int, ahead: float) -> None:
         """Set the clock of a machine to so many seconds before or after the true time."""
         machine = self.machines[node]
@@ -116,10 +158,18 @@ class World:
 
     def ban(self, node: int, kind: str, client: int, seconds: float) -> None:
         self.nodes[node].order(self._denial(node, kind, client, seconds))
-        self.loop.run(0.1)
+        self._agree()
 
     def unban(self, node: int, kind: str, client: int) -> None:
         self.nodes[node].lift(self._denial(node, kind, client, 1).id)
+        self._agree()
+
+    def _agree(self) -> None:
+        """Let all nodes hear of an order, and check that they have."""
+        self.loop.run(0.1)
+        for each in self.nodes if self.is_calm else ():
+            if isinstance(each, SharedNode):
+                each.check_agreed(START + self.loop.now)
 
     def kick(self, node: int, session: int, seconds: float) -> None:
         """Deny one session for a while."""
@@ -127,7 +177,7 @@ class World:
         if known:
             until = self._until(node, seconds)
             self.nodes[node].order(Denial(session=known[session % len(known)], until=until))
-            self.loop.run(0.1)
+            self._agree()
 
     def _denial(self, node: int, kind: str, client: int, seconds: float) -> Denial:
         someone = self.clients[client]
@@ -143,6 +193,20 @@ class World:
         }
         return Denial(until=self._until(node, seconds), **matchers[kind])
 
+    def _check_leases(self) -> None:
+        """Check that the store counts the sessions that the nodes know, and no others."""
+        shared = [node for node in self.nodes if isinstance(node, SharedNode)]
+        if not shared or not self.rules.caps:
+            return
+        known = {
+            NAMES.digest(b"session", session.id.encode())
+            for node in shared
+            for session in node.sessions
+            if session.kicked is None
+        }
+        counted = self.store.counted()
+        promise(known == counted, "the store counts other sessions than the nodes", known ^ counted)
+
     def _until(self, node: int, seconds: float) -> int:
         return int(self.machines[node].now().unix + seconds)
 
@@ -151,6 +215,24 @@ class World:
     def check(self) -> None:
         for node in self.nodes:
             node.check()
+        if self.is_calm:
+            for group in [self.nodes] if isinstance(self.nodes[0], SharedNode) else [[node] for node in self.nodes]:
+                self._check_caps(group)
+
+    def _check_caps(self, nodes: Sequence[AuthNode]) -> None:
+        """Check the sessions that really live, where nothing has troubled the nodes that count together."""
+        held = [holds(session.client) for node in nodes for relay in node.relays for session in relay.live.values()]
+        for rule in self.rules.caps:
+            counts = Counter(each[rule.kind] for each in held)
+            promise(all(count <= rule.limit for count in counts.values()), "a cap is exceeded", rule, counts)
+
+    def _is_full(self, client: Client) -> bool:
+        """Whether a cap may refuse a client for the sessions on all relays."""
+        if not self.is_calm:
+            return True
+        held = [holds(session.client) for relay in self.relays for session in relay.live.values()]
+        mine = holds(client)
+        return any(sum(each[rule.kind] == mine[rule.kind] for each in held) >= rule.limit for rule in self.rules.caps)
 
     def settle(self) -> None:
         """Heal everything, wait until all is known again, and check that everybody knows the truth."""
@@ -161,6 +243,9 @@ class World:
             self.start_node(number % len(self.nodes))
         for node in self.nodes:
             node.has_keys = True
+        self.store.is_up = True
+        for number in range(len(self.nodes)):
+            self.join_store(number)
         cadence = self._longest
         if not cadence:
             self.loop.run(31)
@@ -169,7 +254,11 @@ class World:
         self.loop.run(31 + 4 * cadence)
         self.check()
         for node in self.nodes:
-            node.sessions.advance(node.machine.now())
+            node.advance()
+        self._check_leases()
+        for node in self.nodes:
+            if isinstance(node, SharedNode):
+                node.check_agreed(START + self.loop.now)
             known = {session.id for session in node.sessions if session.kicked is None}
             live = {session.id for relay in node.relays for session in relay.live.values()}
             promise(known == live, "the table does not heal", known, live)
@@ -194,6 +283,7 @@ def replay(schedule: Iterable[Step]) -> World:
     world = World(*arguments)  # type: ignore[arg-type]
     try:
         for name, *arguments in steps:
+            world.is_calm &= name in CALM
             getattr(world, str(name))(*arguments)
             world.check()
         world.settle()

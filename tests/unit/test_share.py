@@ -154,19 +154,16 @@ def test_unexpected_answers_of_the_store_are_no_verdict(answer: object) -> None:
 
 
 def test_health_tells_news_once_and_pauses() -> None:
-    health = Health(100.0)
+    health = Health()
     assert not health.is_up
     assert health.failed("refused", 100.0)
     assert not health.failed("refused", 101.0)
     assert health.failed("full", 102.0)
-    assert health.since == 100.0
     assert health.pause(102.0) == RETRY_SECONDS
     assert health.pause(200.0) == 0
-    health.recovered(300.0)
+    health.recovered()
     assert health.is_up
-    assert health.since == 300.0
     assert health.failed("refused", 301.0)
-    assert health.since == 301.0
 
 
 def test_denials_are_exchanged_until_nothing_is_missing() -> None:

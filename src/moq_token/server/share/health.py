@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 DEADLINE_SECONDS: Final = 0.25
@@ -13,14 +14,12 @@ RETRY_SECONDS: Final = 1.0
 class Health:
     """The state of the store, as this node sees it.
 
-    ``problem`` says what is wrong, None for nothing; ``since`` is when that began. A store that was not reached yet has
-    a problem too.
+    ``problem`` says what is wrong, None for nothing. A store that was not reached yet has a problem too.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self) -> None:
         self.problem: str | None = "not connected yet"
-        self.since: float = now
-        self._retry = now
+        self._retry = -math.inf
 
     @property
     def is_up(self) -> bool:
@@ -29,16 +28,14 @@ class Health:
 
     def failed(self, problem: str, now: float) -> bool:
         """Note a failure. Returns whether it is news: another problem than before."""
-        if self.problem is None:
-            self.since = now
         is_news = problem != self.problem
         self.problem = problem
         self._retry = now + RETRY_SECONDS
         return is_news
 
-    def recovered(self, now: float) -> None:
+    def recovered(self) -> None:
         """Note that the store has answered, and that this node is up to date."""
-        self.problem, self.since = None, now
+        self.problem = None
 
     def pause(self, now: float) -> float:
         """Return how long to wait before the store is tried again, in seconds."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-import time
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -112,7 +111,7 @@ class Sharing:
         self._caps = SharedCaps(caps, names)
         self._denials = SharedDenials(names)
         self._everybody = names.key(b"all")
-        self._health = Health(time.monotonic())
+        self._health = Health()
         self._link: Link | None = None
         self._node: Node | None = None
         self._nodes: tuple[str, ...] = ()
@@ -359,14 +358,14 @@ class Sharing:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - decisions go on, and so do the attempts
                 problem = f"an unexpected fault ({type(error).__name__})"
-            if self._health.failed(problem, time.monotonic()):
+            if self._health.failed(problem, asyncio.get_running_loop().time()):
                 log.warning(
                     "the share cannot be reached, this server decides by itself: %s",
                     problem,
                     extra={"event": "share-lost"},
                 )
             self._first.set()
-            await asyncio.sleep(self._health.pause(time.monotonic()))
+            await asyncio.sleep(self._health.pause(asyncio.get_running_loop().time()))
 
     async def _attached(self) -> None:
         """Be connected, until that fails."""
@@ -375,7 +374,7 @@ class Sharing:
         try:
             await self._pull(link, self._node)
             self._link = link
-            self._health.recovered(time.monotonic())
+            self._health.recovered()
             self._first.set()
             log.info(
                 "shares with %d other servers",

@@ -1,0 +1,166 @@
+"""The store that auth servers share, and their connections to it, which can fail in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from typing import TYPE_CHECKING, Any
+
+from moq_token.server.share.link import StoreError
+from tests.share_model import StoreModel
+from tests.simulation.loop import START
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from moq_token.server.share.caps import Call
+    from tests.simulation.aio import VirtualLoop
+    from tests.simulation.loop import Loop
+
+HOP_SECONDS = 0.001
+DEADLINE_SECONDS = 0.25
+REPLICATED_SECONDS = 1.0  # The key of a cap: its tag and a digest.
+_LEASES = re.compile(rb":[trs]:[0-9a-f]{32}$")
+
+
+class Store:
+    """A store, a replica that is up to one second behind, and who listens."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.model = StoreModel()
+        self._replica = copy.deepcopy(self.model)
+        self._replicated = 0.0
+        self.is_up = True
+        self.links: list[StoreLink] = []
+
+    def call(self, call: Call) -> object:
+        if self._loop.now - self._replicated > REPLICATED_SECONDS:
+            self._replica, self._replicated = copy.deepcopy(self.model), self._loop.now
+        answer = self.model.call(call, int((START + self._loop.now) * 1000))
+        messages, self.model.messages = self.model.messages, []
+        for channel, message in messages:
+            self.publish(channel, message)
+        return answer
+
+    def counted(self) -> set[bytes]:
+        """Return the sessions that hold a lease now."""
+        now = int((START + self._loop.now) * 1000)
+        leases = [kept for key, kept in self.model.sorted.items() if _LEASES.search(key)]
+        return {session for kept in leases for session, end in kept.items() if end > now}
+
+    def denials(self) -> set[bytes]:
+        """Return the digests of all denials."""
+        return {digest for records in self.model.hashes.values() for digest in records}
+
+    def publish(self, channel: bytes, message: bytes) -> None:
+        for link in self.links:
+            link.tell(channel, message)
+
+    def fail_over(self) -> None:
+        """Have the replica go on, which has not heard of the last writes."""
+        self.model = copy.deepcopy(self._replica)
+        self.break_links()
+
+    def break_links(self) -> None:
+        for link in list(self.links):
+            link.fail("the connection was lost")
+
+
+class Wire:
+    """The way from one auth server to the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.is_cut = False
+        self.is_mute = False
+        """Calls arrive and are done, and no answer comes back."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.store.is_up and not self.is_cut
+
+    def connector(self, loop: Loop, aio: VirtualLoop) -> Callable[..., Any]:
+        async def connect(channels: Sequence[bytes], received: Callable[[bytes], None]) -> StoreLink:
+            await asyncio.sleep(HOP_SECONDS)
+            if not self.is_open or self.is_mute:
+                await asyncio.sleep(DEADLINE_SECONDS)
+                raise StoreError("connection refused")
+            link = StoreLink(self, loop, aio, channels, received)
+            self.store.links.append(link)
+            return link
+
+        return connect
+
+
+class StoreLink:
+    """One connection (see :class:`moq_token.server.share.link.Link`)."""
+
+    def __init__(
+        self, wire: Wire, loop: Loop, aio: VirtualLoop, channels: Sequence[bytes], received: Callable[[bytes], None]
+    ) -> None:
+        self._wire, self._loop, self._aio = wire, loop, aio
+        self._channels, self._received = channels, received
+        self._waiting: list[asyncio.Future[object]] = []
+        self._failure = aio.create_future()
+        self._failure.add_done_callback(lambda failure: failure.exception())
+
+    def call(self, call: Call) -> asyncio.Future[object]:
+        return self._send(lambda: self._wire.store.call(call))
+
+    def publish(self, channel: bytes, message: bytes) -> asyncio.Future[object]:
+        return self._send(lambda: self._wire.store.publish(channel, message))
+
+    def _send(self, work: Callable[[], object]) -> asyncio.Future[object]:
+        future = self._aio.create_future()
+        if self._failure.done():
+            future.set_exception(StoreError("the connection was lost"))
+            return future
+        self._waiting.append(future)
+        self._loop.after(HOP_SECONDS, self._arrive, work, future)
+        self._loop.after(DEADLINE_SECONDS, self._aio.run, lambda: self._too_late(future))
+        return future
+
+    def _arrive(self, work: Callable[[], object], future: asyncio.Future[object]) -> None:
+        if self._wire.is_open:  # even if the other side has given up
+            answer = work()
+            if not self._wire.is_mute:
+                self._loop.after(HOP_SECONDS, self._aio.run, lambda: self._answered(future, answer))
+
+    def _answered(self, future: asyncio.Future[object], answer: object) -> None:
+        if not future.done():
+            future.set_result(answer)
+            self._waiting.remove(future)
+
+    def _too_late(self, future: asyncio.Future[object]) -> None:
+        if not future.done():
+            self.fail("no answer within 250 ms")
+
+    def fail(self, problem: str) -> None:
+        if self in self._wire.store.links:
+            self._wire.store.links.remove(self)
+        if self._failure.done() or self._aio.is_killed:
+            return
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreError(problem))
+        self._waiting.clear()
+        self._failure.set_exception(StoreError(problem))
+
+    def tell(self, channel: bytes, message: bytes) -> None:
+        """Deliver what was published."""
+        if channel in self._channels and self._wire.is_open and not self._wire.is_mute:
+            self._loop.after(HOP_SECONDS, self._aio.run, lambda: self._hear(message))
+
+    def _hear(self, message: bytes) -> None:
+        if not self._failure.done():
+            self._received(message)
+
+    async def failed(self, seconds: float) -> None:
+        await asyncio.wait((self._failure,), timeout=seconds)
+        if self._failure.done():
+            self._failure.result()
+
+    async def aclose(self) -> None:
+        self.fail("closed")
