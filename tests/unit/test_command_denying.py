@@ -1,6 +1,7 @@
 """`ban`, `narrow`, `kick`, `unban`, `bans` and `sessions`: what they ask, what they show, and how they exit.
 
-The admin listener is a small server here, whose answers are given; tests/unit/test_server_admin.py has the real one.
+The admin listener is a small server here, whose answers are given. tests/unit/test_server_revocations.py has the real
+one.
 """
 
 from __future__ import annotations
@@ -144,12 +145,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("ban --token -", {"token": TOKEN}),
         ("ban --token - --for 15m", {"token": TOKEN, "for": "900s"}),
+        ("ban --path /rooms/1 --for 1h", {"path": "rooms/1", "for": "3600s"}),
         (
             "narrow --subject mallory --without publish --for 10m",
             {"subject": "mallory", "role": "publish", "for": "600s"},
         ),
         (
-            "narrow --subject mallory --without-path rooms/1/** --for 10m",
+            "narrow --subject mallory --without-path /rooms/1/** --for 10m",
             {"subject": "mallory", "narrow_path": "rooms/1/**", "for": "600s"},
         ),
     ],
@@ -159,6 +161,19 @@ def test_bans(cli: Cli, server: Listener, argv: str, expected: dict[str, object]
     server.answers(answer)
     assert json.loads(cli.done(*argv.split(), stdin=f"{TOKEN}\n")) == answer
     assert server.requests == [("POST", "/bans", {"author": "carol", **expected})]
+
+
+@pytest.mark.parametrize("around", ["{}", "Bearer {}\n", "https://relay.example.com/room?jwt={}"])
+def test_the_token_can_be_pasted(cli: Cli, server: Listener, around: str) -> None:
+    server.answers({"denial": DENIAL, "receipt": COMPLETE})
+    cli.done("ban", "--token", "-", stdin=around.format(TOKEN))
+    assert server.requests == [("POST", "/bans", {"token": TOKEN, "author": "carol"})]
+
+
+@pytest.mark.parametrize("given", ["", "root:x:0:0", '{"kty":"oct","k":"hunter2"}', f"{TOKEN}.x"])
+def test_what_is_no_token_is_not_sent(cli: Cli, server: Listener, given: str) -> None:
+    cli.refused(1, "ban", "--token", "-", stdin=given)
+    assert server.requests == []
 
 
 def test_kick(cli: Cli, server: Listener) -> None:
@@ -176,7 +191,7 @@ def test_kick(cli: Cli, server: Listener) -> None:
 
 def test_listings(cli: Cli, server: Listener) -> None:
     server.answers({"sessions": [], "bans": []})
-    for argv in ("sessions", "sessions --subject a&b --session 1 --path rooms/** --limit 5", "bans", "bans --json"):
+    for argv in ("sessions", "sessions --subject a&b --session 1 --path /rooms/** --limit 5", "bans", "bans --json"):
         cli.done(*argv.split())
     assert [target for _, target, _ in server.requests] == [
         "/sessions",

@@ -124,7 +124,7 @@ def narrow_command(
     """
     if role is None and narrow_path is None:
         raise click.UsageError("say what they lose: add --without publish, --without subscribe or --without-path")
-    effect = {"role": role, "narrow_path": narrow_path}
+    effect = {"role": role, "narrow_path": None if narrow_path is None else _below_root(narrow_path)}
     return _deny(Admin(admin), who, effect, (duration, reason, author), dry_run=dry_run, as_json=as_json)
 
 
@@ -225,7 +225,8 @@ def bans_command(admin: str | None, as_json: bool) -> None:
 @options.as_json
 def sessions_command(limit: int | None, admin: str | None, as_json: bool, **who: str | None) -> None:
     """List the live sessions that the auth server knows: id, subject, path, address, relay, and for how long."""
-    query = _filter(who) | {"limit": None if limit is None else str(limit)}
+    found = who if who["path"] is None else who | {"path": _below_root(who["path"])}
+    query = _filter(found) | {"limit": None if limit is None else str(limit)}
     answer = Admin(admin).get(_SESSIONS, query)
     _print(answer, receipts.sessions(answer, time.time()), as_json=as_json)
 
@@ -246,12 +247,28 @@ def _matchers(who: dict[str, Any]) -> dict[str, Any]:
     if "issued_before" in found:
         found["issued_before"] = times.issue(found["issued_before"], time.time(), "--issued-before")
     if "token" in found:
-        from moq_token.cli import keyring
-
-        found["token"] = keyring.read_token(None, found["token"])
-        if not found["token"]:
-            raise output.Failed("expected a token, got empty input")
+        found["token"] = _token_of(found["token"])
+    if "path" in found:
+        found["path"] = _below_root(found["path"])
     return found
+
+
+def _token_of(file: str) -> str:
+    """Read a token, also one in a URL or a header. Raises :class:`Failed` and :class:`InvalidTokenError`."""
+    from moq_token.cli import keyring, pasted
+    from moq_token.unverified import read_unverified
+
+    given = keyring.read_token(None, file)
+    if not given:
+        raise output.Failed("expected a token, got empty input")
+    token = pasted.find(given).token
+    read_unverified(token)
+    return token
+
+
+def _below_root(path: str) -> str:
+    """Return a pattern as the server takes it: listings show paths as they were dialed, with a slash in front."""
+    return path.removeprefix("/")
 
 
 def _filter(found: dict[str, Any]) -> dict[str, Any]:
