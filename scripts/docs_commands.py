@@ -53,7 +53,8 @@ def reference() -> str:
 
 def section(name: str, command: click.Command) -> str:
     """Return one command: usage, description, a table of its options, and its examples."""
-    context = click.Context(command, info_name=name)
+    # Below the program, whose settings have the names of the help option: a command keeps the first ones that it sees.
+    context = click.Context(command, click.Context(program, **program.context_settings), name)
     usage = " ".join(command.collect_usage_pieces(context))
     parts = [*(prose(paragraph) for paragraph in _paragraphs(command)), f"```text\n{NAME} {name} {usage}\n```"]
     options = [row for row in (_row(param) for param in command.get_params(context)) if row]

@@ -43,7 +43,8 @@ HS, RS, PS, ES, ES384, ED = (
 )
 COMMANDS = (
     *("generate", "sign", "verify", "inspect", "explain", "public", "import", "export", "thumbprint", "jwks", "keys"),
-    *("auth", "lint", "serve", "check-config", "completion", "help"),
+    *("auth", "lint", "serve", "sessions", "ban", "unban", "bans", "narrow", "kick"),
+    *("check-config", "completion", "help"),
 )
 
 
