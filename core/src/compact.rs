@@ -50,7 +50,8 @@ pub fn join(
     payload: &[u8],
     sign: impl FnOnce(&[u8], &mut [u8; MAX_SIGNATURE_BYTES]) -> Option<usize>,
 ) -> Option<String> {
-    let mut token = String::with_capacity(header.len() + (payload.len() + MAX_SIGNATURE_BYTES) / 3 * 4 + 8);
+    // With room for all signatures but those of RSA, for which it grows: the allocator is slower with larger pieces.
+    let mut token = String::with_capacity(header.len() + payload.len() / 3 * 4 + 160);
     token.push_str(header);
     token.push('.');
     URL_SAFE_NO_PAD.encode_string(payload, &mut token);

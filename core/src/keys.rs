@@ -1,6 +1,6 @@
 //! The signature algorithms (RFC 7518, section 3.1; RFC 8037) with the keys of aws-lc-rs, each prepared once.
 //!
-//! Python has checked the material. What aws-lc-rs refuses nevertheless gives None, and Python uses `cryptography`.
+//! Python has checked the material. The library overwrites its keys when it frees them, and nothing here copies one. What aws-lc-rs refuses nevertheless gives None, and Python uses `cryptography`.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand::SystemRandom;
