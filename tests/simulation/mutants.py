@@ -249,6 +249,20 @@ MUTANTS = (
         "self.share.problem",
         kind="share",
     ),
+    Mutant(
+        "a receipt promises the end too early",
+        "receipts:_out_by",
+        "session.last + session.revalidate + ASKING_SECONDS",
+        "session.last + 1",
+        kind="server",
+    ),
+    Mutant(
+        "the store is told whom a session is of",
+        "share.caps:SharedCaps.call",
+        "self._names.digest(tag, data).hex().encode()",
+        "(b'0' * 32 + data)[-32:]",
+        kind="share",
+    ),
 )
 
 

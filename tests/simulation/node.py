@@ -130,7 +130,7 @@ class AuthNode:
 
     def _nudge(self, ids: list[str]) -> None:
         for relay in self.relays if ids else ():
-            if relay.is_up and not relay.is_cut:
+            if relay.can_be_told:
                 self.loop.after(_NUDGE_SECONDS, relay.nudge, ids)
 
     def client(self, request: Request) -> Client:

@@ -29,7 +29,7 @@ class Client:
     def __init__(self, number: int) -> None:
         self.name = f"c{number}"
         self.jwt = f"secret-token-{number % 3}"
-        self.subject = f"s{number % 2}"
+        self.subject = f"subject-{number % 2}"
         self.remote = f"192.0.2.{number % 4}:{1000 + number}"
         self.path = f"/room{number % 2}/cam"
 
@@ -59,11 +59,16 @@ class Relay:
         self.live: dict[str, Live] = {}
         self.fates: deque[str] = deque()
         self.is_cut = False
+        self.is_deaf = False  # nobody reaches its internal listener
         self.is_up = True
         self.starts = 0
         self.sessions = 0
         self.ends: list[tuple[str, str]] = []
         self._jitter = 0.0
+
+    @property
+    def can_be_told(self) -> bool:
+        return self.is_up and not self.is_cut and not self.is_deaf
 
     # -- what happens to it
 

@@ -59,7 +59,8 @@ class _Maker:
             *(caps[kind] for kind in order),
         )
         # A swarm: each schedule knows some kinds of steps only, so that those come together often.
-        all_kinds = _CALM if chance.random() < 0.2 else _SHARED if self._kind == "share" else _KINDS
+        peace = chance.random()
+        all_kinds = _CALM if peace < 0.1 else _QUIET if peace < 0.2 else _SHARED if self._kind == "share" else _KINDS
         kinds = [kind for kind in all_kinds if chance.random() < 0.5]
         steps: list[Step] = [self._connect() for _ in range(chance.randint(1, 4))]
         for _ in range(chance.randint(4, 24)):
@@ -106,12 +107,27 @@ class _Maker:
         self._next = [("connect", relay, self._client()), ("leave", relay, -1)]
         return "net", relay, self._fate()
 
+    def cadence_then_crash(self) -> Step:
+        """Shorten the cadence, and have a relay crash that has heard of it."""
+        relay = self._relay()
+        self._next = [("wait", 31), ("kill_relay", relay), ("wait", 9)]
+        return "cadence", 3
+
+    def cut_then_kick(self) -> Step:
+        """Kick sessions that are about to be lost."""
+        relay = self._relay()
+        self._next = [("wait", self._chance.choice((11, 19))), ("kick", relay % self._nodes, 0, 4000), ("wait", 9)]
+        return "cut", relay
+
     def _fate(self) -> str:
         fate = self._chance.choice(_FATES)
         return f"{fate}:{self._chance.choice((0.5, 3, 9.5, 14))}" if fate in {"late", "slow", "twice"} else fate
 
     def link(self) -> Step:
         return self._chance.choice(("cut", "join")), self._relay()
+
+    def listener(self) -> Step:
+        return self._chance.choice(("deaf", "deaf", "listen")), self._relay()
 
     def relay_process(self) -> Step:
         return self._chance.choice(("kill_relay", "stop_relay", "start_relay", "start_relay")), self._relay()
@@ -153,9 +169,10 @@ class _Maker:
 
 _Kinds: TypeAlias = "tuple[Callable[[_Maker], Step], ...]"
 _CALM: _Kinds = (_Maker.leave, _Maker.revoke, _Maker.ban, _Maker.unban, _Maker.kick, _Maker.cadence)
+_QUIET: _Kinds = (*_CALM, _Maker.listener)
 _KINDS: _Kinds = (
-    *_CALM, _Maker.net, _Maker.net_then_leave, _Maker.link, _Maker.relay_process, _Maker.node_process, _Maker.clock,
-    _Maker.keys,
+    *_QUIET, _Maker.net, _Maker.net_then_leave, _Maker.cadence_then_crash, _Maker.cut_then_kick, _Maker.link,
+    _Maker.relay_process, _Maker.node_process, _Maker.clock, _Maker.keys,
 )  # fmt: skip
 _SHARED: _Kinds = (*_KINDS, _Maker.store_link, _Maker.store_process)
 

@@ -35,7 +35,12 @@ _JSON = {"content-type": "application/json"}
 
 
 class ServerNode(AuthNode):
-    """One auth server as `moq-token serve` runs it, but for its sockets and its disk."""
+    """One auth server as `moq-token serve` runs it, but for its sockets and its disk.
+
+    ``is_quiet`` tells whether nothing but nudges has failed so far.
+    """
+
+    is_quiet: Callable[[], bool]
 
     def start(self) -> None:
         self.is_up = True
@@ -138,6 +143,16 @@ class ServerNode(AuthNode):
         if banned.denial.refuses:
             live = {session_id for relay in self.relays for session_id in relay.live}
             promise(not (matched - alive) & live, "a receipt says that sessions are out which are not", receipt)
+            if receipt.out_by is not None:
+                wait = receipt.out_by - self.machine.now().unix
+                self.loop.after(max(0.0, wait) + 0.1, self._check_out, alive, banned.denial)
+
+    def _check_out(self, alive: set[str], denial: Denial) -> None:
+        """Check that the rest is out at the time that a receipt has told, where nothing but nudges has failed."""
+        unix = self.machine.now().unix
+        if self.is_quiet() and self.orders.latest.get(denial.id) == denial and unix < denial.until:
+            live = {session_id for relay in self.relays for session_id in relay.live}
+            promise(not alive & live, "a receipt says when sessions are out, and they are not", alive & live)
 
     def lift(self, denial_id: str) -> None:
         if not self.is_up:
@@ -177,7 +192,7 @@ class _Nudger:
     async def nudge(self, name: str, filters: Sequence[str]) -> None:
         await asyncio.sleep(0.005)
         relay = next((relay for relay in self._node.relays if relay.name == name), None)
-        if relay is None or not relay.is_up or relay.is_cut:
+        if relay is None or not relay.can_be_told:
             raise UnavailableError("connection refused")
         relay.nudge([text.removeprefix("id=") for text in filters])
 

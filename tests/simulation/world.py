@@ -25,6 +25,8 @@ Step: TypeAlias = "tuple[str | float, ...]"
 
 CLIENTS = 6
 KINDS = {"engine": AuthNode, "server": ServerNode, "share": SharedNode}
+QUIET = frozenset(("deaf", "listen"))
+"""Steps in which only nudges fail."""
 CALM = frozenset(("wait", "connect", "leave", "ban", "unban", "kick", "revoke", "cadence"))
 """Steps without trouble: as long as there are no others, caps hold exactly."""
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -56,10 +58,12 @@ class World:
             node.relays.append(relay)
             self.relays.append(relay)
         self.rules = rules
-        self.is_calm = True
+        self.is_calm = self.is_quiet = True
         self.store = Store(self.loop)
         everywhere: dict[bytes, Denial] = {}
         for node in self.nodes:
+            if isinstance(node, ServerNode):
+                node.is_quiet = lambda: self.is_quiet
             if isinstance(node, SharedNode):
                 node.wire, node.everywhere, node.is_full = Wire(self.store), everywhere, self._is_full
             node.start()
@@ -88,6 +92,13 @@ class World:
 
     def join(self, relay: int) -> None:
         self.relays[relay].is_cut = False
+
+    def deaf(self, relay: int) -> None:
+        """Have nobody reach the internal listener of a relay."""
+        self.relays[relay].is_deaf = True
+
+    def listen(self, relay: int) -> None:
+        self.relays[relay].is_deaf = False
 
     def kill_relay(self, relay: int) -> None:
         self.relays[relay].crash()
@@ -206,6 +217,9 @@ class World:
         }
         counted = self.store.counted()
         promise(known == counted, "the store counts other sessions than the nodes", known ^ counted)
+        held = repr((self.store.model.sorted, self.store.model.hashes))
+        is_secret = not any(text in held for text in ("secret", "subject", "192.0.2", "room"))
+        promise(is_secret, "the store holds something personal in clear", held)
 
     def _until(self, node: int, seconds: float) -> int:
         return int(self.machines[node].now().unix + seconds)
@@ -237,7 +251,7 @@ class World:
     def settle(self) -> None:
         """Heal everything, wait until all is known again, and check that everybody knows the truth."""
         for number, relay in enumerate(self.relays):
-            relay.is_cut = False
+            relay.is_cut = relay.is_deaf = False
             relay.fates.clear()
             relay.start()
             self.start_node(number % len(self.nodes))
@@ -284,6 +298,7 @@ def replay(schedule: Iterable[Step]) -> World:
     try:
         for name, *arguments in steps:
             world.is_calm &= name in CALM
+            world.is_quiet &= name in CALM | QUIET
             getattr(world, str(name))(*arguments)
             world.check()
         world.settle()
