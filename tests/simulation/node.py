@@ -188,12 +188,16 @@ class AuthNode:
         now = self.machine.now()
         self.denials.advance(now.unix)
         self.sessions.check()
+        if not self.denials and not self.orders.latest:
+            return
         in_force = {denial.id for denial in self.denials.in_force(now.unix)}
         ordered = {denial.id for denial in self.orders.latest.values() if not denial.lifted and now.unix < denial.until}
         promise(in_force == ordered, "other denials are in force than were ordered", in_force, ordered)
 
     def _ordered(self, request: Request, unix: float) -> list[Denial]:
         self.hear()
+        if not self.orders.latest:
+            return []
         client = self.client(request)
         return self.orders.against(client, request.id, self.digest(client), unix)
 

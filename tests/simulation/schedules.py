@@ -33,7 +33,7 @@ class _Maker:
     def __init__(self, chance: random.Random, kind: str | None) -> None:
         self._chance = chance
         self._next: list[Step] = []
-        self._kind = kind or chance.choices(("engine", "server", "share"), (85, 8, 7))[0]
+        self._kind = kind or chance.choices(("engine", "server", "share"), (92, 5, 3))[0]
         self._nodes = chance.choice((2, 2, 3) if self._kind == "share" else (1, 1, 2))
         self._bans: list[tuple[str, int]] = []
         self._relays = self._nodes if self._kind == "share" else chance.choice((self._nodes, 2, 2))

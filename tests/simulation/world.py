@@ -13,7 +13,7 @@ from moq_token.server.denial import Denial
 from tests.simulation.loop import START, BrokenPromiseError, Loop, Machine, promise
 from tests.simulation.node import AuthNode, Policy, Rules
 from tests.simulation.oracle import CapRule, holds
-from tests.simulation.relay import Client, Relay
+from tests.simulation.relay import MAX_LATE_SECONDS, Client, Relay
 from tests.simulation.server import ServerNode
 from tests.simulation.shared import NAMES, SharedNode
 from tests.simulation.store import Store, Wire
@@ -265,7 +265,8 @@ class World:
             self.loop.run(31)
             self.check()
             return
-        self.loop.run(31 + 4 * cadence)
+        # What is still under way arrives, and has a lease of two cadences.
+        self.loop.run(MAX_LATE_SECONDS + 2 + 2 * cadence)
         self.check()
         for node in self.nodes:
             node.advance()
