@@ -187,6 +187,8 @@ bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this pack
 
 bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built (SERVERS=)
 	$(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers $(SERVERS)
+	$(BENCH) -m benchmarks.servers --share --connections 64 --sessions 0 10000 --algorithms HS256
+	$(BENCH) -m benchmarks.bans
 
 bench-quick: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure in less than a minute, less exactly
 	$(BENCH) -m benchmarks --quick $(ARGS)
