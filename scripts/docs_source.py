@@ -62,7 +62,8 @@ def messages_page(_: str) -> str:
         heading = "Wrong usage of the command line" if error == "UsageError" else error
         link = "" if error == "UsageError" else f"[`{error}`][moq_token.{error}]:\n\n"
         rows = [f"- `` {each.text} ``{f' (reason `{each.reason}`)' if each.reason else ''}" for each in group]
-        parts.append(f"## {heading}\n\n{link}" + "\n".join(rows) + "\n")
+        listed = "\n".join(rows)
+        parts.append(f'## {heading}\n\n{link}<div class="messages" markdown="1">\n\n{listed}\n\n</div>\n')
     return "\n".join(parts)
 
 

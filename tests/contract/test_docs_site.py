@@ -97,6 +97,19 @@ def test_every_command_and_option_is_there() -> None:
         assert missing == [], name
 
 
+def test_every_setting_of_the_auth_server_is_explained() -> None:
+    page = (DOCS / "auth-server.md").read_text(encoding="utf-8")
+    (serve,) = (command for name, command in docs_commands.commands() if name == "serve")
+    options = {each for param in serve.params if not getattr(param, "hidden", False) for each in param.opts}
+    assert [each for each in sorted(options) if f"`{each}" not in page] == []
+
+
+def test_every_extra_is_on_the_home_page() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert [name for name in project["optional-dependencies"] if f"| `{name}` |" not in page] == []
+
+
 def test_a_stale_part_is_noticed() -> None:
     page = (DOCS / "command-line.md").read_text(encoding="utf-8")
     stale = page.replace("Sign a token and print it.", "Sign.")
