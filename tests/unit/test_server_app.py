@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moq_token.kid import KeyId
+    from moq_token.server.session import Session
 
 NOW = 1_800_000_000
 SECRET_KEY = forge.key(Algorithm.HS256)
@@ -769,3 +771,29 @@ def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path) -> None:
 def test_rules_of_patterns_are_not_widened() -> None:
     policy = Policy(public_subscribe=[Pattern("a/*/c"), Pattern("a/b")])
     assert policy.public_paths("a") is None
+
+
+def test_a_place_is_given_back_if_the_clock_is_set_beyond_the_grant_meanwhile() -> None:
+    """Found by the simulation."""
+    clock = Clock()
+    released = []
+
+    class Share:
+        node, names, problem, required = "n", SimpleNamespace(token_key=b"key"), None, False
+
+        def publish(self, denials: object) -> None:
+            raise AssertionError(denials)
+
+        async def admit(self, session: Session, _now: object) -> None:
+            assert session.id
+            clock.now += 3600
+
+        def release(self, session: Session, _now: object) -> None:
+            released.append(session.id)
+
+    async def decide(_request: Request) -> Grant:
+        return Grant(subscribe=["**"], expires=int(clock.now) + 60)
+
+    server = AuthServer(decide, share=Share(), clock=clock)  # type: ignore[arg-type]
+    response = asyncio.run(post(server, body("connect", 1)))
+    assert (response.status, released) == (503, [f"{1:032x}"])

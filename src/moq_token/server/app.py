@@ -290,9 +290,10 @@ class AuthServer:
         identity = identify(token_of(asked), grant, self.digest_key)
         try:
             admission = self._admission(asked, grant, identity, now)
-        except RefusedError:
+        except (RefusedError, UnavailableError):
             if self.share is not None and newcomer is not None:
-                self.share.release(newcomer, now)  # denied while the other nodes were asked
+                # Denied while the other nodes were asked, or the clock was set beyond the end of the grant.
+                self.share.release(newcomer, now)
             raise
         outcome = self.sessions.handle(asked, now, admission)
         if self.share is not None:
