@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moq_token import Algorithm, Claims, InvalidDenialError, Key
+from moq_token import Algorithm, Claims, ConfigError, InvalidDenialError, Key
 from moq_token.server import AuthServer, Cap, CapKind, Policy, revocations
 from moq_token.server.admin import Admin
 from moq_token.server.denial import Denial
@@ -634,6 +634,25 @@ def test_too_many_denials_are_an_error_and_nothing_changes(tmp_path: Path, monke
             assert len(here.relays[0].live) == 3
             with pytest.raises(InvalidDenialError):
                 here.server.revocations.denials.put(Denial(subject="z", until=END))
-            assert await here.server.revocations.merge([Denial(subject="z", until=END)]) == 0
+            known = here.server.revocations.denials.get(Denial(subject="y", until=END).id)
+            assert known is not None
+            later = Denial(subject="y", until=END, at=known.at + 1)
+            assert await here.server.revocations.merge([Denial(subject="z", until=END), later]) == 1
+
+    run(work())
+
+
+def test_bans_from_python(tmp_path: Path) -> None:
+    async def work() -> None:
+        with pytest.raises(ConfigError, match="NODE=http"):
+            AuthServer(Policy(), relays=["nonsense"])
+        server = AuthServer(Policy(public_subscribe=["**"]), state=State(str(tmp_path / "s")), relays=["=unix:/none"])
+        async with server.lifespan():
+            banned = await server.revocations.ban(Denial(path="room/**", until=END, reason="closed"))
+            assert (banned.receipt.matched, banned.receipt.stored) == (0, True)
+            body = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/room/x"}
+            assert (await post(server, body)).status == 403
+            assert await server.revocations.lift(banned.denial.id) is not None
+            assert (await post(server, body)).status == 200
 
     run(work())

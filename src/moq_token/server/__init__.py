@@ -7,6 +7,8 @@
 from moq_token.contract import Answer, Grant, Question, Request
 from moq_token.server.app import AuthServer
 from moq_token.server.caps import Cap, CapKind
+from moq_token.server.denial import Denial
 from moq_token.server.policy import Policy
+from moq_token.server.state import State
 
-__all__ = ["Answer", "AuthServer", "Cap", "CapKind", "Grant", "Policy", "Question", "Request"]
+__all__ = ["Answer", "AuthServer", "Cap", "CapKind", "Denial", "Grant", "Policy", "Question", "Request", "State"]

@@ -26,6 +26,7 @@ from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.identity import digest, identify, kid_of, token_of
 from moq_token.server.keys import Problem
 from moq_token.server.log import log
+from moq_token.server.nudges import parse_relays
 from moq_token.server.policy import Policy
 from moq_token.server.revocations import Revocations
 from moq_token.server.session import Admission, Ended, Kicked, Lost, Untracked, bounded_name
@@ -33,13 +34,12 @@ from moq_token.server.sessions import Sessions
 from moq_token.server.share.node import ServerNode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
     from moq_token.server.caps import Caps
     from moq_token.server.denial import Denial
     from moq_token.server.identity import Identity
     from moq_token.server.metrics import Metrics
-    from moq_token.server.nudges import Relay
     from moq_token.server.publish import PublishedKeys
     from moq_token.server.session import Effect, Refusal, Session
     from moq_token.server.share.sharing import Sharing
@@ -92,7 +92,8 @@ class AuthServer:
     state
         The directory that keeps denials over restarts, which is closed with the server. None keeps them in memory.
     relays
-        The internal listeners of relays by their nodes, where sessions that are denied are ended at once.
+        The internal listeners of relays, where sessions that are denied are ended at once: ``NODE=URL``, such as
+        ``edge-1=http://127.0.0.1:9101``.
     clock
         Returns the time in Unix seconds.
     steady
@@ -114,7 +115,7 @@ class AuthServer:
         share: Sharing | None = None,
         metrics: Metrics | None = None,
         state: State | None = None,
-        relays: Mapping[str, Relay] | None = None,
+        relays: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -137,7 +138,9 @@ class AuthServer:
         self._bounded = Bounded()
         # Without a state directory or a share, digests of tokens differ from one start to the next.
         self.digest_key: bytes = os.urandom(_DIGEST_KEY_BYTES) if state is None else state.digest_key
-        self.revocations: Revocations = Revocations(self.live, self.now, state=state, relays=relays, metrics=metrics)
+        self.revocations: Revocations = Revocations(
+            self.live, self.now, state=state, relays=parse_relays(relays), metrics=metrics
+        )
         if share is not None:
             self.digest_key = share.names.token_key
             self.revocations.node, self.revocations.share = share.node, share.publish

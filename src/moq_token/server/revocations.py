@@ -176,14 +176,16 @@ class Revocations:
 
         Returns how many have changed something. Those beyond the limits are left out, and logged.
         """
-        changed = []
+        changed, left_out = [], 0
         for denial in denials:
             try:
                 if self.denials.put(denial):
                     changed.append(denial)
-            except InvalidDenialError as error:
-                log.error("a denial of another node is not in force here: %s", error, extra={"event": "too-many"})
-                break
+            except InvalidDenialError:
+                left_out += 1
+        if left_out:
+            message = "%d denials of other nodes are not in force here: there are too many"
+            log.error(message, left_out, extra={"event": "too-many"})
         if changed:
             await self._apart(self._store(changed, share=False))
             sessions = _together(changed, self._live())

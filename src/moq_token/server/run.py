@@ -82,7 +82,7 @@ class Service:
             share=_share(settings),
             metrics=self.metrics,
             state=State(settings.state) if opening and settings.state is not None else None,
-            relays=settings.relays,
+            relays=settings.relay,
         )
 
     def _policy(self, settings: Settings, before: Policy | None = None) -> tuple[Decide, Lookup | None]:
