@@ -1,0 +1,141 @@
+"""An auth server that waits for its share while other things happen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from moq_token.contract import Grant, Request
+from moq_token.server import AuthServer, Cap, CapKind
+from moq_token.server.denial import Denial
+from moq_token.server.http import HttpRequest
+from moq_token.server.share.names import Names
+from moq_token.server.share.sharing import Sharing
+from tests.share_link import ModelLink
+from tests.share_model import StoreModel
+from tests.sharing import SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+
+async def decide(_: Request) -> Grant:
+    return Grant(subscribe=["**"], expires=int(time.time()) + 3600, revalidate=60)
+
+
+class Together:
+    """A server, and the one link of its share."""
+
+    def __init__(self, *, required: bool = False) -> None:
+        self.store = StoreModel()
+        self.link: ModelLink | None = None
+        caps = {CapKind.REMOTE: Cap(1)}
+        share = Sharing(self.connect, Names(SECRET), caps, required=required)
+        self.server = AuthServer(decide, caps=caps, share=share)
+
+    async def connect(self, _: Sequence[bytes], receive: Callable[[bytes], None]) -> ModelLink:
+        self.link = ModelLink(self.store, time.time, receive)
+        return self.link
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[ModelLink]:
+        async with self.server.lifespan():
+            assert self.link is not None
+            yield self.link
+
+    def places(self) -> int:
+        return sum(len(scores) for key, scores in self.store.sorted.items() if b"}:r:" in key)
+
+    async def ask(self, event: str, session_id: str = "1", remote: str = "192.0.2.1:1") -> int:
+        session = {"id": session_id, "event": event, "node": "n", "transport": "quic", "path": "/a", "remote": remote}
+        body = msgspec.json.encode(session)
+        answer = await self.server.handle(HttpRequest("POST", "/", {"content-type": "application/json"}, body))
+        return answer.status
+
+    async def waiting(self, link: ModelLink) -> asyncio.Task[int]:
+        """Start a connect, which has a place in the store, and does not know yet."""
+        link.is_held = True
+        task = asyncio.create_task(self.ask("connect"))
+        while not self.places():  # noqa: ASYNC110 - a turn of the loop or two
+            await asyncio.sleep(0)
+        return task
+
+
+def test_places_follow_the_sessions() -> None:
+    async def run() -> None:
+        together = Together()
+        async with together.running():
+            assert [await together.ask("connect", each) for each in ("1", "1", "2")] == [200, 200, 403]
+            assert await together.ask("end", "2") == 204
+            assert together.places() == 1
+            assert await together.ask("end", "1") == 204
+            assert together.places() == 0
+            assert await together.ask("connect", "1") == 200  # late: it takes no place
+            assert together.places() == 0
+            assert await together.ask("revalidate", "3") == 200
+            assert together.places() == 1
+            together.store.flush()
+            assert await together.ask("revalidate", "3") == 200
+            assert together.places() == 1
+
+    asyncio.run(run())
+
+
+def test_an_end_while_the_store_is_asked_gives_the_place_back() -> None:
+    async def run() -> None:
+        together = Together()
+        async with together.running() as link:
+            connecting = await together.waiting(link)
+            assert await together.ask("end") == 204
+            link.let_go()
+            assert await connecting == 200
+            assert together.places() == 0
+
+    asyncio.run(run())
+
+
+def test_a_ban_while_the_store_is_asked_refuses() -> None:
+    async def run() -> None:
+        together = Together()
+        async with together.running() as link:
+            connecting = await together.waiting(link)
+            await together.server.revocations.merge([Denial(path="a", until=int(time.time()) + 60, at=1.0)])
+            link.let_go()
+            assert await connecting == 403
+            assert together.places() == 0
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_goes_away_leaves_no_place() -> None:
+    async def run() -> None:
+        together = Together()
+        async with together.running() as link:
+            connecting = await together.waiting(link)
+            connecting.cancel()
+            await asyncio.wait((connecting,))
+            link.let_go()
+            assert together.places() == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_what_is_required_of_a_share_that_is_gone(required: bool) -> None:  # noqa: FBT001 - a row
+    async def run() -> None:
+        together = Together(required=required)
+        async with together.running() as link:
+            assert await together.ask("connect") == 200
+            await link.aclose()
+            # The first finds out, the next know. Sessions that are there go on, and ends are taken.
+            new = [await together.ask("connect", f"2{number}", f"192.0.2.{number}:1") for number in range(2, 5)]
+            assert new == [503 if required else 200] * 3
+            assert await together.ask("revalidate") == 200
+            assert await together.ask("end") == 204
+
+    asyncio.run(run())
