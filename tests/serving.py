@@ -71,12 +71,19 @@ def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Ite
     """Run `serve` with these flags. By default it listens on a free port."""
     listen = [] if "--listen" in argv or "--config" in argv else ["--listen", "127.0.0.1:0"]
     command = [sys.executable, "-m", "moq_token", "serve", "--log", "json", *listen, *argv]
-    # The same package as in this process, wherever it works.
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    path = os.pathsep.join(str(Path(each).resolve()) for each in given if each)
-    env = {**os.environ, "PYTHONPATH": path, **(environ or {})}
-    with subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True) as popen, _read(popen) as lines:
+    with (
+        subprocess.Popen(
+            command, cwd=cwd, env={**environment(), **(environ or {})}, stderr=subprocess.PIPE, text=True
+        ) as popen,
+        _read(popen) as lines,
+    ):
         yield Process(popen, lines)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which a process finds the same package as this one, in any working directory."""
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in given if each)}
 
 
 @contextlib.contextmanager

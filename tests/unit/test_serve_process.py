@@ -18,7 +18,7 @@ from moq_token import Algorithm, Claims, Key, KeySet
 from moq_token.cli import serve as serve_module
 from tests.certificates import Authority
 from tests.command_line import Cli
-from tests.serving import ask, dial, serving
+from tests.serving import ask, dial, environment, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -541,6 +541,24 @@ def test_log_for_people(tmp_path: Path) -> None:
         process.terminate()
         assert "stopping" in process.stderr.read()
         assert process.wait(20) == 0
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    socket = f"unix:{tmp_path / 'auth'}"
+    command = [sys.executable, "-m", "moq_token", "serve", "--listen", socket]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr is not None
+            while b"listening on" not in process.stderr.readline():
+                pass
+            request = {"event": "connect", "node": "n", "transport": "quic", "path": "x" * 400}
+            # A pipe holds 64 KiB. Each refusal is a line of more than 400 bytes.
+            answers = [ask(socket, "/", {**request, "id": str(number)})[0] for number in range(300)]
+            assert answers == [403] * 300
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 def test_the_module_is_small_to_import() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -205,9 +205,10 @@ def _logging(form: str) -> Iterator[None]:
     """Log to standard error."""
     import logging
 
-    from moq_token.server.log import JsonFormatter, TextFormatter
+    from moq_token.server.log import JsonFormatter, TextFormatter, ThreadedHandler
 
-    handler = logging.StreamHandler(sys.stderr)
+    stream: BinaryIO = sys.stderr.buffer
+    handler = ThreadedHandler(getattr(stream, "raw", stream))
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     log = logging.getLogger("moq_token")
     before = log.level, log.propagate
@@ -218,4 +219,5 @@ def _logging(form: str) -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
+        handler.close()
         log.level, log.propagate = before

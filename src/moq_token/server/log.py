@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import queue
+import threading
 import time
-from typing import Any
+from typing import Any, BinaryIO, Final
+
+MAX_LINES: Final = 10_000
+"""Lines that wait to be written. Further ones are dropped and counted."""
+CLOSE_SECONDS: Final = 1.0
+"""How long the end waits for lines that are still to be written."""
 
 log: logging.Logger = logging.getLogger("moq_token.server")
 
@@ -34,6 +42,51 @@ class TextFormatter(logging.Formatter):
         extra = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in _extra(record).items())
         message = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in record.getMessage())
         return f"{_utc(record.created)} {record.levelname.lower():<7} {message}{' ' if extra else ''}{extra}"
+
+
+class ThreadedHandler(logging.Handler):
+    """Write records to a stream from a thread, so that a pipe that nobody reads holds up no decision.
+
+    Errors of the stream are ignored: there is no other place to report them. It must be unbuffered: a buffer whose
+    lock is held by a thread that hangs in a write aborts the interpreter when it exits.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._dropped = 0
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
+        self._writer = threading.Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue a record, formatted: the thread sees nothing but its text."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+        except Exception:  # noqa: BLE001 - as every handler of logging does it
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what is queued, for at most :data:`CLOSE_SECONDS`."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=CLOSE_SECONDS)
+            self._writer.join(CLOSE_SECONDS)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(f"{line}\n".encode(errors="backslashreplace"))
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self._stream.write(f"{self.format(_dropped(dropped))}\n".encode())
+
+
+def _dropped(lines: int) -> logging.LogRecord:
+    message, extra = "%d log lines were dropped: they were not read in time", {"event": "log-dropped", "lines": lines}
+    return log.makeRecord(log.name, logging.WARNING, "", 0, message, (lines,), None, extra=extra)
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
