@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -19,7 +20,7 @@ import moq_token.issuing
 import moq_token.server
 import moq_token.sources
 from moq_token.server.metrics import Metrics
-from scripts import check_links, docs, docs_commands, docs_source
+from scripts import check_links, docs, docs_commands, docs_source, pictures
 from tests.contract.fences import blocks, run_document
 
 if TYPE_CHECKING:
@@ -137,6 +138,13 @@ def test_long_examples_are_broken_before_options() -> None:
         "# why\nmoq-token-cli sign --root 'a  b' \\\n  --publish alice < in > out.jwt"
     )
     assert docs_commands.broken(line, 80) == line
+
+
+@pytest.mark.parametrize("name", pictures.FIGURES)
+def test_pictures_load_nothing(name: str) -> None:
+    text = (docs.ASSETS / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert ET.fromstring(text.replace(' xmlns=""', "")).tag == "svg"  # noqa: S314 - our own file
+    assert not re.search(r"href|url\(|https?:|<image|<script", text)
 
 
 def test_the_figure_says_what_authorize_says() -> None:

@@ -89,6 +89,8 @@ def test_links_of_the_readme_work_where_it_is_copied_to() -> None:
         if target.startswith("https://github.com/"):
             path = target.removeprefix(f"{repository}/blob/main/")
             assert (ROOT / path).exists(), target
+        if target.startswith("https://raw.githubusercontent.com/"):
+            assert (ROOT / target.partition("/main/")[2]).is_file(), target
 
 
 def test_the_extra_all_has_every_extra() -> None:
