@@ -14,6 +14,7 @@ from moq_token.contract import Grant, Request
 from moq_token.server import AuthServer, Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.http import HttpRequest
+from moq_token.server.metrics import Metrics
 from moq_token.server.share.names import Names
 from moq_token.server.share.sharing import Sharing
 from tests.share_link import ModelLink
@@ -31,12 +32,12 @@ async def decide(_: Request) -> Grant:
 class Together:
     """A server, and the one link of its share."""
 
-    def __init__(self, *, required: bool = False) -> None:
+    def __init__(self, *, required: bool = False, metrics: Metrics | None = None) -> None:
         self.store = StoreModel()
         self.link: ModelLink | None = None
         caps = {CapKind.REMOTE: Cap(1)}
         share = Sharing(self.connect, Names(SECRET), caps, required=required)
-        self.server = AuthServer(decide, caps=caps, share=share)
+        self.server = AuthServer(decide, caps=caps, share=share, metrics=metrics)
 
     async def connect(self, _: Sequence[bytes], receive: Callable[[bytes], None]) -> ModelLink:
         self.link = ModelLink(self.store, time.time, receive)
@@ -137,5 +138,20 @@ def test_what_is_required_of_a_share_that_is_gone(required: bool) -> None:  # no
             assert new == [503 if required else 200] * 3
             assert await together.ask("revalidate") == 200
             assert await together.ask("end") == 204
+
+    asyncio.run(run())
+
+
+def test_metrics() -> None:
+    async def run() -> None:
+        metrics = Metrics()
+        together = Together(metrics=metrics)
+        async with together.running() as link:
+            assert b"moq_token_share_up 1.0" in metrics.render()
+            await link.aclose()
+            assert await together.ask("connect") == 200
+            text = metrics.render()
+            assert b"moq_token_share_up 0.0" in text
+            assert b"moq_token_share_alone 1.0" in text
 
     asyncio.run(run())

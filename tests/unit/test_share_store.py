@@ -145,6 +145,22 @@ def test_denials_come_back_after_a_flush(store: Server) -> None:
     asyncio.run(run())
 
 
+def test_a_share_with_too_many_denials_says_so_once(
+    store: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("moq_token.server.share.denials.MAX_SHARED", 2)
+    monkeypatch.setattr(sharing_module, "PULL_SECONDS", 60)
+    denials = [Denial(subject=f"mallory{number}", until=END, at=1.0) for number in range(5)]
+
+    async def run() -> None:
+        async with shared(store.url, denials=denials) as (one, _), shared(store.url) as (_, at_two):
+            assert one.problem is None
+            assert len(list(at_two.known)) == 2
+
+    asyncio.run(run())
+    assert caplog.text.count("too many denials") == 1
+
+
 def test_nodes_with_another_secret_are_not_of_the_share(store: Server) -> None:
     async def run() -> None:
         ban = Denial(subject="mallory", until=END, at=1.0)

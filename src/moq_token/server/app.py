@@ -146,6 +146,8 @@ class AuthServer:
             self.revocations.node, self.revocations.share = share.node, share.publish
         if metrics is not None:
             metrics.watch_denials(lambda: len(self.revocations.denials.in_force(self._clock())))
+        if metrics is not None and share is not None:
+            metrics.watch_share(lambda: share.problem is None, lambda: share.alone)
 
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
         """Replace the policy; the parameters are those of the class. Sessions go on."""

@@ -74,6 +74,15 @@ class Metrics:
 
         Gauge("moq_token_denials", "Denials in force.", registry=self._registry).set_function(count)
 
+    def watch_share(self, is_up: Callable[[], bool], alone: Callable[[], int]) -> None:
+        """Show whether the share can be reached, and how many new sessions were decided about without it."""
+        from prometheus_client import Gauge
+
+        text = "Whether the store of the share can be reached: 1 or 0."
+        Gauge("moq_token_share_up", text, registry=self._registry).set_function(is_up)
+        text = "Decisions about new sessions without the store, since the start."
+        Gauge("moq_token_share_alone", text, registry=self._registry).set_function(alone)
+
     def revoked(self, seconds: float) -> None:
         """Note how long a session took to end after it was denied."""
         self._revoked.observe(seconds)

@@ -262,7 +262,8 @@ class Sharing:
                 raise StoreError("it gave an unexpected answer")
             self._denied(zip(some, records, strict=False))
         for denial in lacking:
-            _put_result(await link.call(self._denials.put(denial)))
+            if not _was_put(await link.call(self._denials.put(denial))):
+                break
 
     def _denied(self, records: Iterable[tuple[bytes, object]]) -> None:
         """Take the denials of records, by their digests. What cannot be read is left out."""
@@ -404,11 +405,11 @@ def _looked_at(future: Future[object]) -> None:
 
 def _put(future: Future[object]) -> None:
     if not future.cancelled() and future.exception() is None:
-        _put_result(future.result())
+        _was_put(future.result())
 
 
-def _put_result(answer: object) -> None:
+def _was_put(answer: object) -> bool:
     if answer == -1:
-        log.error(
-            "the share holds too many denials: this one is in force on this server only", extra={"event": "share"}
-        )
+        message = "the share holds too many denials: some are in force on this server only"
+        log.error(message, extra={"event": "share-full"})
+    return answer != -1
