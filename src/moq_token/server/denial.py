@@ -85,7 +85,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is denied, to whom, and until when. The record is what is stored, shown, and sent to other nodes.
 
-    Parameters
+    Attributes
     ----------
     id
         Follows from the matchers and the effect, so that the same denial again replaces the older one. Computed where
