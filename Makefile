@@ -156,7 +156,7 @@ interop: $(VENV)/.test $(SITE)/.installed $(INTEROP) $(RUST)  ## Run the tests a
 		PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -m rust $(ARGS)
 
 SCHEDULES ?= 1000000
-simulate: $(VENV)/.test $(SITE)/.installed  ## Run the auth server in a million simulated worlds (SCHEDULES=; about 10 minutes on 2 cores)
+simulate: $(VENV)/.test $(SITE)/.installed  ## Run the auth server in a million simulated worlds (SCHEDULES=; about 20 minutes on 2 cores)
 	PYTHONPATH=$(CURDIR)/$(SITE):$(CURDIR) $(BIN)/python -m tests.simulation.run $(SCHEDULES)
 
 coverage: $(VENV)/.dev $(INTEROP)  ## Report the lines and branches that no test reaches

@@ -43,7 +43,7 @@ def main() -> int:
             line = f"{done:,} of {len(starts) * CHUNK:,} schedules, {rate:,.0f} per second, {left:,.0f} s left"
             if sys.stderr.isatty():
                 print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
-            elif done % (100 * CHUNK) == 0:
+            elif done % (40 * CHUNK) == 0:
                 print(line, file=sys.stderr, flush=True)
     print(f"\n{done:,} schedules in {time.monotonic() - started:,.0f} s: every promise holds")
     return 0
