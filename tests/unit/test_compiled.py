@@ -84,6 +84,14 @@ def test_the_version_of_the_core_is_locked_to_ours() -> None:
     assert "moq-token-core" not in "".join(path.read_text("utf-8") for path in (ROOT / "requirements").glob("*.txt"))
 
 
+def test_the_licenses_are_those_of_the_locked_libraries() -> None:
+    text = (ROOT / "core/LICENSES-THIRD-PARTY").read_text(encoding="utf-8")
+    named = re.findall(r"^=+\n([\w-]+) ([\d.]+)\n", text, re.MULTILINE)
+    lock = tomllib.loads((ROOT / "core/Cargo.lock").read_text(encoding="utf-8"))["package"]
+    assert {"aws-lc-rs", "aws-lc-sys", "base64", "pyo3"} <= {name for name, _ in named}
+    assert set(named) <= {(package["name"], package["version"]) for package in lock}
+
+
 # RSA keys at the edges of what AWS-LC and OpenSSL take. Exponents of more than 33 bits are left to `cryptography`.
 
 
