@@ -51,6 +51,8 @@ def test_any_text_can_be_a_token_of_a_custom_policy(text: str) -> None:
         ("eyJh.eyJi.AAAA", "eyJh.eyJi.BBBB", True),
         ("eyJh.eyJi.AAAA", "eyJh.eyJj.AAAA", False),
         ("eyJh.eyJi.AAAA", "eyJh.eyJi", True),
+        ("eyAgImFs.eyJi.AAAA", "eyAgImFs.eyJi.BBBB", True),  # headers with white space
+        ("ewogImFs.eyJi.AAAA", "ewogImFs.eyJi.BBBB", True),
         ("opaque.one.x", "opaque.one.y", False),  # not a JWT: all of it counts
         ("eyJh.a.b.c", "eyJh.a.b.d", False),
     ],

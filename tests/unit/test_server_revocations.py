@@ -15,7 +15,7 @@ import pytest
 from moq_token import Algorithm, Claims, ConfigError, InvalidDenialError, Key
 from moq_token.server import AuthServer, Cap, CapKind, Policy, revocations
 from moq_token.server.admin import Admin
-from moq_token.server.denial import Denial
+from moq_token.server.denial import Denial, Facts, Matcher
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.listen import listening
 from moq_token.server.log import JsonFormatter
@@ -388,6 +388,36 @@ def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
             assert shared == []
             await here.ban(subject="bob")
             assert [each.subject for each in shared] == ["bob"]
+
+    run(work())
+
+
+def test_many_denials_of_other_nodes_are_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    matches = Matcher.matches
+
+    def counted(matcher: Matcher, facts: Facts) -> bool:
+        compared.append(facts.session)
+        return matches(matcher, facts)
+
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            for number in range(40):
+                assert await fake.dial(f"{number}", query=f"jwt={token(f'user-{number}')}")
+            denials = [Denial(remote=f"198.51.100.{number}", until=END) for number in range(40)]
+            denials += [
+                Denial(session="2", subject="user-3", until=END),
+                Denial(subject="user-1", role="publish", until=END),
+            ]
+            denials += [Denial(subject="user-4", until=END), Denial(subject="user-5", until=1)]
+            monkeypatch.setattr(Matcher, "matches", counted)
+            assert await here.server.revocations.merge(denials) == len(denials)
+            # Each session with those that can match it, not with all: that would block the event loop for long.
+            assert len(compared) < 100
+            await fake.until(lambda: {"1", "4"} <= {*fake.ended})
+            assert {*fake.ended} == {"1", "4"}
+            assert sorted(fake.calls) == ["id=1", "id=4"]
 
     run(work())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import ConfigError, files
+from moq_token import ConfigError, InvalidDenialError, files
 from moq_token.server.denial import Denial
 from moq_token.server.state import State
 
@@ -84,6 +85,31 @@ def test_a_file_that_is_gone_is_damage_too(directory: Path) -> None:
     state = State(str(directory))
     assert state.denials == ()
     state.close()
+
+
+def test_the_first_denials_have_a_backup_too(tmp_path: Path) -> None:
+    state = State(str(tmp_path))
+    state.save([FIRST])
+    state.close()
+    (tmp_path / "denials.json").unlink()
+    with pytest.raises(ConfigError, match=r"file not found.*denials\.json\.bak"):
+        State(str(tmp_path))
+    (tmp_path / "denials.json").write_bytes((tmp_path / "denials.json.bak").read_bytes())
+    state = State(str(tmp_path))
+    assert state.denials == ()
+    state.close()
+
+
+def test_deep_nesting_is_damage_too(directory: Path) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    checksum = hashlib.sha256(deep.encode()).hexdigest()
+    (directory / "denials.json").write_text(f'{{"version":1,"checksum":"{checksum}","denials":{deep}}}')
+    with pytest.raises(ConfigError, match=r"damaged.*denials\.json\.bak"):
+        State(str(directory))
+    with pytest.raises(InvalidDenialError):
+        Denial.from_json(f'{{"subject":{deep},"until":4000000000}}')
+    with pytest.raises(InvalidDenialError):
+        Denial.from_json(b'{"subject":"\xff","until":4000000000}')
 
 
 def test_without_its_key_a_denial_of_a_token_would_match_nothing(directory: Path) -> None:

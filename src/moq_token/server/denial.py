@@ -189,7 +189,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Read one denial as another node or the state file has it. Raises :class:`InvalidDenialError`."""
         try:
             return msgspec.json.decode(document, type=cls)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidDenialError(f"invalid denial: {error}") from None
 
     def to_json(self) -> bytes:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from moq_token.contract import Grant, Request
 
 _DIGEST_BYTES = 16
-# Every JSON object in base64url starts so.
-_JSON_OBJECT = "eyJ"
+# Every JSON object in base64url starts so: a brace, and a quote or white space.
+_JSON_OBJECT = ("ey", "ew")
 _JWT_DOTS = 2
 _REMEMBERED_DIGEST_KEYS = 8
 _REMEMBERED_HEADERS, _MAX_HEADER_CHARACTERS = 1024, 512

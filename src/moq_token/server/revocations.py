@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from moq_token.errors import InvalidDenialError, UnavailableError, shown
 from moq_token.server import denials as limits
 from moq_token.server.api import Banned, Receipt, Unreachable
-from moq_token.server.denial import Denial
+from moq_token.server.denial import Denial, facts_of
 from moq_token.server.denials import Denials
 from moq_token.server.keys import Problem
 from moq_token.server.log import log
 from moq_token.server.nudges import Nudger, queries
 from moq_token.server.receipts import Pending
-from moq_token.server.verdict import affected
+from moq_token.server.verdict import affected, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -188,7 +188,7 @@ class Revocations:
             log.error(message, left_out, extra={"event": "too-many"})
         if changed:
             await self._apart(self._store(changed, share=False))
-            sessions = _together(changed, self._live())
+            sessions = _together(changed, self._live(), self._now().unix)
             if sessions:
                 _ = self._start(self._end(sessions))
         return len(changed)
@@ -236,7 +236,7 @@ class Revocations:
         started = self._now().steady
         for denial in denials:
             self._put(denial)
-        sessions = _together(denials, self._live())
+        sessions = _together(denials, self._live(), self._now().unix)
         storing = self._start(self._store(denials))
         asking = [self._start(self._discover(node)) for node in list(self._unseen)]
         pending = await self._end(sessions, started)
@@ -371,12 +371,20 @@ class _Wait:
             pass
 
 
-def _together(denials: Sequence[Denial], sessions: Iterable[Session]) -> list[Session]:
-    """Return the sessions that one of the denials in force is for. Many denials are those of a kick, of single ids."""
-    ids = {denial.session for denial in denials if denial.session is not None and not denial.lifted}
-    others = [denial for denial in denials if denial.session is None and not denial.lifted]
-    everyone = list(sessions)
-    found = {session.id: session for session in everyone if session.id in ids}
-    for denial in others:
-        found |= {session.id: session for session in affected(denial, everyone)}
-    return list(found.values())
+def _together(denials: Sequence[Denial], sessions: Iterable[Session], now: float) -> list[Session]:
+    """Return the sessions that one of the denials in force at ``now`` is for."""
+    latest = {denial.id: denial for denial in denials}
+    wanted = [denial for denial in latest.values() if not denial.lifted and now < denial.until]
+    if len(wanted) == 1:
+        return affected(wanted[0], sessions)
+    # To compare every session with every denial would block the event loop for long.
+    table = Denials(wanted)
+    ids = {denial.session for denial in wanted}
+    found = []
+    for session in sessions:
+        if None not in ids and session.id not in ids:
+            continue  # the denials of a kick are of single ids
+        verdict = table.match(facts_of(session), now)
+        if verdict is not None and (verdict.refusing or any(takes(denial, session) for denial in verdict.narrowing)):
+            found.append(session)
+    return found

@@ -73,10 +73,9 @@ class State:
 
         Blocks while the disk works. One call at a time.
         """
-        listed = msgspec.json.encode(list(denials))
-        data = msgspec.json.encode(_File(_VERSION, _checksum(listed), msgspec.Raw(listed)))
-        if self._last is not None:
-            files.write(self._path(_BACKUP), self._last, private=True)
+        data = _encoded(denials)
+        # There is a backup from the first denial on, so that a missing file is not taken for an empty list.
+        files.write(self._path(_BACKUP), _encoded(()) if self._last is None else self._last, private=True)
         files.write(self._path(_DENIALS), data, private=True)
         self._last = data
 
@@ -118,7 +117,7 @@ class State:
             if _checksum(bytes(stored.denials)) != stored.checksum:
                 self._fail("the content was changed or is damaged")
             return tuple(msgspec.json.decode(stored.denials, type=list[Denial]))
-        except (msgspec.MsgspecError, UnicodeDecodeError, InvalidDenialError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidDenialError):
             self._fail("the content is damaged")
 
     def _fail(self, problem: str) -> NoReturn:
@@ -161,6 +160,11 @@ class State:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)  # noqa: PTH118 - as above
+
+
+def _encoded(denials: Iterable[Denial]) -> bytes:
+    listed = msgspec.json.encode(list(denials))
+    return msgspec.json.encode(_File(_VERSION, _checksum(listed), msgspec.Raw(listed)))
 
 
 def _checksum(listed: bytes) -> str:

@@ -66,7 +66,7 @@ def affected(denial: Denial, sessions: Iterable[Session]) -> list[Session]:
             continue
         if any(getattr(denial, name) != getattr(session, name) for name in names):
             continue
-        if matcher.matches(facts_of(session)) and (denial.refuses or _takes(denial, session)):
+        if matcher.matches(facts_of(session)) and (denial.refuses or takes(denial, session)):
             found.append(session)
     return found
 
@@ -99,8 +99,8 @@ def _reaches(granted: Pattern, root: str, denied: Pattern) -> bool:
         return True
 
 
-def _takes(denial: Denial, session: Session) -> bool:
-    """Whether a denial changes what a live session may do. A session whose grant was too long to keep counts."""
+def takes(denial: Denial, session: Session) -> bool:
+    """Return whether a denial changes what a live session may do. A session whose grant was too long to keep counts."""
     if not session.grant:
         return True
     grant = Grant.from_json(session.grant, now=0)
