@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = Path(moq_token.__file__).parent
-FAMILIES = {"Counter": "counter", "Histogram": "histogram", "Gauge": "gauge", "GaugeMetricFamily": "gauge"}
+FAMILIES = {
+    "Counter": "counter",
+    "CounterMetricFamily": "counter",
+    "Histogram": "histogram",
+    "HistogramMetricFamily": "histogram",
+    "Gauge": "gauge",
+    "GaugeMetricFamily": "gauge",
+}
 
 
 class Message(NamedTuple):
@@ -88,7 +95,7 @@ def metrics() -> list[Family]:
             name, text, *rest = node.args
             rest += [key.value for key in node.keywords if key.arg in {"labels", "labelnames"}]
             labels = ast.literal_eval(rest[0]) if rest else ()
-            suffix = "_total" if node.func.id == "Counter" else ""
+            suffix = "_total" if FAMILIES[node.func.id] == "counter" else ""
             found.append(Family(f"{_text(name)}{suffix}", FAMILIES[node.func.id], tuple(labels), _text(text)))
     return sorted(found)
 

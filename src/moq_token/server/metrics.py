@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+from bisect import bisect_left
+from collections import defaultdict
+from itertools import accumulate
 from typing import TYPE_CHECKING, get_args
 
 from moq_token.errors import ConfigError, Reason
@@ -36,22 +38,8 @@ class Metrics:
         except ImportError:
             raise ConfigError('metrics need the extra `metrics`: pip install "moq-token[metrics]"') from None
         self._registry = CollectorRegistry(auto_describe=True)
-        decisions = Counter(
-            "moq_token_decisions",
-            "Decisions about sessions, by event, verdict and reason.",
-            ("event", "verdict", "reason"),
-            registry=self._registry,
-        )
-        seconds = Histogram(
-            "moq_token_decision_seconds",
-            "How long decisions took.",
-            ("event",),
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
-        # Looking a series up costs more than counting; there are few of them.
-        self._decision = functools.cache(decisions.labels)
-        self._duration = functools.cache(seconds.labels)
+        self._decisions = _Decisions()
+        self._registry.register(self._decisions)
         self._ends = Counter("moq_token_session_ends", "Sessions whose end a relay reported.", registry=self._registry)
         self._lost = Counter(
             "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
@@ -89,11 +77,11 @@ class Metrics:
 
     def decided(self, event: Event, verdict: str, reason: str) -> None:
         """Count a decision: ``granted``, ``refused`` or ``unavailable``. Reasons of an own policy become ``other``."""
-        self._decision(event.value, verdict, reason if reason in _REASONS else "other").inc()
+        self._decisions.counts[event.value, verdict, reason if reason in _REASONS else "other"] += 1
 
     def took(self, event: Event, seconds: float) -> None:
         """Note how long a decision took."""
-        self._duration(event.value).observe(seconds)
+        self._decisions.took(event.value, seconds)
 
     def ended(self) -> None:
         """Count the end of a session."""
@@ -109,6 +97,41 @@ class Metrics:
 
         text: bytes = generate_latest(self._registry)
         return text
+
+
+class _Decisions:
+    """Decisions and their times, in plain numbers: the series of the library take a lock for each."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        self._buckets: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_BUCKETS) + 1))
+
+    def took(self, event: str, seconds: float) -> None:
+        """Count a time in its bucket, whose bound it does not exceed."""
+        self._sums[event] += seconds
+        self._buckets[event][bisect_left(_BUCKETS, seconds)] += 1
+
+    def describe(self) -> Iterable[Metric]:
+        """Count nothing when the registry only asks for the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+        counts = CounterMetricFamily(
+            "moq_token_decisions",
+            "Decisions about sessions, by event, verdict and reason.",
+            labels=("event", "verdict", "reason"),
+        )
+        for labels, count in self.counts.items():
+            counts.add_metric(labels, count)
+        yield counts
+        times = HistogramMetricFamily("moq_token_decision_seconds", "How long decisions took.", labels=("event",))
+        for event, buckets in self._buckets.items():
+            bounds = (*map(str, _BUCKETS), "+Inf")
+            times.add_metric((event,), list(zip(bounds, accumulate(buckets), strict=True)), sum_value=self._sums[event])
+        yield times
 
 
 class _Live:
