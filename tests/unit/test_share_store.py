@@ -14,6 +14,7 @@ from moq_token.errors import UnavailableError
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.share import sharing as sharing_module
+from moq_token.server.share.health import DEADLINE_SECONDS
 from tests.certificates import Authority
 from tests.sharing import ONE_PER_TOKEN, admits, instant, session, shared, until
 from tests.store import BINARY, Proxy, Server, free_port, server
@@ -44,9 +45,14 @@ def store(running: Server) -> Server:
     return running
 
 
+def test_the_deadline_leaves_a_relay_time() -> None:
+    assert DEADLINE_SECONDS == 0.25
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pull and try again often, so that no test waits for seconds."""
+    """Pull and try again often, so that no test waits for seconds, and be patient with a busy machine."""
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 10)
     monkeypatch.setattr(sharing_module, "PULL_SECONDS", 0.2)
     monkeypatch.setattr("moq_token.server.share.health.RETRY_SECONDS", 0.05)
 
@@ -252,7 +258,9 @@ def test_a_killed_store_stops_nobody(tmp_path: Path) -> None:
         asyncio.run(run(store))
 
 
-def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path) -> None:
+def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 0.5)
+
     async def run(store: Server) -> None:
         async with shared(store.url, {CapKind.TOKEN: Cap(9)}) as (one, _):
             ended = session("1")
@@ -261,8 +269,8 @@ def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path) -> None
                 waiting = [asyncio.create_task(one.admit(session(str(number)), instant())) for number in range(2, 6)]
                 started = time.monotonic()
                 assert await asyncio.gather(*waiting) == [None] * 4
-                assert time.monotonic() - started < 5  # the deadline is 0.25 s, and the machine may be busy
-                await until(lambda: one.problem == "no answer within 250 ms")
+                assert time.monotonic() - started < 5  # the deadline is 0.5 s, and the machine may be busy
+                await until(lambda: one.problem == "no answer within 500 ms")
                 assert one.alone == 4
                 # Nobody waits for it any more.
                 with pytest.raises(StopIteration):
@@ -278,12 +286,14 @@ def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path) -> None
         asyncio.run(run(store))
 
 
-def test_a_slow_store_is_waited_for_up_to_the_deadline(store: Server) -> None:
+def test_a_slow_store_is_waited_for_up_to_the_deadline(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 0.5)
+
     async def run(proxy: Proxy) -> None:
         async with shared(f"redis://127.0.0.1:{proxy.port}", ONE_PER_TOKEN) as (one, _):
             proxy.delay = 0.04
             assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
-            proxy.delay = 0.4
+            proxy.delay = 0.8
             assert await admits(one, session("2")) == [None]
             await until(lambda: one.problem)
             proxy.delay = 0.0
