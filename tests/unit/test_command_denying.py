@@ -344,7 +344,17 @@ def test_nothing_there(cli: Cli, tmp_path: Path, at: str) -> None:
     (tmp_path / "admin.sock").write_text("")
     assert "connection refused: is `serve` running" in cli.refused(1, "bans", "--admin", at)
     assert "connection refused: is `serve` running" in cli.refused(1, "bans", "--admin", "127.0.0.1:1")
-    assert "cannot reach the auth server" in cli.refused(1, "bans", "--admin", f"unix:{tmp_path}/{'x' * 200}")
+    assert "path of the socket is too long" in cli.refused(1, "bans", "--admin", f"unix:{tmp_path}/{'x' * 200}")
+
+
+@pytest.mark.parametrize("argv", ["sessions", "kick", "ban --for 1h", "narrow --for 1h --without publish"])
+def test_arguments_that_are_not_utf_8(cli: Cli, server: Listener, argv: str) -> None:
+    told = cli.refused(2, *argv.split(), "--subject", b"\xffx".decode(errors="surrogateescape"))
+    assert "--subject is not valid UTF-8" in told
+    assert not server.requests
+    wrong = ("narrow", "--for", "1h", "--subject", "x", "--without-path", "\udcff")
+    assert "--without-path is not valid UTF-8" in cli.refused(2, *wrong)
+    assert "--reason is not valid UTF-8" in cli.refused(2, "kick", "--subject", "x", "--reason", "\udcff")
 
 
 @pytest.mark.parametrize(

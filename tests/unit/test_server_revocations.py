@@ -522,6 +522,9 @@ def test_what_is_denied_to_relay_0_14(tmp_path: Path) -> None:
         ("POST /kick", {"token": "zz"}, 422, "digest"),
         ("POST /kick", {"path": "a/**/b/**"}, 422, "`path`"),
         ("POST /kick", {"remote": "x"}, 422, "`remote`"),
+        ("POST /kick", {"subject": "a", "author": "x\ny"}, 422, "`author` must be one line"),
+        ("POST /kick", {"subject": "a", "reason": "x" * 257, "dry_run": True}, 422, "`reason` must be one line"),
+        ("POST /kick", {"x" * 9999: 1}, 422, "unknown field"),
         ("GET /sessions?nonsense=1", None, 400, "unknown filter"),
         ("GET /sessions?limit=0", None, 400, "`limit`"),
         ("GET /sessions?limit=10001", None, 400, "`limit`"),
@@ -543,6 +546,7 @@ def test_what_the_api_refuses(tmp_path: Path, call: str, body: object, status: i
             assert response.status == status
             error = json.loads(response.body)["error"]
             assert message in error["message"]
+            assert len(error["message"]) <= 500
             assert error["reason"]
             assert len(here.server.revocations.denials) == 0
 

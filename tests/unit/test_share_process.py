@@ -86,6 +86,9 @@ def test_three_servers_share(tmp_path: Path, store: Server) -> None:
         assert {each["id"] for each in listing["sessions"]} == {"a0", "a2", "a5"}
         assert {each["node"] for each in listing["sessions"]} == {"relay0", "relay2"}
         assert "missing" not in listing
+        # A kick is for the server that has the session.
+        status, answer = ask(f"unix:{tmp_path}/admin1.sock", "/kick", {"id": "a0"})
+        assert (status, json.loads(answer)["error"]["reason"]) == (404, "unknown-session")
         # A ban on one is in force on all; lifting it too.
         denial = nodes.admin(0, "/bans", {"subject": "bob", "for": "1h", "reason": "spam"})["denial"]
         until(lambda: [nodes.session(number, f"b{number}", bob, "revalidate") for number in range(3)] == [403] * 3)

@@ -139,6 +139,8 @@ class Admin:
             return "connection refused: is `serve` running with this --admin?"
         if isinstance(error, PermissionError):
             return "permission denied: run the command as the user that runs `serve`"
+        if error.errno is None:  # Python refuses it before the system does
+            return "the path of the socket is too long"
         return reason(error)
 
     def _dial(self, connection: HTTPConnection) -> None:

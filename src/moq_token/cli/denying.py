@@ -138,6 +138,7 @@ def _deny(
     as_json: bool,
 ) -> int:
     duration, reason, author = terms
+    _check_encoding({"without_path": effect.get("narrow_path")})
     matchers = _matchers(who)
     body = {**matchers, **{name: value for name, value in effect.items() if value is not None}}
     if duration is not None:
@@ -225,6 +226,7 @@ def bans_command(admin: str | None, as_json: bool) -> None:
 @options.as_json
 def sessions_command(limit: int | None, admin: str | None, as_json: bool, **who: str | None) -> None:
     """List the live sessions that the auth server knows: id, subject, path, address, relay, and for how long."""
+    _check_encoding(who)
     found = who if who["path"] is None else who | {"path": _below_root(who["path"])}
     query = _filter(found) | {"limit": None if limit is None else str(limit)}
     answer = Admin(admin).get(_SESSIONS, query)
@@ -242,6 +244,7 @@ def _print(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> No
 def _matchers(who: dict[str, Any]) -> dict[str, Any]:
     """Return whom the options name, as members of the request. Raises :class:`click.UsageError` for nobody."""
     found = {name: value for name, value in who.items() if value not in {None, False}}
+    _check_encoding(found)
     if not found:
         raise click.UsageError("say whom: add --subject, --session, --token or another of the options; see --help")
     if "issued_before" in found:
@@ -282,7 +285,18 @@ def _terms(reason: str | None, author: str | None, *, dry_run: bool) -> dict[str
         terms["reason"] = reason
     if dry_run:
         terms["dry_run"] = True
+    _check_encoding(terms)
     return terms
+
+
+def _check_encoding(given: dict[str, Any]) -> None:
+    """Raise :class:`click.UsageError` for bytes on the command line that are not UTF-8, which Python shows as such."""
+    for name, value in given.items():
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise click.UsageError(f"--{name.replace('_', '-')} is not valid UTF-8") from None
 
 
 def _user() -> str:

@@ -45,7 +45,10 @@ def denied(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
     if not dry_run and denial.get("id"):
         yield _line("id", f"{denial['id']}, to lift it: unban {denial['id']}")
     if not dry_run and _receipt(answer).get("stored") is False:
-        yield _line("not stored", "a restart of the server lifts it: run `serve` with --state DIR")
+        yield _line(
+            "not stored",
+            "a restart of the server lifts it: set --state DIR of `serve`, or see its log",
+        )
     yield from kicked(answer, now, dry_run=dry_run)
 
 

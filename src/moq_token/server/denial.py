@@ -160,11 +160,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if not 0 <= self.at <= _MAX_AT or not 0 <= self.kept <= END_OF_9999:
             raise InvalidDenialError("`at` and `kept` must be in Unix seconds")
         for name in ("reason", "author", "node"):
-            text = getattr(self, name)
-            if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
-                raise InvalidDenialError(
-                    f"`{name}` must be one line of at most {MAX_TEXT_CHARACTERS} printable characters"
-                )
+            check_text(name, getattr(self, name))
 
     def _check_matchers(self) -> None:
         given = [name for name in _MATCHERS if getattr(self, name) is not None]
@@ -283,6 +279,12 @@ def facts_of(session: Session) -> Facts:
         root=session.root,
         issued=session.issued,
     )
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise :class:`InvalidDenialError` for a reason, an author or a node that is no short line."""
+    if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
+        raise InvalidDenialError(f"`{name}` must be one line of at most {MAX_TEXT_CHARACTERS} printable characters")
 
 
 def network(text: str) -> Network:

@@ -23,7 +23,7 @@ from moq_token.server.api import (
     ListedSession,
     Listing,
 )
-from moq_token.server.denial import Denial, network
+from moq_token.server.denial import Denial, check_text, network
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.humantime import parse_humantime
 from moq_token.server.identity import digest
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PATHS: Final = ("/sessions", "/bans", "/kick")
 MAX_TOKEN_CHARACTERS: Final = 64 * 1024
 
+_MAX_MESSAGE_CHARACTERS = 500
 _JSON = "application/json"
 _FILTERS = Filter.__struct_fields__
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
@@ -152,7 +153,12 @@ class Operations:
     async def _kick(self, asked: KickRequest) -> object:
         if all(getattr(asked, name) is None for name in _FILTERS):
             raise FaultError(422, f"say which sessions: at least one of {', '.join(_FILTERS)}", "invalid")
+        for name in ("reason", "author"):
+            check_text(name, getattr(asked, name))
         sessions = list(self._matching(asked))
+        if not sessions and self._server.share is not None:
+            message = "no session of this server matches: kick at the server of its relay, or ban, which all servers do"
+            raise FaultError(404, message, "unknown-session")
         log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
         receipt = await self._server.revocations.kick(
             sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run
@@ -164,7 +170,7 @@ class Operations:
         author = dict(parse_qsl(query)).get("author", "")
         lifted = await self._server.revocations.lift(denial_id, author=author)
         if lifted is None:
-            raise FaultError(404, "no ban of this id is in force: GET /bans lists them", "unknown-ban")
+            raise FaultError(404, "no ban with this id is in force: GET /bans lists them", "unknown-ban")
         extra = {"event": "admin", "action": "unban", "denial": lifted.denial.id, "author": author}
         log.info("unban: %s", lifted.denial.whom(), extra=extra)
         return lifted
@@ -188,7 +194,7 @@ def _read(request: HttpRequest, kind: type[Any]) -> Any:  # noqa: ANN401 - an in
     try:
         return msgspec.json.decode(request.body, type=kind)
     except msgspec.ValidationError as error:
-        raise FaultError(422, f"invalid body: {error}", "invalid") from None
+        raise FaultError(422, f"invalid body: {error}"[:_MAX_MESSAGE_CHARACTERS], "invalid") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FaultError(400, "the body must be a JSON object", "bad-json") from None
 
