@@ -218,7 +218,8 @@ def test_questions_are_answered_by_all_nodes(store: Server) -> None:
         # A node that is gone without a word is named.
         async with shared(store.url) as (one, _):
             with store.client() as client:
-                client.zadd(one.names.key(b"nodes"), {"gone": time.time() * 1000 + 60_000})
+                later = time.time() * 1000 + 60_000
+                client.zadd(one.names.key(b"nodes"), {"gone": later, "n" * 257: later})
             await until(lambda: "gone" in one.nodes)
             answers = await one.ask(b'"?"', 0.1)
             assert answers.missing == ("gone",)

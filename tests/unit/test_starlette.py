@@ -133,6 +133,20 @@ def test_paths_are_compared_as_they_are_issued(port: int, room: str) -> None:
     assert get(port, "/rooms/other", f"Bearer {token}")[0] == 403
 
 
+@pytest.mark.parametrize("room", ["1/%2e%2e/2", "1/./2", "%2e%2e", "1/..", "1%2f%2e%2e%2f2"])
+def test_a_path_that_a_file_system_would_resolve_is_refused(room: str) -> None:
+    tokens = Tokens(KEY.to_public())
+
+    async def file(request: Request) -> JSONResponse:
+        await tokens.permissions("/rooms/{room}")(request)
+        return JSONResponse(request.path_params["room"])
+
+    token = ISSUER.grant("rooms/1", "", subject="alice").token
+    with running(Starlette(routes=[Route("/rooms/{room:path}", file)])) as port:
+        assert get(port, f"/rooms/{room}?jwt={token}")[0] == 403
+        assert get(port, f"/rooms/1/..2?jwt={token}")[0] == 200
+
+
 def test_patterns(port: int) -> None:
     token = ISSUER.grant("rooms", publish=Pattern("*/alice/camera"), subject="alice").token
     assert get(port, "/rooms/9", f"Bearer {token}")[2] == {"publish": ["alice/camera"], "alice": True}

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 _RETRY_SECONDS = 5
 _PARAMETER = re.compile(r"\{([A-Za-z_]\w*)\}")
 # What an issuer leaves as it is in a path (RFC 3986, section 3.3).
+_DOTS = frozenset((".", ".."))
 _LITERAL = "!$&'()+,;=:@/"
 
 
@@ -148,14 +149,21 @@ def _token(request: Request) -> str:
 
 
 def _filled(path: str, request: Request) -> str:
-    """Return the path for a request, encoded as an issuer encodes it."""
+    """Return the path for a request, encoded as an issuer encodes it.
+
+    Raises :class:`UnauthorizedError` for ``.`` and ``..``: a token for ``rooms/1`` must not allow ``rooms/1/../2``,
+    which a file system takes for ``rooms/2``.
+    """
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in request.path_params:
             raise RuntimeError(f"the route has no parameter `{match[1]}`, which the path of the permissions names")
         return str(request.path_params[match[1]])
 
-    return quote(paths.normalize(_PARAMETER.sub(value, path)), safe=_LITERAL)
+    filled = paths.normalize(_PARAMETER.sub(value, path))
+    if not _DOTS.isdisjoint(filled.split("/")):
+        raise UnauthorizedError("the path has the segment `.` or `..`, which may be resolved later", path=filled)
+    return quote(filled, safe=_LITERAL)
 
 
 def _refusal(error: RefusedError | UnavailableError) -> HTTPException:

@@ -18,7 +18,7 @@ import msgspec
 from moq_token.errors import UnavailableError
 from moq_token.server.log import log
 from moq_token.server.share.caps import SharedCaps
-from moq_token.server.share.denials import SharedDenials
+from moq_token.server.share.denials import MAX_SHARED, SharedDenials
 from moq_token.server.share.health import Health
 from moq_token.server.share.link import StoreError
 from moq_token.server.share.names import DIGEST_BYTES
@@ -48,6 +48,9 @@ MAX_QUESTIONS: Final = 16
 """Questions to other nodes at the same time."""
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """A message of a node to another. Longer ones are neither sent nor read."""
+MAX_NODES: Final = 10_000
+MAX_NODE_BYTES: Final = 256
+"""Nodes that are asked, and the length of their names. The store may name more, if somebody else writes to it."""
 MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
@@ -248,8 +251,9 @@ class Sharing:
         """Renew the lease of this node, learn which others there are, and return the digests of all denials."""
         match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
             case [list(nodes), bytes(digests)]:
-                self._nodes = tuple(sorted(name.decode(errors="replace") for name in nodes))
-                return digests
+                known = sorted(name.decode(errors="replace") for name in nodes if len(name) <= MAX_NODE_BYTES)
+                self._nodes = tuple(known[:MAX_NODES])
+                return digests[: MAX_SHARED * DIGEST_BYTES]
         raise StoreError("it gave an unexpected answer")
 
     async def _pull(self, link: Link, node: Node) -> None:
