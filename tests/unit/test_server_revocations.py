@@ -26,7 +26,7 @@ from tests import forge
 from tests.relays import ANY, FakeRelay, relay
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterable
     from pathlib import Path
 
 KEY = Key.generate(Algorithm.HS256, "k1")
@@ -371,6 +371,33 @@ def test_a_ban_that_cannot_be_stored_is_in_force_and_says_so(tmp_path: Path, mon
             assert "No space left" in problem.message
             assert (await here.ban(subject="bob"))["stored"] is True
             assert here.server.revocations.problems() == []
+
+    run(work())
+
+
+def test_denials_are_stored_when_the_disk_has_space_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(revocations, "STORE_AGAIN_SECONDS", 0.01)
+    attempts: list[object] = []
+    save = State.save
+
+    def fail_twice(state: State, denials: Iterable[Denial]) -> None:
+        attempts.append(denials)
+        if len(attempts) < 3:
+            raise OSError(28, "No space left on device")
+        save(state, denials)
+
+    monkeypatch.setattr(State, "save", fail_twice)
+
+    async def work() -> None:
+        async with world(tmp_path, "a", state=True) as here:
+            assert (await here.ban(subject="alice"))["stored"] is False
+            async with asyncio.timeout(10):
+                while here.server.revocations.problems():  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(0.005)
+        state = State(str(tmp_path / "state"))
+        assert [denial.subject for denial in state.denials] == ["alice"]
+        state.close()
+        assert len(attempts) == 3
 
     run(work())
 

@@ -32,6 +32,8 @@ WAIT_SECONDS: Final = 5.0
 """How long a receipt waits for the ends of sessions."""
 KICK_SECONDS: Final = 86_400
 """How long the id of a kicked session is denied whose grant has no end."""
+STORE_AGAIN_SECONDS: Final = 10.0
+"""After how long denials are stored again that could not be stored."""
 
 # The pause before a relay is told again about sessions that have not ended: a session that was being admitted when the
 # relay was told first was not there yet.
@@ -95,6 +97,8 @@ class Revocations:
         self._waiting: dict[_Wait, None] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._discovery: asyncio.Task[None] | None = None
+        self._storing_again: asyncio.Task[None] | None = None
+        self._closing = False
 
     def change_relays(self, relays: Mapping[str, Relay]) -> None:
         """Replace the internal listeners of the relays."""
@@ -219,9 +223,11 @@ class Revocations:
 
     async def aclose(self) -> None:
         """Finish storing, stop waiting for ends, close every connection, and release the state directory."""
-        if self._discovery is not None:
-            self._discovery.cancel()
-            await asyncio.wait((self._discovery,))
+        self._closing = True
+        for task in (self._discovery, self._storing_again):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
         for wait in self._waiting:
             wait.stop()
         if self._tasks:
@@ -256,11 +262,21 @@ class Revocations:
                     await asyncio.to_thread(self._state.save, snapshot)
                 except OSError as error:
                     self._fault = error.strerror or type(error).__name__
-                    log.error("denials could not be stored: %s", self._fault, extra={"event": "not-stored"})
+                    if changed:
+                        log.error("denials could not be stored: %s", self._fault, extra={"event": "not-stored"})
+                    if not self._closing and (self._storing_again is None or self._storing_again.done()):
+                        self._storing_again = asyncio.create_task(self._store_again())
                 else:
                     self._fault = None
         if share and self.share is not None:
             self.share(changed)
+
+    async def _store_again(self) -> None:
+        """Store the denials once the disk takes them, such as when it has space again."""
+        while self._fault is not None:
+            await asyncio.sleep(STORE_AGAIN_SECONDS)
+            await self._apart(self._store((), share=False))
+        log.info("denials are stored again", extra={"event": "stored"})
 
     async def _end(self, sessions: Sequence[Session], started: float | None = None) -> Pending:
         """Tell the relays of the sessions until they have ended, 5 s at most."""
