@@ -21,6 +21,7 @@ from moq_token.server.listen import listening
 from moq_token.server.log import JsonFormatter
 from moq_token.server.metrics import Metrics
 from moq_token.server.nudges import parse_relay
+from moq_token.server.share.node import ServerNode
 from moq_token.server.state import State
 from tests import forge
 from tests.relays import ANY, FakeRelay, relay
@@ -415,6 +416,26 @@ def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
             assert shared == []
             await here.ban(subject="bob")
             assert [each.subject for each in shared] == ["bob"]
+
+    run(work())
+
+
+def test_denials_that_have_ended_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.denials.MAX_DENIALS", 2)
+    ended = [Denial(subject=name, until=1) for name in "xy"]
+
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            known = here.server.revocations
+            # A server that sets none itself takes those of others for as long as it runs.
+            assert await known.merge(ended) == 2
+            assert await known.merge([Denial(subject="alice", until=END)]) == 1
+            assert not await here.relays[0].dial("1", query=f"jwt={token()}")
+            assert await here.relays[0].dial("2", query=f"jwt={token('bob')}")
+            assert await known.merge(ended[:1]) == 1
+            assert (await here.ask("POST", "/kick", subject="bob"))["ended"] == 1
+            assert await known.merge(ended[:1]) == 1
+            assert [denial.subject for denial in ServerNode(here.server).denials()] == ["alice"]
 
     run(work())
 

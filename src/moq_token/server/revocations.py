@@ -143,6 +143,7 @@ class Revocations:
             return self._pending(sessions).receipt(stored=self.is_stored, dry_run=True)
         if not sessions:
             return self._pending(()).receipt(stored=self.is_stored)
+        self.advance()
         room = limits.MAX_DENIALS - len(self.denials)
         if len(sessions) > room:
             raise InvalidDenialError(
@@ -180,6 +181,7 @@ class Revocations:
 
         Returns how many have changed something. Those beyond the limits are left out, and logged.
         """
+        self.advance()
         changed, left_out = [], 0
         for denial in denials:
             try:
@@ -196,6 +198,12 @@ class Revocations:
             if sessions:
                 _ = self._start(self._end(sessions))
         return len(changed)
+
+    def advance(self) -> None:
+        """Forget the denials that have ended long enough ago, to make room for others."""
+        for denial in self.denials.advance(self._now().unix):
+            if denial.session is not None:
+                self._kicks.pop(denial.session, None)
 
     def nudge(self, session: Session) -> None:
         """Have the relay of one session ask again, in the background: it was kicked to make room."""
@@ -250,7 +258,7 @@ class Revocations:
         return pending.receipt(stored=self.is_stored, others_by=others_by, unseen=self._unseen_relays())
 
     def _put(self, denial: Denial) -> None:
-        self.denials.advance(self._now().unix)
+        self.advance()
         self.denials.put(denial)
 
     async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:

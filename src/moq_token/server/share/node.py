@@ -59,6 +59,7 @@ class ServerNode:
 
     def denials(self) -> Iterable[Denial]:
         """See :meth:`Node.denials`."""
+        self._server.revocations.advance()  # those that have ended would be sent again and again
         return self._server.revocations.denials
 
     def denied(self, denials: Sequence[Denial]) -> None:
