@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import logging
-import os
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -751,10 +750,11 @@ def test_health_of_policies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get(AuthServer(grant_all), "/readyz").status == 200
 
 
-def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path) -> None:
-    SECRET_KEY.to_file(tmp_path / "good.jwk")
+def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # long paths are cut in messages
+    SECRET_KEY.to_file("good.jwk")
     (tmp_path / "bad.jwk").mkdir()
-    server = AuthServer(Policy(tmp_path))
+    server = AuthServer(Policy("."))
     assert get(server, "/readyz").body == b"ok\n"
     assert asyncio.run(post(server, body(query=f"jwt={token(SECRET_KEY.with_kid('bad'))}"))).status == 503
     ready = get(server, "/readyz")
@@ -763,9 +763,8 @@ def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad.jwk").rmdir()
     assert asyncio.run(post(server, body(query=f"jwt={token(SECRET_KEY.with_kid('bad'))}"))).status == 403
     assert get(server, "/readyz").body == b"ok\n"
-    missing = AuthServer(Policy(tmp_path / "nosuch.jwk"))
-    assert b"degraded: the key file" in get(missing, "/readyz").body
-    assert os.fspath(tmp_path) in get(missing, "/readyz").body.decode()
+    missing = AuthServer(Policy("nosuch.jwk"))
+    assert b"degraded: the key file 'nosuch.jwk'" in get(missing, "/readyz").body
 
 
 def test_rules_of_patterns_are_not_widened() -> None:
