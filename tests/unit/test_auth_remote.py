@@ -13,7 +13,7 @@ import pytest
 from moq_token import Claims, Key, NotAdmittedError, RefusedError, UnauthorizedError, UnavailableError
 from moq_token.auth import Rejection, RemoteAuthenticator, RemoteConfig, remote
 from moq_token.contract import Event, Request, Token, Usage
-from moq_token.server import AuthServer, Policy
+from moq_token.server import AuthServer, Policy, keys
 from moq_token.server.listen import listening, parse_address
 from tests.sources_server import Server, on_loop, on_virtual_loop, reply
 
@@ -385,7 +385,8 @@ async def test_an_outage_is_logged_once_and_its_end_too(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("where", ["127.0.0.1:0", "unix"])
 @on_loop
-async def test_with_our_auth_server(tmp_path: Path, where: str) -> None:
+async def test_with_our_auth_server(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "FRESH_SECONDS", 0)
     key = Key.generate("EdDSA", "one")
     key.to_public().to_file(tmp_path / "one.jwk")
     socket = tmp_path / "s"

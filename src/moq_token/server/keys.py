@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 # How long a key is used that its source gave before it failed. Longer than a restart or a fail-over of a file server
 # takes; a key that was withdrawn while the source is down counts for as long.
 LAST_GOOD_SECONDS = 3600.0
-# How long a key is used without asking its source again, so that a burst of requests asks once. Much shorter than the
-# second within which a key that was replaced or removed must be out.
-FRESH_SECONDS = 0.1
+# How long a key is used without asking its source again, so that a burst of requests asks once. Shorter than the start
+# of a command that nudges the relays after a key was replaced or removed: their re-checks must see the change.
+FRESH_SECONDS = 0.01
 
 # Sources of one key, which verifies every token with any `kid`.
 _SINGLE = (FileSource, UrlSource)
