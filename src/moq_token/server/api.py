@@ -83,6 +83,13 @@ class BanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     author: str = ""
     dry_run: bool = False
 
+    def __repr__(self) -> str:
+        # Without the token, which crash reporters would print with the variables of a frame.
+        return f"{type(self).__name__}(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which sessions: those that match all members given. ``path`` is a pattern, ``remote`` an address or network.
