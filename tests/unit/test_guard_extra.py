@@ -1,4 +1,4 @@
-"""The error for importing the guard without its extra, or with another project's ``moq``, and its documentation."""
+"""The errors for importing a part without what it needs, and the documented limits of the guard."""
 
 from __future__ import annotations
 
@@ -32,6 +32,20 @@ def test_with_the_wrong_package_it_is_said_which_one_is_there(tmp_path: Path) ->
     last = complaint(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {IMPORT}")
     assert COMMAND in last
     assert "not that of moq-rs" in last
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "command"),
+    [
+        ("moq_token.server", "httptools", 'pip install "moq-token[server]"'),
+        ("moq_token.server.policy", "httptools", 'pip install "moq-token[server]"'),
+        ("moq_token.integrations.starlette", "starlette", "pip install fastapi"),
+    ],
+)
+def test_other_modules_name_the_command_too(module: str, missing: str, command: str) -> None:
+    last = complaint(f"import sys; sys.modules['{missing}'] = None; import {module}")
+    assert last.startswith("ImportError: ")
+    assert command in last
 
 
 def test_the_documented_limits_are_the_limits() -> None:

@@ -469,7 +469,9 @@ def test_url_is_shown_without_credentials(cli: Cli) -> None:
 def test_missing_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "serve.toml"
     config.write_text("[serve]\n")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "httptools" else name)
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    for name in [name for name in sys.modules if name.startswith("moq_token.server")]:
+        monkeypatch.delitem(sys.modules, name)
     for argv in (("serve",), ("check-config", str(config)), ("explain", "--config", str(config), "https://x/y")):
         message = cli.refused(1, *argv)
         assert 'require the extra `server`. Run: pip install "moq-token[server]"' in message

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from moq_token.claims import Permissions
-from moq_token.cli.serve import needs_server
 from moq_token.errors import NotAdmittedError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ def ask(config: str, request: Request, trace: Trace) -> Permissions:
 
     Raises :class:`RefusedError`, :class:`UnavailableError` and :class:`ConfigError`.
     """
-    needs_server()
     from moq_token.contract import Grant
     from moq_token.server.bounded import Bounded
     from moq_token.server.reading import read_settings

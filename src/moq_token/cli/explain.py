@@ -216,6 +216,9 @@ def _others(found: Explanation, token: str | None, now: float) -> tuple[Finding,
 def _explain_request(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
     """Say what an auth server with this TOML answers when a relay asks it about a dialed URL."""
     from moq_token.cli.asking import ask, request_of
+    from moq_token.cli.serve import needs_server
+
+    needs_server()
     from moq_token.server.policy import presented
 
     trace, grant, token = Trace(), None, None

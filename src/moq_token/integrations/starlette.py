@@ -6,7 +6,7 @@
     async def recordings(allowed: Annotated[Permissions, Depends(tokens.permissions("/rooms/{room}"))]):
         ...
 
-It needs ``starlette``, on which FastAPI is built.
+It needs ``starlette``, on which FastAPI is built: ``pip install fastapi`` or ``pip install starlette``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import time
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from starlette.exceptions import HTTPException
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations while it runs
+try:
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations while it runs
+except ImportError as _error:
+    _message = "this module requires Starlette. Run: pip install fastapi (or: pip install starlette)"
+    raise ImportError(_message, name=_error.name) from _error
 
 from moq_token import path as paths
 from moq_token.auth.decision import kid_of
