@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import socket
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -105,6 +107,21 @@ def test_a_server_that_cannot_be_reached(private: str, plain: str, cli: Cli) -> 
             f"http://{private}/key": "use https:// if the server expects HTTPS",
         }.items():
             assert words in cli.refused(1, "verify", "--key", url, stdin=TOKEN)
+
+
+def test_an_outage_is_told_once(tmp_path: Path) -> None:
+    """Where logging is not configured, Python prints warnings to standard error."""
+    (tmp_path / "relay.toml").write_text('auth.key_dir = "http://127.0.0.1:1/keys"')
+    url = f"https://relay.example.com/room?jwt={TOKEN}"
+    for argv, asked in (
+        (("verify", "--key", "http://127.0.0.1:1/key"), TOKEN),
+        (("explain", "--key", "http://127.0.0.1:1/keys/", "--path", "/room"), TOKEN),
+        (("explain", "--config", str(tmp_path / "relay.toml"), "-"), url),
+    ):
+        command = [sys.executable, "-m", "moq_token", *argv]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "connection refused by 127.0.0.1:1" in done.stderr
 
 
 def test_a_file_url(tmp_path: Path, cli: Cli) -> None:

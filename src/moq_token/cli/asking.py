@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from moq_token.claims import Permissions
+from moq_token.cli.output import run_quietly
 from moq_token.errors import NotAdmittedError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def ask(config: str, request: Request, trace: Trace) -> Permissions:
         return grant
 
     try:
-        grant = asyncio.run(asked())
+        grant = run_quietly(asked())
     except RefusedError as error:
         trace.begin(_CHECKS.get(error.reason, "key"))
         raise

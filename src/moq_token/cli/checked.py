@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,7 +94,7 @@ def authenticate(config: AuthConfig, connection: Connection, trace: Trace) -> Gr
         async with Authenticator(config) as authenticator:
             return await authenticator.authenticate(connection, trace=trace)
 
-    return asyncio.run(decide())
+    return output.run_quietly(decide())
 
 
 def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import click
 
 from moq_token import files, jws
 from moq_token.cli.grammar import is_secret
-from moq_token.cli.output import Failed, note, place, reason, to_terminal
+from moq_token.cli.output import Failed, note, place, reason, run_quietly, to_terminal
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, KeyOperationError, shown
 from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key
@@ -86,8 +86,6 @@ class RemoteDirectory(NamedTuple):
 
     def find_key(self, kid: str) -> Key | None:
         """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
-        import asyncio
-
         from moq_token.sources.opening import open_directory
 
         async def get() -> Key:
@@ -98,7 +96,7 @@ class RemoteDirectory(NamedTuple):
                 await source.aclose()
 
         try:
-            return asyncio.run(get())
+            return run_quietly(get())
         except (InvalidKeyIdError, KeyNotFoundError):
             return None
 
@@ -184,8 +182,6 @@ def read_keys(where: Source) -> Keys:
 
 
 def _fetch(url: str) -> bytes:
-    import asyncio
-
     from moq_token.sources import Http
     from moq_token.sources.urls import check_url
 
@@ -193,7 +189,7 @@ def _fetch(url: str) -> bytes:
         async with Http() as http:
             return await http.fetch(check_url(url))
 
-    return asyncio.run(fetch())
+    return run_quietly(fetch())
 
 
 class Verifier:

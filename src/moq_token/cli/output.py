@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -16,8 +16,10 @@ from moq_token.pattern import Pattern
 from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
+
+_T = TypeVar("_T")
 
 _NOTED_PATHS, _PLACEHOLDER_CHARACTERS = 5, 24
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
@@ -25,6 +27,20 @@ _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 class Failed(Exception):  # noqa: N818 - the name says what happened to the command
     """A command failed. The message is the one line that says why."""
+
+
+def run_quietly(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine and return its result. Log records are dropped: the command itself says what went wrong."""
+    import asyncio
+    import logging
+
+    log, handler = logging.getLogger("moq_token"), logging.NullHandler()
+    # Without any handler, Python prints warnings to standard error.
+    log.addHandler(handler)
+    try:
+        return asyncio.run(main)
+    finally:
+        log.removeHandler(handler)
 
 
 def emit(text: str) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 _RECORDS_AT_ONCE, _RECORDS_PER_SECOND = 10, 1 / 60
 
 _log = logging.getLogger("moq_token.sources")
-# Without a handler anywhere, Python would print warnings to standard error.
-logging.getLogger("moq_token").addHandler(logging.NullHandler())
 
 
 class Outage:
