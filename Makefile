@@ -27,7 +27,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WHEEL_SOURCES := pyproject.toml README.md LICENSE-MIT LICENSE-APACHE $(shell find share src -name __pycache__ -prune -o -print)
 
 # The compiled core, which is the extra `fast`. Without cargo, everything works without it.
-CARGO := $(shell command -v cargo)
+# rustup leaves a cargo on the path that only runs once a toolchain is installed.
+CARGO := $(shell cargo --version >/dev/null 2>&1 && command -v cargo)
 CORE := $(if $(CARGO),$(VENV)/.core)
 CORE_WHEELS := build/core/wheels
 CORE_SOURCES := $(shell find core -name target -prune -o -type f -print)
