@@ -7,6 +7,8 @@ import http.client
 import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -271,11 +273,14 @@ SECRET = "hunter2-horse-battery"
         (ConnectionResetError(SECRET), 500, "internal"),
         (InvalidClaimsError(SECRET), 500, "internal"),
         (ExceptionGroup(SECRET, [ValueError(SECRET)]), 500, "internal"),
+        (SystemExit(SECRET), 500, "internal"),
+        (asyncio.CancelledError(SECRET), 500, "internal"),
+        (BaseExceptionGroup(SECRET, [SystemExit(SECRET)]), 500, "internal"),
     ],
 )
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_authorize_raises(
-    error: Exception, status: int, reason: str, *, is_async: bool, caplog: pytest.LogCaptureFixture
+    error: BaseException, status: int, reason: str, *, is_async: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = raising(error)
 
@@ -290,6 +295,52 @@ def test_what_authorize_raises(
     if not isinstance(error, UnavailableError | InvalidClaimsError):
         assert SECRET not in caplog.text
     assert all(record.exc_info is None for record in caplog.records)
+
+
+UNCONFIGURED = """
+import asyncio
+from moq_token import Key
+from moq_token.issuing import Issuer, endpoint
+app = endpoint(Issuer(Key.generate("HS256"), "https://relay.example.com"), lambda asked: asked.nothing)
+async def receive():
+    return {"type": "http.request", "body": b"{}"}
+async def send(message):
+    pass
+headers = [(b"content-type", b"application/json")]
+asyncio.run(app({"type": "http", "method": "POST", "headers": headers}, receive, send))
+"""
+
+
+def test_a_bug_is_seen_where_logging_is_not_configured() -> None:
+    """As under uvicorn, which configures the loggers of its own only."""
+    done = subprocess.run([sys.executable, "-c", UNCONFIGURED], capture_output=True, text=True, check=True)
+    assert done.stderr == "no credential is issued: AttributeError in <string>, line 5\n"
+
+
+def test_a_request_that_is_cancelled_is_not_answered() -> None:
+    async def hang(_: TokenRequest) -> Claims:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    async def test() -> None:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"{}"}
+
+        async def send(message: Any) -> None:  # noqa: ANN401 - as ASGI has it
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "headers": headers}
+        asking = asyncio.create_task(endpoint(ISSUER, hang)(scope, receive, send))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert sent == []
+
+    asyncio.run(test())
 
 
 def test_authorize_can_be_of_any_form() -> None:

@@ -228,7 +228,10 @@ class _Endpoint:
             _log.warning("no credential is issued: %s", _described(error))
             retry = ("retry-after", str(_RETRY_SECONDS))
             return _refusal(503, "the service is unavailable, try again", "unavailable", retry)
-        except Exception as error:  # noqa: BLE001 - a bug of the caller must not reach the client
+        except BaseException as error:
+            # A bug of the caller must not reach the client, nor stop the server as SystemExit would.
+            if isinstance(error, KeyboardInterrupt | GeneratorExit) or _is_cancelled():
+                raise
             _log.error("no credential is issued: %s", _described(error))
             return _refusal(500, "internal error", "internal")
         path = claims.root[:_MAX_MESSAGE_CHARACTERS]
@@ -270,7 +273,13 @@ def _too_many(seconds: float) -> _Answer:
     return _refusal(429, f"too many requests: try again in {wait} s", "rate-limit", ("retry-after", str(wait)))
 
 
-def _described(error: Exception) -> str:
+def _is_cancelled() -> bool:
+    """Say whether this task is being cancelled. `authorize` may also raise CancelledError of its own accord."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _described(error: BaseException) -> str:
     """Describe an error for the log: ours by its text, others by type and place, as their text may hold a secret."""
     if isinstance(error, Error):
         return str(error)[:_MAX_MESSAGE_CHARACTERS]

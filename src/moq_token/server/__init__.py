@@ -8,11 +8,11 @@ from moq_token.contract import Answer, Grant, Question, Request
 from moq_token.sources.source import missing_extra
 
 try:
-    import httptools as _httptools  # noqa: F401 - only to say which extra brings it
-except ImportError as _error:
+    from moq_token.server.app import AuthServer
+except ModuleNotFoundError as _error:
+    if _error.name != "httptools":
+        raise
     raise ImportError(missing_extra("auth servers", "server"), name=_error.name) from _error
-
-from moq_token.server.app import AuthServer
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.policy import Policy

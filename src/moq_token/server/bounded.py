@@ -41,7 +41,7 @@ class Bounded:
             await self._wait(deciding)
         try:
             return deciding.result()
-        except (RefusedError, UnavailableError, KeyboardInterrupt, SystemExit):
+        except (RefusedError, UnavailableError, KeyboardInterrupt):
             raise
         except asyncio.CancelledError:
             raise UnavailableError("the policy cancelled itself") from None
@@ -71,7 +71,11 @@ class Bounded:
 
 
 async def _ask(policy: Callable[..., Awaitable[Any]], asked: tuple[object, ...]) -> Any:  # noqa: ANN401 - as above
-    return await policy(*asked)
+    try:
+        return await policy(*asked)
+    except SystemExit as error:
+        # In a task, it would end the event loop: one request would stop the server.
+        raise UnavailableError(f"the policy raised SystemExit{_place(error)}") from None
 
 
 def _place(error: BaseException) -> str:
