@@ -52,9 +52,9 @@ def test_admitted_and_refused(key: Key, tmp_path: Path, kind: str) -> None:
             with relay(SECOND, url_of(address, userinfo), tmp_path) as asking:
                 async with dialed(f"{asking.base}/room/1?jwt={token(key)}"), dialed(f"{asking.base}/lobby"):
                     await asked.until(lambda: asked.count("connect") == 2)
-                    assert len(server.sessions) == 2
+                    assert len(server.live.sessions) == 2
                 await asked.until(lambda: asked.count("end") == 2)
-                assert len(server.sessions) == 0
+                assert len(server.live.sessions) == 0
                 for path in (
                     "/room",
                     f"/room?jwt={token(key)[:-4]}",
@@ -62,7 +62,7 @@ def test_admitted_and_refused(key: Key, tmp_path: Path, kind: str) -> None:
                     f"/room?jwt={token(key, -5)}",
                 ):
                     assert await refused(asking.base + path) != OUTAGE
-                assert len(server.sessions) == 0
+                assert len(server.live.sessions) == 0
 
     run(test)
 
@@ -142,7 +142,7 @@ def test_rechecked_refused_and_narrowed(tmp_path: Path) -> None:
                     await asked.until(lambda: asked.count("end") == 2)
                     assert sorted(map(str, asked.ends())) == ["grant narrowed", "refused"]
                     assert three.is_up
-                    assert len(asked.server.sessions) == 1
+                    assert len(asked.server.live.sessions) == 1
 
     run(test)
 
@@ -205,7 +205,7 @@ def test_the_stop_of_a_relay_ends_its_sessions(tmp_path: Path) -> None:
                     asking.process.send_signal(signal.SIGTERM)
                     await session.closed()
                     await asked.until(lambda: asked.ends() == ["shutdown"])
-                    assert len(asked.server.sessions) == 0
+                    assert len(asked.server.live.sessions) == 0
 
     run(test)
 

@@ -153,15 +153,15 @@ MUTANTS = (
     ),
     Mutant(
         "denials are only checked at connect",
-        "app:AuthServer._denied",
+        "events:Events._denied",
         "if not denials:",
         "if not denials or asked.event is not Event.CONNECT:",
         kind="server",
     ),
     Mutant(
         "a decision that cannot be made is a refusal",
-        "app:AuthServer._not_granted",
-        "return _unavailable()",
+        "events:Events._not_granted",
+        "return unavailable()",
         "return HttpResponse(403)",
         kind="server",
     ),
@@ -195,7 +195,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost session leaves the receipt",
-        "app:AuthServer._follow",
+        "live:LiveSessions._follow",
         "if self._metrics is not None:\n                self._metrics.lost()",
         "self.revocations.ended(effect.session.id)",
         kind="server",
@@ -244,7 +244,7 @@ MUTANTS = (
     ),
     Mutant(
         "a session that was kicked elsewhere goes on",
-        "app:AuthServer.kick",
+        "live:LiveSessions.kick",
         "self._follow(self.sessions.kick(session_id, refusal))",
         "self.share.problem",
         kind="share",

@@ -52,7 +52,7 @@ class ServerNode(AuthNode):
             clock=lambda: self.machine.now().unix, steady=lambda: self.machine.now().steady, state=_Disk(self)
         )
         self.server.revocations.nudger = _Nudger(self)  # type: ignore[assignment]
-        self.sessions = self.server.sessions = WatchedSessions(self)
+        self.sessions = self.server.live.sessions = WatchedSessions(self)
         self.denials = self.server.revocations.denials
 
     def new_server(self, **options: Any) -> AuthServer:  # noqa: ANN401 - those of the server
@@ -122,7 +122,7 @@ class ServerNode(AuthNode):
         self.aio.run(begin)
 
     def advance(self) -> None:
-        self.aio.run(self.server.live)
+        self.aio.run(self.server.live.current)
 
     # -- operators
 

@@ -405,8 +405,8 @@ async def test_with_our_auth_server(tmp_path: Path, where: str, monkeypatch: pyt
             (tmp_path / "other.jwk").replace(tmp_path / "one.jwk")
             session.nudge()
             assert await waiting == "refused"
-            assert len(server.sessions) == 1
+            assert len(server.live.sessions) == 1
             session.close("closed")
             with pytest.raises(RefusedError):
                 await here.connect(dialed)
-        assert len(server.sessions) == 0
+        assert len(server.live.sessions) == 0

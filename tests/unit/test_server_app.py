@@ -189,7 +189,7 @@ def test_a_fault_of_the_policy_is_no_verdict(
         response = await post(server, body(event))
         assert response.status == 503
         assert response.headers == b"retry-after: 1\r\n"
-        assert len(server.sessions) == 0
+        assert len(server.live.sessions) == 0
         # The session that was there stays, and its end is counted.
         assert (await post(server, body("end"))).status == 204
 
@@ -380,7 +380,7 @@ def test_403_is_a_verdict_and_401_is_never_said(
         for index, (event, number, kind) in enumerate(events):
             step = steps[index % len(steps)]
             clock.now, steady.now = clock.now + step, steady.now + abs(step)
-            refused, live = False, {session.id: session.kicked for session in server.sessions}
+            refused, live = False, {session.id: session.kicked for session in server.live.sessions}
             data = body(event, number, query=kind, remote="192.0.2.1:1", reason="x", duration=1, bytes={})
             response = await post(server, data)
             assert response.status in {200, 204, 403, 503}

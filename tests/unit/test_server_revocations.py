@@ -275,7 +275,7 @@ def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkey
             assert named.get("url") == (None if fault == "unknown" else known["a"].url)
             messages = {"refused": "connect", "status": "404", "silent": "no answer", "unknown": "--relay"}
             assert messages[fault] in named["error"].lower()
-            session = server.sessions.get("1")
+            session = server.live.sessions.get("1")
             assert session is not None
             assert receipt["out_by"] == -int(-(session.last + 3600 + 10) // 1)
             lost.slow.set()
@@ -318,14 +318,14 @@ def test_after_a_restart_the_relays_report_their_sessions_again(tmp_path: Path) 
             (fake,) = here.relays
             await fake.dial("1", query=f"jwt={token()}")
             await fake.dial("2", query=f"jwt={token('bob')}")
-            here.server.sessions.__init__()  # type: ignore[misc] # as after a restart
+            here.server.live.sessions.__init__()  # type: ignore[misc] # as after a restart
             assert (await here.ban(subject="alice"))["matched"] == 0
             known = dict(here.server.revocations.nudger.relays)
             here.server.revocations.change_relays({})
             here.server.revocations.change_relays(known)
             await fake.until(lambda: "1" in fake.ended)
             assert fake.live == {"2"}
-            while here.server.sessions.get("2") is None:  # noqa: ASYNC110 - the table has no event
+            while here.server.live.sessions.get("2") is None:  # noqa: ASYNC110 - the table has no event
                 await asyncio.sleep(0)
             # A relay that was never reached may have sessions that nobody knows.
             gone = parse_relay("gone=http://127.0.0.1:1")

@@ -234,14 +234,14 @@ def test_nothing_secret_leaves(tmp_path: Path, kind: str, monkeypatch: pytest.Mo
         check((answer.body + answer.headers).decode(), "answer")
         assert len(answer.body) < 2000
     check(metrics.render().decode(), "metrics")
-    for session in server.live():
+    for session in server.live.current():
         check(repr(session), "listing")
-    for thing in (server, policy, policy.keys, server.sessions, metrics, server.asgi, Question("a", "b")):
+    for thing in (server, policy, policy.keys, server.live.sessions, metrics, server.asgi, Question("a", "b")):
         check(repr(thing), "repr")
     assert any(answer.status == 400 for answer in answers)
     if kind == "policy":
         assert {200, 204, 400, 403, 404, 422, 503} == {answer.status for answer in answers}
-        assert len(server.sessions) > 1
+        assert len(server.live.sessions) > 1
 
 
 def test_a_crash_of_the_server_shows_nothing(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_memory_is_flat(tmp_path: Path) -> None:
         while time.monotonic() < until:
             await asyncio.sleep(min(5, SECONDS / 30))
             metrics.render()
-            samples.append((time.monotonic(), resident(), len(server.sessions)))
+            samples.append((time.monotonic(), resident(), len(server.live.sessions)))
 
     async def test() -> None:
         async with listening(server.handle, TcpAddress("127.0.0.1", 0)) as running:

@@ -17,6 +17,7 @@ import msgspec
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.operations import PATHS, Operations, fault
 from moq_token.server.page import page
+from moq_token.server.responses import JSON, NOT_FOUND, not_allowed
 from moq_token.server.status import status
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from moq_token.server.metrics import Metrics
 
 _NO_METRICS = HttpResponse(404, b'metrics need the extra `metrics`: pip install "moq-token[metrics]"\n')
-_JSON = "application/json"
 _HEALTH = ("/healthz", "/readyz")
 _FOR_MONITORS = ("/metrics", *_HEALTH)
 
@@ -51,14 +51,14 @@ class Admin:
             return await self._read(request, path)
         is_operation = path in PATHS or path.startswith("/bans/")
         if not is_operation and path not in {"/", "/status"}:
-            return HttpResponse(404, b"not found\n")
+            return NOT_FOUND
         if not _is_loopback(request.headers.get("host", "localhost")):
             return fault(403, "the header field `host` must be localhost or a loopback address", "bad-host")
         return await (self._operate(request) if is_operation else self._read(request, path))
 
     async def _read(self, request: HttpRequest, path: str) -> HttpResponse:
         if request.method not in {"GET", "HEAD"}:
-            return HttpResponse(405, b"method not allowed\n", headers=b"allow: GET, HEAD\r\n")
+            return not_allowed("GET, HEAD")
         if path in _HEALTH:
             return await self._server.handle(request)
         if path == "/":
@@ -66,14 +66,14 @@ class Admin:
         return await self._status() if path == "/status" else self._counted()
 
     async def _operate(self, request: HttpRequest) -> HttpResponse:
-        if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
+        if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
             return fault(415, "expected `content-type: application/json`", "bad-content-type")
         return await self._operations.handle(request)
 
     async def _status(self) -> HttpResponse:
         problems = await self._server.problems()
-        told = status(self._server.live(), problems, started=self._started, now=self._clock())
-        return HttpResponse(200, msgspec.json.encode(told), _JSON)
+        told = status(self._server.live.current(), problems, started=self._started, now=self._clock())
+        return HttpResponse(200, msgspec.json.encode(told), JSON)
 
     def _counted(self) -> HttpResponse:
         if self._metrics is None:

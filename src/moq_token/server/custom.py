@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from moq_token.errors import ConfigError, shown
 
 if TYPE_CHECKING:
-    from moq_token.server.app import Decide, Lookup
+    from moq_token.server.events import Decide
+    from moq_token.server.questions import Lookup
 
 # Errors whose text says what to correct in the module, and quotes no value of it.
 _TELLING = (ImportError, NameError, AttributeError, SyntaxError)

@@ -28,6 +28,7 @@ from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.humantime import parse_humantime
 from moq_token.server.identity import digest
 from moq_token.server.log import log
+from moq_token.server.responses import JSON
 from moq_token.server.session import bounded_name
 from moq_token.times import END_OF_9999
 from moq_token.unverified import read_unverified
@@ -42,7 +43,6 @@ PATHS: Final = ("/sessions", "/bans", "/kick")
 MAX_TOKEN_CHARACTERS: Final = 64 * 1024
 
 _MAX_MESSAGE_CHARACTERS = 500
-_JSON = "application/json"
 _FILTERS = Filter.__struct_fields__
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 
@@ -72,7 +72,7 @@ class Operations:
     async def handle(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request, whose path is one of :data:`PATHS` or below ``/bans/``."""
         try:
-            return HttpResponse(200, msgspec.json.encode(await self._answer(request)), _JSON)
+            return HttpResponse(200, msgspec.json.encode(await self._answer(request)), JSON)
         except FaultError as error:
             return fault(error.status, str(error), error.reason)
         except InvalidDenialError as error:
@@ -85,7 +85,7 @@ class Operations:
                 return await self._all_sessions(query)
             case "GET" | "HEAD", "/bans":
                 revocations = self._server.revocations
-                return Bans(revocations.denials.in_force(self._server.now().unix), revocations.is_stored)
+                return Bans(revocations.denials.in_force(self._server.live.now().unix), revocations.is_stored)
             case "POST", "/bans":
                 return await self._ban(_read(request, BanRequest))
             case "POST", "/kick":
@@ -139,14 +139,14 @@ class Operations:
         }
         if asked.token is not None:
             members["token"] = digest(_token(asked.token), server.digest_key).hex()
-        denial = Denial(**members, until=_until(asked, server.now().unix))
+        denial = Denial(**members, until=_until(asked, server.live.now().unix))
         log.info(
             "%s: %s",
             "a dry run of a ban" if asked.dry_run else "ban",
             denial.whom(),
             extra=_audit("ban", asked, denial),
         )
-        banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=server.out_by(denial))
+        banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=server.questions.out_by(denial))
         _log_receipt("ban", banned.receipt)
         return banned
 
@@ -176,7 +176,7 @@ class Operations:
         return lifted
 
     def _matching(self, wanted: Filter) -> Iterator[Session]:
-        return filter(_test(wanted), self._server.live())
+        return filter(_test(wanted), self._server.live.current())
 
 
 _PLACE = ("node", "transport", "role")
@@ -185,7 +185,7 @@ _NOT_DENIED = ("token", "for_", "until", "dry_run")
 
 def fault(status: int, message: str, reason: str) -> HttpResponse:
     """Return the answer for a request that cannot be answered otherwise."""
-    return HttpResponse(status, msgspec.json.encode(Failed(Fault(message, reason))), _JSON)
+    return HttpResponse(status, msgspec.json.encode(Failed(Fault(message, reason))), JSON)
 
 
 def _read(request: HttpRequest, kind: type[Any]) -> Any:  # noqa: ANN401 - an instance of the kind

@@ -10,6 +10,7 @@ from moq_token.errors import InvalidKeyIdError, KeyNotFoundError, KeyOperationEr
 from moq_token.keyset import MAX_KEYS, KeySet
 from moq_token.kid import KeyId
 from moq_token.server.http import HttpResponse
+from moq_token.server.responses import NOT_FOUND, unavailable
 from moq_token.sources import DirectorySource
 from moq_token.sources.source import UnusableKeyError
 
@@ -21,7 +22,6 @@ MAX_AGE_SECONDS = 60
 
 _SUFFIX = ".jwk"
 _JWKS_PATH = "/.well-known/jwks.json"
-_NOT_FOUND = HttpResponse(404, b"not found\n")
 
 
 class PublishedKeys:
@@ -42,13 +42,13 @@ class PublishedKeys:
                 return self._tagged(await self._set(), "application/jwk-set+json", known)
             kid = path.removeprefix("/keys/")
             if not kid.endswith(_SUFFIX):
-                return _NOT_FOUND
+                return NOT_FOUND
             key = await self._source.get(KeyId(kid.removesuffix(_SUFFIX)))
             return self._tagged(key.to_public().to_json(), "application/jwk+json", known)
         except (InvalidKeyIdError, KeyNotFoundError, KeyOperationError, UnusableKeyError):
-            return _NOT_FOUND
+            return NOT_FOUND
         except (UnavailableError, OSError):
-            return HttpResponse(503, b"the keys cannot be read at the moment\n", headers=b"retry-after: 1\r\n")
+            return unavailable(b"the keys cannot be read at the moment\n")
 
     async def _set(self) -> str:
         keys: list[Key] = []

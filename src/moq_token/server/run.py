@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
 
-    from moq_token.server.app import Decide, Lookup
+    from moq_token.server.events import Decide
     from moq_token.server.listen import Address
+    from moq_token.server.questions import Lookup
     from moq_token.server.settings import Settings
     from moq_token.sources import KeySource
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias, overload
 
 import msgspec
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # The digest of a long name is itself short enough.
 _MAX_NAME_CHARACTERS = 72
+_MAX_TEXT_CHARACTERS = 512
 
 
 def bounded_name(text: str) -> str:
@@ -24,6 +25,17 @@ def bounded_name(text: str) -> str:
     if len(text) <= _MAX_NAME_CHARACTERS:
         return text
     return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
+@overload
+def cut(text: str) -> str: ...
+@overload
+def cut(text: str | None) -> str | None: ...
+def cut(text: str | None) -> str | None:
+    """Return the start of a long text, and a shorter text as it is."""
+    if text is None or len(text) <= _MAX_TEXT_CHARACTERS:
+        return text
+    return f"{text[:_MAX_TEXT_CHARACTERS]}…"
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, overload
+from typing import TYPE_CHECKING, Final
 
 from moq_token.contract import Event, Peer
 from moq_token.server.caps import CapKind, Counter
@@ -28,6 +28,7 @@ from moq_token.server.session import (
     Session,
     Untracked,
     bounded_name,
+    cut,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ MAX_ENDED: Final = 100_000
 MAX_SESSIONS: Final = 250_000
 """Sessions in the table. One beyond them is admitted, but neither listed nor counted."""
 
-_MAX_TEXT_CHARACTERS = 512
 _MAX_PLACES = 4096
 _MAX_GRANT_BYTES = 4096
 # A session is entered in the calendar within this time, so that the calendar has few seconds.
@@ -158,12 +158,12 @@ class Sessions:
 
     def _session(self, key: str, request: Request, admission: Admission, now: Instant) -> Session:
         place = Place(
-            node=_cut(request.node),
-            transport=_cut(request.transport),
+            node=cut(request.node),
+            transport=cut(request.transport),
             local=request.local,
-            server_name=_cut(request.server_name),
-            alpn=_cut(request.alpn),
-            role=_cut(request.role),
+            server_name=cut(request.server_name),
+            alpn=cut(request.alpn),
+            role=cut(request.role),
         )
         if len(self._places) >= _MAX_PLACES:
             self._places.clear()
@@ -171,16 +171,16 @@ class Sessions:
             id=key,
             place=self._places.setdefault(place, place),
             remote=request.remote,
-            path=_cut(request.path),
+            path=cut(request.path),
             tls=None if request.tls is None else _cut_peer(request.tls),
             token=admission.token,
             jti=None if admission.jti is None else bounded_name(admission.jti),
             kid=admission.kid,
             subject=None if admission.subject is None else bounded_name(admission.subject),
             issued=admission.issued,
-            tier=_cut(admission.tier),
+            tier=cut(admission.tier),
             grant=_kept(admission.grant),
-            root=_cut(admission.root),
+            root=cut(admission.root),
             revalidate=admission.revalidate,
             expires=admission.expires,
             first=now.unix,
@@ -205,7 +205,7 @@ class Sessions:
     def _refresh(self, session: Session, admission: Admission, now: Instant) -> None:
         """Record that a session is alive. Its token, address and subject stay as they were at the start."""
         session.last = now.unix
-        session.grant, session.tier, session.root = _kept(admission.grant), _cut(admission.tier), _cut(admission.root)
+        session.grant, session.tier, session.root = _kept(admission.grant), cut(admission.tier), cut(admission.root)
         session.revalidate, session.expires = admission.revalidate, admission.expires
         session.lease = _lease(admission, now)
         # A lease that has become longer is noticed when the old one is due.
@@ -259,18 +259,8 @@ def _lease(admission: Admission, now: Instant) -> int | None:
     return None
 
 
-@overload
-def _cut(text: str) -> str: ...
-@overload
-def _cut(text: str | None) -> str | None: ...
-def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= _MAX_TEXT_CHARACTERS:
-        return text
-    return f"{text[:_MAX_TEXT_CHARACTERS]}…"
-
-
 def _cut_peer(tls: Peer) -> Peer:
-    return Peer(name=_cut(tls.name), fingerprint=_cut(tls.fingerprint), expires=tls.expires, issuer=_cut(tls.issuer))
+    return Peer(name=cut(tls.name), fingerprint=cut(tls.fingerprint), expires=tls.expires, issuer=cut(tls.issuer))
 
 
 def _kept(grant: bytes) -> bytes:

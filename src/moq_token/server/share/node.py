@@ -55,7 +55,7 @@ class ServerNode:
 
     def kicked(self, session_id: str, refusal: Refusal) -> None:
         """See :meth:`Node.kicked`."""
-        self._server.kick(session_id, refusal)
+        self._server.live.kick(session_id, refusal)
 
     def denials(self) -> Iterable[Denial]:
         """See :meth:`Node.denials`."""

@@ -1,0 +1,138 @@
+"""The live sessions of a server, and what follows from their events for the share, denials, metrics and log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from moq_token.auth.lease import Instant
+from moq_token.errors import RefusedError
+from moq_token.server.log import log
+from moq_token.server.revocations import Revocations
+from moq_token.server.session import Ended, Kicked, Lost, Untracked
+from moq_token.server.sessions import Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from moq_token.contract import Request
+    from moq_token.server.caps import Caps
+    from moq_token.server.metrics import Metrics
+    from moq_token.server.nudges import Relay
+    from moq_token.server.session import Admission, Effect, Refusal, Session
+    from moq_token.server.share.sharing import Sharing
+    from moq_token.server.state import State
+
+
+class LiveSessions:
+    """The table of sessions, with the clocks of the server and with those who have to hear of its changes.
+
+    The parameters are those of :class:`AuthServer`.
+    """
+
+    def __init__(
+        self,
+        caps: Caps | None,
+        *,
+        share: Sharing | None,
+        state: State | None,
+        relays: Mapping[str, Relay],
+        metrics: Metrics | None,
+        clock: Callable[[], float],
+        steady: Callable[[], float],
+    ) -> None:
+        self.sessions: Sessions = Sessions(caps)
+        self.share: Sharing | None = share
+        self.revocations: Revocations = Revocations(self.current, self.now, state=state, relays=relays, metrics=metrics)
+        self._metrics = metrics
+        self._clock = clock
+        self._steady = steady
+        if share is not None:
+            self.revocations.node, self.revocations.share = share.node, share.publish
+        if metrics is not None:
+            metrics.watch(self.current)
+            metrics.watch_denials(lambda: len(self.revocations.denials.in_force(clock())))
+            if share is not None:
+                metrics.watch_share(lambda: share.problem is None, lambda: share.alone)
+
+    def now(self) -> Instant:
+        """Return the time on both clocks."""
+        return Instant(self._clock(), self._steady())
+
+    def current(self) -> Iterable[Session]:
+        """Return the live sessions, after removing those that were lost meanwhile."""
+        self._follow(self.sessions.advance(self.now()))
+        return self.sessions
+
+    async def take_place(self, asked: Request, admission: Admission) -> Session | None:
+        """Return the session that has taken a place in the caps of all nodes; None if it adds none.
+
+        Raises :class:`RefusedError` if there is no place.
+        """
+        if self.share is None:
+            return None
+        now = self.now()
+        newcomer = self.sessions.newcomer(asked, now, admission)
+        if newcomer is not None:
+            refusal = await self.share.admit(newcomer, now)
+            if refusal is not None:
+                raise RefusedError(refusal.message, reason=refusal.reason)
+        return newcomer
+
+    def release(self, newcomer: Session) -> None:
+        """Give back the place that a session has taken in the caps of all nodes."""
+        if self.share is not None:
+            self.share.release(newcomer, self.now())
+
+    def handle(
+        self, asked: Request, now: Instant, admission: Admission | None = None, newcomer: Session | None = None
+    ) -> None:
+        """Record an event, as :meth:`Sessions.handle` does, and do what follows from it.
+
+        ``newcomer`` is what has taken a place in the caps of all nodes. Raises :class:`RefusedError` if a cap is
+        reached, or the session was kicked.
+        """
+        outcome = self.sessions.handle(asked, now, admission)
+        if self.share is not None and admission is not None:
+            self._keep_place(self.share, asked, newcomer, now)
+        if outcome.effects:
+            self._follow(outcome.effects)
+        if outcome.refused is not None:
+            raise RefusedError(outcome.refused.message, reason=outcome.refused.reason)
+
+    def kick(self, session_id: str, refusal: Refusal) -> None:
+        """End a session to make room for a newer one on another node."""
+        self._follow(self.sessions.kick(session_id, refusal))
+
+    def _keep_place(self, share: Sharing, asked: Request, newcomer: Session | None, now: Instant) -> None:
+        """Tell the other nodes what has become of a session."""
+        session = self.sessions.get(asked.id)
+        if session is None and newcomer is not None:
+            share.release(newcomer, now)  # refused by this node, or its end came while the others were asked
+        elif session is not None and newcomer is None and session.kicked is None:
+            share.refresh(session, now)
+
+    def _follow(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if self.share is not None and not isinstance(effect, Untracked) and effect.session is not None:
+                self.share.release(effect.session, self.now())
+            if isinstance(effect, Kicked):
+                extra = {"event": "kicked", "reason": effect.reason, "id": effect.session.id}
+                log.info("a session is ended to make room for a newer one", extra=extra)
+                self.revocations.nudge(effect.session)
+            elif isinstance(effect, Lost):
+                log.info(
+                    "a session was lost: its relay did not report its end",
+                    extra={"event": "lost", "id": effect.session.id},
+                )
+                if self._metrics is not None:
+                    self._metrics.lost()
+            elif isinstance(effect, Untracked):
+                log.warning("the table of sessions is full", extra={"event": "untracked", "id": effect.id})
+            else:
+                self._ended(effect)
+
+    def _ended(self, effect: Ended) -> None:
+        if self._metrics is not None:
+            self._metrics.ended()
+        if effect.session is not None:
+            self.revocations.ended(effect.session.id)
