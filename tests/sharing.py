@@ -70,7 +70,7 @@ class FakeNode:
             self.known.put(denial)
         self.heard.set()
 
-    def answer(self, question: bytes) -> bytes:
+    async def answer(self, question: bytes) -> bytes:
         return b"[" + question + b"]"
 
 

@@ -245,11 +245,26 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
         "unreachable  relay edge-2 at http://127.0.0.1:9102: connection refused",
         "out by       2027-01-15 08:01:00 UTC, in 1 min",
     ]
+    others = [
+        {"kind": "share", "node": "", "error": "other servers were not asked: it is full"},
+        {"kind": "server", "node": "b-12ab", "error": "no answer within 5 s"},
+        {"node": "edge-3", "server": "c-34cd", "error": "connection refused"},
+    ]
+    server.answers({"denial": DENIAL, "receipt": PARTIAL | {"unreachable": others}})
+    lines = cli.run("ban", "--subject", "mallory", "--for", "1h")[1].splitlines()
+    assert [line for line in lines if line.startswith("unreachable")] == [
+        "unreachable  other servers were not asked: it is full",
+        "unreachable  auth server b-12ab: no answer within 5 s",
+        "unreachable  relay edge-3, of the auth server c-34cd: connection refused",
+    ]
     server.answers({"denial": DENIAL, "receipt": PARTIAL | {"stored": False}})
     assert "not stored   a restart" in cli.run("ban", "--subject", "mallory", "--for", "1h")[1]
     told = cli.run("ban", "--subject", "mallory", "--for", "1h", "--dry-run")[1]
     assert "would be refused" in told
-    assert told.endswith("would end    3 sessions\n")
+    assert told.splitlines()[-2:] == [
+        "would end    3 sessions",
+        "unreachable  relay edge-2 at http://127.0.0.1:9102: connection refused",
+    ]
     server.answers(COMPLETE | {"matched": 0, "ended": 0})
     assert cli.run("kick", "--session", "x")[:2] == (0, "ended        no live session matched\n")
     server.answers(PARTIAL | {"out_by": None})

@@ -56,8 +56,10 @@ def kicked(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
     """Say what has become of the live sessions."""
     receipt = _receipt(answer)
     matched, ended = receipt.get("matched", 0), receipt.get("ended", 0)
+    unreachable = map(_unreachable, map(_mapping, receipt.get("unreachable") or []))
     if dry_run:
         yield _line("would end", _sessions(matched))
+        yield from unreachable
         return
     slowest = receipt.get("slowest_ms")
     took = f", the slowest after {slowest:.0f} ms" if ended and isinstance(slowest, int | float) else ""
@@ -65,8 +67,7 @@ def kicked(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
     alive = receipt.get("alive") or []
     if alive:
         yield _line("still alive", f"{matched - ended}: {_named(alive)}")
-    for relay in map(_mapping, receipt.get("unreachable") or []):
-        yield _line("unreachable", f"relay {relay.get('node', '')} at {relay.get('url', '')}: {relay.get('error', '')}")
+    yield from unreachable
     out_by = receipt.get("out_by")
     if isinstance(out_by, int | float):
         # Relay 0.14 reports no sessions, so that those that it has are in no count.
@@ -138,6 +139,17 @@ def _loss(denial: dict[str, Any]) -> str:
     """Say what a denial takes away."""
     role, path = denial.get("role"), denial.get("narrow_path")
     return f"{role or 'everything'}{'' if path is None else f' at {path}'}"
+
+
+def _unreachable(found: dict[str, Any]) -> str:
+    node, error = found.get("node", ""), found.get("error", "")
+    if found.get("kind") == "share":
+        return _line("unreachable", str(error))
+    if found.get("kind") == "server":
+        return _line("unreachable", f"auth server {node}: {error}")
+    at = f" at {found['url']}" if found.get("url") else ""
+    of = f", of the auth server {found['server']}" if found.get("server") else ""
+    return _line("unreachable", f"relay {node}{at}{of}: {error}")
 
 
 def _receipt(answer: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from moq_token.contract import Peer  # noqa: TC001 - msgspec reads the types
@@ -13,16 +15,34 @@ DEFAULT_SESSIONS, MAX_SESSIONS = 100, 10_000
 """Sessions in one listing."""
 
 
-class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
-    """A relay that could not be told, so that its sessions end at their next re-check. ``url`` is None if unknown."""
+class Unreachable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A relay that could not be told, or an auth server of the share whose receipt is missing.
 
+    Attributes
+    ----------
+    kind
+        ``relay``: its sessions end at their next re-check. ``server``: what has become of its sessions is not known.
+        ``share``: the other servers could not be asked.
+    node
+        The name of the relay or the server, empty for the share.
+    url
+        The internal listener of the relay, None if unknown.
+    server
+        The server that could not tell the relay, where that is another one than was asked.
+    error
+        What went wrong.
+
+    """
+
+    kind: Literal["relay", "server", "share"] = "relay"
     node: str
     url: str | None = None
+    server: str | None = None
     error: str
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ban, a kick or a narrowing has done to the live sessions.
+    """What a ban, a kick or a narrowing has done to the live sessions, with a share to those of all its servers.
 
     Attributes
     ----------
@@ -33,14 +53,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         The ids of those that have not ended, at most 100 of them.
     unreachable
         The relays that could not be told, by the error of the last attempt; also those that were never reached since
-        the start of the server, and may have sessions that it does not know.
+        the start of the server, and may have sessions that it does not know. With a share, also the servers that did
+        not answer. At most 100.
     slowest_ms
-        After how many milliseconds the last of ``ended`` has ended, None if none has.
+        After how many milliseconds the last of ``ended`` has ended, None if none has. Each server counts from when it
+        was told.
     out_by
         When the rest is out at the latest (Unix seconds): at the next re-check, or where a session has none, at the end
         of its grant. None if nothing is left, or where there is no such time.
     complete
-        Whether all that matched have ended, and no relay may have further ones.
+        Whether all that matched have ended, and no relay or server may have further ones.
     dry_run
         Nothing was done: ``matched`` and ``alive`` say whom it would be for.
     stored

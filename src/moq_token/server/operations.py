@@ -29,13 +29,16 @@ from moq_token.server.humantime import parse_humantime
 from moq_token.server.identity import digest
 from moq_token.server.log import log
 from moq_token.server.responses import JSON
+from moq_token.server.revocations import WAIT_SECONDS
 from moq_token.server.session import bounded_name
+from moq_token.server.share import everywhere
 from moq_token.times import END_OF_9999
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from moq_token.server.api import Receipt
     from moq_token.server.app import AuthServer
     from moq_token.server.session import Session
 
@@ -54,13 +57,6 @@ class FaultError(Exception):
         super().__init__(message)
         self.status: int = status
         self.reason: str = reason
-
-
-class _Part(msgspec.Struct):
-    """The listing of another node."""
-
-    sessions: list[msgspec.Raw]
-    count: int
 
 
 class Operations:
@@ -95,22 +91,10 @@ class Operations:
         raise FaultError(405, f"method not allowed: {request.method}", "method")
 
     async def _all_sessions(self, query: str) -> Listing:
-        """List the sessions of all nodes, the own ones first."""
-        listing, share = self.sessions(query), self._server.share
+        own, share = self.sessions(query), self._server.share
         if share is None:
-            return listing
-        answers = await share.ask(msgspec.json.encode(query))
-        sessions, count, missing = list(listing.sessions), listing.count, list(answers.missing)
-        for node, answer in sorted(answers.answers.items()):
-            try:
-                other = msgspec.json.decode(answer, type=_Part)
-            except msgspec.MsgspecError:
-                missing.append(node)
-            else:
-                sessions += other.sessions
-                count += other.count
-        limit = int(dict(parse_qsl(query)).get("limit", DEFAULT_SESSIONS))
-        return Listing(sessions[:limit], count, tuple(sorted(missing)))
+            return own
+        return await everywhere.listing(share, own, query, int(dict(parse_qsl(query)).get("limit", DEFAULT_SESSIONS)))
 
     def sessions(self, query: str) -> Listing:
         """List the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
@@ -146,7 +130,13 @@ class Operations:
             denial.whom(),
             extra=_audit("ban", asked, denial),
         )
-        banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=server.questions.out_by(denial))
+        others_by = server.questions.out_by(denial)
+        if server.share is None:
+            banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=others_by)
+        else:
+            banned = await everywhere.ban(
+                server.share, server.revocations, denial, dry_run=asked.dry_run, others_by=others_by
+            )
         _log_receipt("ban", banned.receipt)
         return banned
 
@@ -155,16 +145,19 @@ class Operations:
             raise FaultError(422, f"say which sessions: at least one of {', '.join(_FILTERS)}", "invalid")
         for name in ("reason", "author"):
             check_text(name, getattr(asked, name))
-        sessions = list(self._matching(asked))
-        if not sessions and self._server.share is not None:
-            message = "no session of this server matches: kick at the server of its relay, or ban, which all servers do"
-            raise FaultError(404, message, "unknown-session")
-        log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
-        receipt = await self._server.revocations.kick(
-            sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run
-        )
+        _test(asked)  # before other nodes are asked
+        own, share = self.kick_here(asked), self._server.share
+        receipt = await (own if share is None else everywhere.kick(share, asked, own))
         _log_receipt("kick", receipt)
         return receipt
+
+    async def kick_here(self, asked: KickRequest, seconds: float = WAIT_SECONDS) -> Receipt:
+        """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
+        sessions = list(self._matching(asked))
+        log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
+        return await self._server.revocations.kick(
+            sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run, seconds=seconds
+        )
 
     async def _lift(self, denial_id: str, query: str) -> object:
         author = dict(parse_qsl(query)).get("author", "")

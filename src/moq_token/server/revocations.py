@@ -128,16 +128,49 @@ class Revocations:
         ``others_by`` is when sessions are out that are not known here. Raises :class:`InvalidDenialError`
         (``too-many``). A caller that is cancelled leaves the work going on.
         """
-        denial = self.denials.stamped(denial, self._now().unix, self.node)
+        denial = self.stamped(denial)
         if dry_run:
-            receipt = self._pending(affected(denial, self._live())).receipt(
-                stored=self.is_stored, dry_run=True, others_by=others_by, unseen=self._unseen_relays()
-            )
-            return Banned(denial, receipt)
-        receipt = await self._apart(self._deny([denial], others_by))
-        return Banned(denial, receipt)
+            return Banned(denial, self.preview(denial, others_by))
+        self.put(denial)
+        return Banned(denial, await self.enforce(denial, others_by))
 
-    async def kick(self, sessions: Sequence[Session], *, reason: str, author: str, dry_run: bool = False) -> Receipt:
+    def stamped(self, denial: Denial) -> Denial:
+        """Return a denial as set now on this server."""
+        return self.denials.stamped(denial, self._now().unix, self.node)
+
+    def preview(self, denial: Denial, others_by: float | None = None) -> Receipt:
+        """Return whom a denial would be for."""
+        return self._pending(affected(denial, self._live())).receipt(
+            stored=self.is_stored, dry_run=True, others_by=others_by, unseen=self._unseen_relays()
+        )
+
+    def put(self, denial: Denial) -> bool:
+        """Put a denial in force, as it is; return whether it counts. Raises :class:`InvalidDenialError` (``too-many``).
+
+        :meth:`enforce` does the rest.
+        """
+        self.advance()
+        self.denials.put(denial)
+        return self.denials.get(denial.id) == denial
+
+    async def enforce(
+        self, denial: Denial, others_by: float | None = None, *, share: bool = True, seconds: float = WAIT_SECONDS
+    ) -> Receipt:
+        """Store a denial that is in force, and end the sessions that it is for, as :meth:`ban` does.
+
+        ``share`` is false for a denial of another node.
+        """
+        return await self._apart(self._deny([denial], others_by, share=share, seconds=seconds))
+
+    async def kick(
+        self,
+        sessions: Sequence[Session],
+        *,
+        reason: str,
+        author: str,
+        dry_run: bool = False,
+        seconds: float = WAIT_SECONDS,
+    ) -> Receipt:
         """End live sessions, whose clients may connect again. Waits and raises as :meth:`ban` does."""
         if dry_run:
             return self._pending(sessions).receipt(stored=self.is_stored, dry_run=True)
@@ -165,14 +198,16 @@ class Revocations:
             for session in sessions
         ]
         self._kicks |= {denial.session: denial.id for denial in denials if denial.session is not None}
-        return await self._apart(self._deny(denials, None))
+        for denial in denials:
+            self.put(denial)
+        return await self._apart(self._deny(denials, None, seconds=seconds))
 
     async def lift(self, denial_id: str, *, author: str = "") -> Banned | None:
         """Lift a denial and store that; None if none of that id is in force."""
         lifting = self.denials.lifting(denial_id, self._now().unix, node=self.node, author=author)
         if lifting is None:
             return None
-        self._put(lifting)
+        self.put(lifting)
         await self._apart(self._store([lifting]))
         return Banned(lifting, Receipt(stored=self.is_stored))
 
@@ -246,20 +281,16 @@ class Revocations:
 
     # -- one at a time
 
-    async def _deny(self, denials: Sequence[Denial], others_by: float | None) -> Receipt:
+    async def _deny(
+        self, denials: Sequence[Denial], others_by: float | None, *, share: bool = True, seconds: float = WAIT_SECONDS
+    ) -> Receipt:
         started = self._now().steady
-        for denial in denials:
-            self._put(denial)
         sessions = _together(denials, self._live(), self._now().unix)
-        storing = self._start(self._store(denials))
+        storing = self._start(self._store(denials, share=share))
         asking = [self._start(self._discover(node)) for node in list(self._unseen)]
-        pending = await self._end(sessions, started)
+        pending = await self._end(sessions, started, seconds)
         await asyncio.gather(storing, *asking)
         return pending.receipt(stored=self.is_stored, others_by=others_by, unseen=self._unseen_relays())
-
-    def _put(self, denial: Denial) -> None:
-        self.advance()
-        self.denials.put(denial)
 
     async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:
         if self._state is not None:
@@ -286,8 +317,10 @@ class Revocations:
             await self._apart(self._store((), share=False))
         log.info("denials are stored again", extra={"event": "stored"})
 
-    async def _end(self, sessions: Sequence[Session], started: float | None = None) -> Pending:
-        """Tell the relays of the sessions until they have ended, 5 s at most."""
+    async def _end(
+        self, sessions: Sequence[Session], started: float | None = None, seconds: float = WAIT_SECONDS
+    ) -> Pending:
+        """Tell the relays of the sessions until they have ended, for a while."""
         wait = _Wait(self._pending(sessions, started))
         self._waiting[wait] = None
         telling = {asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes}
@@ -295,7 +328,7 @@ class Revocations:
             task.add_done_callback(lambda _: wait.changed.set())
         try:
             # A relay that cannot be told at all is not waited for.
-            await wait.until(lambda: wait.pending.is_over() or all(task.done() for task in telling), WAIT_SECONDS)
+            await wait.until(lambda: wait.pending.is_over() or all(task.done() for task in telling), seconds)
         finally:
             del self._waiting[wait]
             for task in telling:

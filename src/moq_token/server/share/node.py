@@ -1,4 +1,4 @@
-"""What a share asks of the auth server that it belongs to, and its questions to the others."""
+"""What a share asks of the auth server that it belongs to, also for the other nodes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from moq_token.errors import InvalidDenialError
-from moq_token.server.api import Listing
+from moq_token.server.api import Listing, Receipt
+from moq_token.server.log import log
 from moq_token.server.operations import FaultError, Operations
+from moq_token.server.share.receipts import OTHERS_WAIT_SECONDS, EndDenied, Kick, ListSessions, Reported
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from moq_token.server.app import AuthServer
     from moq_token.server.denial import Denial
     from moq_token.server.session import Refusal
+    from moq_token.server.share.receipts import Question
 
 
 MAX_ANSWERED: Final = 1000
@@ -39,13 +42,13 @@ class Node(Protocol):
         """Take denials of other nodes. They may be known already."""
         ...
 
-    def answer(self, question: bytes, /) -> bytes:
+    async def answer(self, question: bytes, /) -> bytes:
         """Answer a question of another node. Both are JSON."""
         ...
 
 
 class ServerNode:
-    """An auth server as a node. The questions are queries of ``GET /sessions``, the answers its listings."""
+    """An auth server as a node."""
 
     def __init__(self, server: AuthServer) -> None:
         self._server = server
@@ -73,12 +76,35 @@ class ServerNode:
             denials, self._denied = self._denied, []
             await self._server.revocations.merge(denials)
 
-    def answer(self, question: bytes) -> bytes:
-        """See :meth:`Node.answer`. Long lists are cut, and the count beside them is of all."""
+    async def answer(self, question: bytes) -> bytes:
+        """See :meth:`Node.answer`. The questions are those of :mod:`moq_token.server.share.receipts`."""
         try:
-            listing = self._operations.sessions(msgspec.json.decode(question, type=str))
-        except (FaultError, InvalidDenialError, msgspec.MsgspecError):
+            asked: Question = msgspec.json.decode(question, type=ListSessions | EndDenied | Kick)
+            if isinstance(asked, ListSessions):
+                return self._listing(asked.query)
+            if isinstance(asked, EndDenied):
+                receipt = await self._ban(asked.denial, dry_run=asked.dry_run)
+            else:
+                receipt = await self._operations.kick_here(asked.asked, OTHERS_WAIT_SECONDS)
+        except msgspec.MsgspecError:
             return b"null"  # a node of another version asks for what this one does not know
+        except (FaultError, InvalidDenialError) as error:
+            return msgspec.json.encode(Reported(error=str(error)))
+        return msgspec.json.encode(Reported(receipt))
+
+    async def _ban(self, denial: Denial, *, dry_run: bool) -> Receipt:
+        revocations, others_by = self._server.revocations, self._server.questions.out_by(denial)
+        if dry_run:
+            return revocations.preview(denial, others_by)
+        extra = {"event": "admin", "action": "ban", "denial": denial.id, "author": denial.author, "node": denial.node}
+        log.info("ban by another server: %s", denial.whom(), extra=extra)
+        if not revocations.put(denial):
+            return Receipt(stored=revocations.is_stored)  # lifted or changed meanwhile
+        return await revocations.enforce(denial, others_by, share=False, seconds=OTHERS_WAIT_SECONDS)
+
+    def _listing(self, query: str) -> bytes:
+        """List sessions. Long lists are cut, and the count beside them is of all."""
+        listing = self._operations.sessions(query)
         sessions = listing.sessions[:MAX_ANSWERED]
         while len(answer := msgspec.json.encode(Listing(sessions, listing.count))) > MAX_ANSWER_BYTES:
             sessions = sessions[: len(sessions) // 2]

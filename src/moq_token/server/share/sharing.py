@@ -1,4 +1,4 @@
-"""One node of a share: asks the store about caps, exchanges denials, and lets the nodes ask each other.
+"""One node of a share: asks the store about caps, and exchanges denials with the other nodes.
 
 No decision depends on the store being there: without it, this node goes on by what it knows, and says so.
 """
@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from moq_token.errors import UnavailableError
 from moq_token.server.log import log
 from moq_token.server.share.caps import SharedCaps
@@ -22,10 +20,11 @@ from moq_token.server.share.denials import MAX_SHARED, SharedDenials
 from moq_token.server.share.health import Health
 from moq_token.server.share.link import StoreError
 from moq_token.server.share.names import DIGEST_BYTES
+from moq_token.server.share.questions import ANSWER, MAX_MESSAGE_BYTES, MAX_NODES, QUESTION, Answers, Questions
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from moq_token.auth.lease import Instant
     from moq_token.server.caps import Caps
@@ -44,38 +43,13 @@ START_SECONDS: Final = 2.0
 """How long the start of a node waits for the denials of the others, if the store can be reached."""
 ANSWER_SECONDS: Final = 1.0
 """How long the answers of other nodes are waited for."""
-MAX_QUESTIONS: Final = 16
-"""Questions to other nodes at the same time."""
-MAX_MESSAGE_BYTES: Final = 256 * 1024
-"""A message of a node to another. Longer ones are neither sent nor read."""
-MAX_NODES: Final = 10_000
 MAX_NODE_BYTES: Final = 256
-"""Nodes that are asked, and the length of their names. The store may name more, if somebody else writes to it."""
+"""The length of the name of a node. The store may name others, if somebody else writes to it."""
 MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
-_KICK, _DENIAL, _QUESTION, _ANSWER = b"K", b"D", b"Q", b"A"
-
-
-class Answers(msgspec.Struct, frozen=True):
-    """What other nodes have answered, by node, and which have not. ``problem`` says why the store was not asked."""
-
-    answers: dict[str, bytes]
-    missing: tuple[str, ...] = ()
-    problem: str | None = None
-
-
-class _Message(msgspec.Struct):
-    number: str
-    node: str
-    body: msgspec.Raw
-
-
-class _Asked:
-    def __init__(self, nodes: Iterable[str]) -> None:
-        self.expected = set(nodes)
-        self.answers: dict[str, bytes] = {}
-        self.done = asyncio.Event()
+_CLOSED = "the connection was closed"
+_KICK, _DENIAL = b"K", b"D"
 
 
 class Sharing:
@@ -122,7 +96,7 @@ class Sharing:
         # Sessions that a newer one may end, by what stands for them in the store.
         self._kickable: dict[bytes, str] = {}
         self._owed: deque[Call] = deque(maxlen=MAX_OWED)
-        self._questions: dict[str, _Asked] = {}
+        self._questions = Questions(names, self.node, self._everybody)
 
     @property
     def problem(self) -> str | None:
@@ -149,6 +123,7 @@ class Sharing:
         finally:
             running.cancel()
             await asyncio.wait((running,))
+            await self._questions.aclose()
 
     # -- caps
 
@@ -281,59 +256,20 @@ class Sharing:
     async def ask(self, question: bytes, seconds: float = ANSWER_SECONDS) -> Answers:
         """Ask all other nodes, and wait for their answers. Both are JSON.
 
-        Raises :class:`UnavailableError` for too many questions at once.
+        The question is sent before this suspends, so that it reaches the others before all that is sent later.
         """
         link = self._link
         if link is None:
-            return Answers({}, tuple(self._others()), self.problem)
-        if len(self._questions) >= MAX_QUESTIONS:
-            raise UnavailableError("too many questions to other nodes are waiting for answers")
-        try:
-            await self._renew(link)  # so that those are asked that have joined just now
-        except StoreError as error:
-            return Answers({}, tuple(self._others()), str(error))
-        number, asked = secrets.token_hex(8), _Asked(self._others())
-        if not asked.expected:
-            return Answers({})
-        self._questions[number] = asked
-        try:
-            message = _Message(number, self.node, msgspec.Raw(question))
-            if not self._send(link, self._everybody, _QUESTION, message):
-                raise UnavailableError("the question to other nodes is too long")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asked.done.wait(), seconds)
-        finally:
-            del self._questions[number]
-        return Answers(asked.answers, tuple(sorted(asked.expected)), self.problem)
+            return Answers({}, tuple(self._others()), self.problem or _CLOSED)
+
+        async def others() -> Sequence[str]:
+            await self._renew(link)
+            return self._others()
+
+        return await self._questions.ask(link, question, self._others(), others, seconds)
 
     def _others(self) -> list[str]:
         return [name for name in self._nodes if name != self.node]
-
-    def _send(self, link: Link, channel: bytes, kind: bytes, message: _Message) -> bool:
-        sealed = self.names.seal(msgspec.json.encode(message), kind)
-        if len(sealed) >= MAX_MESSAGE_BYTES:
-            return False
-        link.publish(channel, kind + sealed).add_done_callback(_looked_at)
-        return True
-
-    def _channel(self, node: str) -> bytes:
-        return self.names.key(b"node:" + node.encode())
-
-    def _asked(self, message: _Message) -> None:
-        """Answer another node."""
-        if message.node == self.node or self._link is None or self._node is None:
-            return
-        answer = _Message(message.number, self.node, msgspec.Raw(self._node.answer(bytes(message.body))))
-        if not self._send(self._link, self._channel(message.node), _ANSWER, answer):
-            log.warning("the answer to another node is too long", extra={"event": "share", "node": message.node})
-
-    def _answered(self, message: _Message) -> None:
-        asked = self._questions.get(message.number)
-        if asked is not None and message.node in asked.expected:
-            asked.expected.discard(message.node)
-            asked.answers[message.node] = bytes(message.body)
-            if not asked.expected:
-                asked.done.set()
 
     # -- the link
 
@@ -347,16 +283,12 @@ class Sharing:
                 self._kick(self._caps.kick(rest))
         elif kind == _DENIAL:
             self._denied([(rest[:DIGEST_BYTES], rest[DIGEST_BYTES:])])
-        elif kind in {_QUESTION, _ANSWER}:
-            document = self.names.open(rest, kind)
-            if document is None:
-                return
-            with suppress(msgspec.MsgspecError):
-                (self._asked if kind == _QUESTION else self._answered)(msgspec.json.decode(document, type=_Message))
+        elif kind in {QUESTION, ANSWER} and self._link is not None and self._node is not None:
+            self._questions.received(self._link, kind, rest, self._node.answer)
 
     async def _run(self) -> None:
         while True:
-            problem = "the connection was closed"
+            problem = _CLOSED
             try:
                 await self._attached()
             except StoreError as error:
@@ -375,7 +307,7 @@ class Sharing:
     async def _attached(self) -> None:
         """Be connected, until that fails."""
         assert self._node is not None  # noqa: S101 - set before this runs
-        link = await self._connect((self._everybody, self._channel(self.node)), self._received)
+        link = await self._connect((self._everybody, self._questions.channel), self._received)
         try:
             await self._pull(link, self._node)
             self._link = link
@@ -399,12 +331,6 @@ class Sharing:
         finally:
             self._link = None
             await link.aclose()
-
-
-def _looked_at(future: Future[object]) -> None:
-    """Look at a failure, which the link reports too, or asyncio would log it."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _put(future: Future[object]) -> None:
