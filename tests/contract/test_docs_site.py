@@ -36,19 +36,10 @@ def name_of(page: Path) -> str:
     return page.relative_to(DOCS).as_posix()
 
 
-# Not run here: programs for node, which have their own test below, and the web backends, whole files that
-# tests/interop/test_web_examples.py runs.
-ELSEWHERE = re.compile(
-    r"^ *```js\n.*?^ *```$|^ *<!-- begin source examples/web/.*?^ *<!-- end -->$", re.DOTALL | re.MULTILINE
-)
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_runs_as_written(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    copy = tmp_path / page.name
-    copy.write_text(ELSEWHERE.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
-    run_document(copy)
+    run_document(page)
 
 
 def test_the_web_backends_are_the_tested_files() -> None:
@@ -208,7 +199,7 @@ def test_messages_are_found_in_the_source() -> None:
 # Output of programs is wrapped on the page, and generated pages show whole files.
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_code_fits_on_the_page(page: Path) -> None:
-    for block in blocks(ELSEWHERE.sub("", page.read_text(encoding="utf-8"))):
+    for block in blocks(page.read_text(encoding="utf-8")):
         wide = [line for line in block.text.splitlines() if len(line) > docs_commands.CODE_COLUMNS]
         assert block.language == "text" or wide == [], f"line {block.line}"
 

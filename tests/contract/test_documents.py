@@ -79,6 +79,73 @@ def test_a_block_that_fails_is_noticed(document: str, tmp_path: Path, monkeypatc
         run_document(tmp_path / "page.md")
 
 
+PRINTED = """\
+<!-- begin source examples/hello.py -->
+```python
+print("hello from", "4f0a1b2c3d4e5f60")
+```
+<!-- end -->
+
+```console
+pip install "moq-token[server]"
+python hello.py
+moq-relay --auth-url http://127.0.0.1:4440/
+moq-token-cli generate \\
+  --out key.jwk
+moq-token-cli serve --key key.jwk --expires 1h
+```
+
+<!-- output -->
+```text
+hello from 0000000000000000
+tokens …
+relay 0.14 …
+```
+
+<!-- not run -->
+```text
+17 4 * * *
+```
+
+<!-- begin commands -->
+```text
+Usage
+```
+<!-- end -->
+"""
+
+
+def test_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.md").write_text(PRINTED, encoding="utf-8")
+    assert run_document(tmp_path / "page.md") == {"python", "console", "text"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("hello from 0", "hello to 0"),
+        ("tokens …\n", ""),
+        ("python hello.py", "python goodbye.py"),
+        ("--expires 1h", "--expire 1h"),
+        ("<!-- output -->\n", ""),
+        ("<!-- not run -->\n", ""),
+    ],
+)
+def test_output_that_differs_is_noticed(old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert old in PRINTED
+    (tmp_path / "page.md").write_text(PRINTED.replace(old, new), encoding="utf-8")
+    with pytest.raises(AssertionError):
+        run_document(tmp_path / "page.md")
+
+
+def test_every_extra_that_is_installed_exists() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        named = re.findall(r"moq-token\[([a-z,]+)\]", page.read_text(encoding="utf-8"))
+        assert {each for extras in named for each in extras.split(",")} <= set(project()["optional-dependencies"]), page
+
+
 def test_links_of_the_readme_work_where_it_is_copied_to() -> None:
     """PyPI also shows the README, and relative links do not work there."""
     repository = project()["urls"]["Repository"]
