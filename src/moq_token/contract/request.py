@@ -261,7 +261,7 @@ def _token(wire: _Token) -> Token:
     """Decode base64url in its only canonical spelling, with its padding or without."""
     text = wire.value.rstrip("=")
     padding = len(wire.value) - len(text)
-    if padding in {0, -len(text) % 4} and wire.kind <= MAX_UNSIGNED:
+    if padding <= -len(text) % 4 and wire.kind <= MAX_UNSIGNED:
         try:
             return Token(wire.kind, b64decode(text.encode("ascii")))
         except ValueError:
