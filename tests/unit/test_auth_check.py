@@ -138,7 +138,7 @@ def test_a_place_without_a_key_is_named_with_what_to_write(cli: Cli, member: str
     [
         ({"keys/k1.pem": PEM.encode()}, "contains no {kid}.jwk, so every token is refused; not read: 'k1.pem'"),
         ({"keys/a b.jwk": forge.public_jwk(ED)}, "'a b.jwk' is never read: a key id is 1 to 128 characters"),
-        ({"keys/k1.jwk": forge.jwk(ED)}, "is a private key, but a relay needs only its public half"),
+        ({"keys/k1.jwk": forge.jwk(ED)}, "is a private key, but the public half is enough to verify"),
     ],
 )
 def test_what_works_and_is_hardly_meant_is_a_note(cli: Cli, files: dict[str, object], note: str) -> None:

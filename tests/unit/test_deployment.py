@@ -35,6 +35,7 @@ def test_settings_are_valid(
 ) -> None:
     cli = Cli(capsys, monkeypatch)
     (tmp_path / "keys").mkdir()
+    Key.generate("EdDSA", "one").to_public().to_file(tmp_path / "keys" / "one.jwk")
     monkeypatch.chdir(tmp_path)
     assert "lobby/**" in cli.done("check-config", "--strict", str(DEPLOY / "serve.toml"))
 

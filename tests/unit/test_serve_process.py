@@ -427,7 +427,20 @@ def test_check(cli: Cli, tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("argv", "note"),
     [
-        ("--key absent.jwk", "'absent.jwk' does not exist: until it does, every token is refused"),
+        ("--key absent.jwk", "`--key`: file not found: absent.jwk (looked in "),
+        ("--key absent.jwk", "; until this is fixed, its tokens are refused"),
+        ("--key-dir absent", "`--key-dir`: directory not found: absent (looked in "),
+        ("--key-dir ~/absent", "`~` is not expanded: write the whole path"),
+        ("--key broken/text.jwk", "`--key`: invalid key in 'broken/text.jwk': this is plain text"),
+        ("--key-dir broken", "`--key-dir`: invalid key in 'broken/text.jwk': this is plain text"),
+        ("--key-dir broken/empty", "`--key-dir`: 'broken/empty' contains no {kid}.jwk, so every token is refused"),
+        ("--key broken/empty", "`--key`: 'broken/empty' contains no {kid}.jwk"),
+        ("--key-dir hmac/one.jwk", "'hmac/one.jwk' is not a directory: for a single key write `key`"),
+        ("--key old.jwk", "`--key`: invalid key in 'old.jwk': the member `kty` is missing"),
+        ("--key private.jwk", "'private.jwk' is a private key, but the public half is enough to verify"),
+        ("--key pem.jwk", "`--key`: invalid key in 'pem.jwk': this is PEM"),
+        ("--key set.json", "`--key`: ignored in 'set.json': keys[1]: "),
+        ("--key unusable.json", "`--key`: invalid key in 'unusable.json': no usable key in the set"),
         ("--public-publish a/** --public-publish *.hang/**", "not public there for publishing: *.hang/**"),
         ("--mtls-publish **", "relay 0.14 gives a client certificate everything"),
         ("--listen 0.0.0.0:1 --listen-public", "relays from 0.15 on refuse plain http to another machine"),
@@ -440,13 +453,37 @@ def test_notes(cli: Cli, argv: str, note: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hmac").mkdir()
     add_key(tmp_path / "hmac", "one", Algorithm.HS256)
-    (tmp_path / "hmac" / "broken.jwk").write_text("x")
+    (tmp_path / "broken" / "empty").mkdir(parents=True)
+    (tmp_path / "broken" / "text.jwk").write_text("x")
+    key = Key.generate("EdDSA", "one")
+    key.to_file(tmp_path / "private.jwk")
+    (tmp_path / "pem.jwk").write_text("-----BEGIN PUBLIC KEY-----\n")
+    (tmp_path / "old.jwk").write_text(f'{{"alg":"HS256","key_ops":["verify"],"k":"{"c2VjcmV0" * 6}"}}')
+    (tmp_path / "set.json").write_text(f'{{"keys":[{key.to_public().to_json()},{{"kty":"AKP"}}]}}')
+    (tmp_path / "unusable.json").write_text('{"keys":[{"kty":"AKP"}]}')
     status, _, err = cli.run("serve", "--check", *argv.split())
     assert status == 0
     assert note in err
     assert [line for line in err.splitlines() if not line.startswith("note: ")] == []
     if "0.14" in note:
         assert cli.run("serve", "--check", *argv.replace(" get", " post").split(), *_post(argv))[2] == ""
+
+
+def test_the_check_of_a_file_fails_for_keys_that_no_token_can_be_verified_with(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "serve.toml").write_text('[serve]\nkey_dir = "keys"\n')
+    assert "contains no {kid}.jwk" in cli.run("check-config", "serve.toml")[2]  # a note: keys may come later
+    assert "contains no {kid}.jwk" in cli.refused(1, "check-config", "serve.toml", "--strict")
+    add_key(tmp_path / "keys", "one")
+    assert cli.run("check-config", "serve.toml", "--strict")[0] == 0
+    (tmp_path / "keys" / "two.jwk").write_text("-----BEGIN PUBLIC KEY-----\n")
+    message = cli.refused(1, "check-config", "serve.toml")
+    assert "'serve.toml': `serve.key_dir`: invalid key in 'keys/two.jwk': this is PEM" in message
+    status, out, _ = cli.run("check-config", "serve.toml", "--json")
+    assert (status, json.loads(out)["ok"], len(json.loads(out)["problems"])) == (1, False, 1)
 
 
 def _post(argv: str) -> list[str]:

@@ -13,6 +13,8 @@ from urllib.request import url2pathname
 from moq_token import files
 from moq_token.auth.config import in_one_line
 from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
+from moq_token.keyset import read_set
+from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
 from moq_token.lint import read_key
 from moq_token.sources.objects import SCHEMES
@@ -84,6 +86,21 @@ def check_files(config: AuthConfig) -> Iterator[FileFinding]:
     yield from _check_tls(config)
 
 
+def check_served(member: str, text: str, *, directory: bool, lenient: bool) -> Iterator[FileFinding]:
+    """Read the local keys of an auth server: a directory, a key or a set. Strictly unless it is ``lenient``."""
+    path = _local(text)
+    if path is None:
+        return
+    directory = directory or path.endswith("/") or os.path.isdir(path)  # noqa: PTH112 - a name as it was written
+    missing = _missing(path, directory=directory)
+    if missing is not None:
+        yield FileFinding(member, missing)
+    elif directory:
+        yield from _check_directory(path, member, strict=not lenient)
+    else:
+        yield from _check_key(member, path, strict=not lenient, sets=True)
+
+
 def _local(text: str | None) -> str | None:
     if text is None:
         return None
@@ -115,22 +132,37 @@ def _missing(path: str, *, directory: bool) -> str | None:
     return None
 
 
-def _check_key(member: str, path: str) -> Iterator[FileFinding]:
+def _check_key(member: str, path: str, *, strict: bool = False, sets: bool = False) -> Iterator[FileFinding]:
+    """Check a key as relays before 0.15 read it, or with ``strict`` as auth servers do; with ``sets`` also a set."""
     name = shown(path)
     try:
-        first, _ = read_key(files.read(path))
+        data = files.read(path)
+        if sets and (ignored := _ignored(data)) is not None:
+            yield from (FileFinding(member, f"ignored in {name}: {text}", fatal=False) for text in ignored)
+            return
+        first, second = read_key(data)
     except InvalidKeyError as error:
         yield FileFinding(member, f"invalid key in {name}: {error}")
         return
     except OSError as error:
         yield FileFinding(member, f"cannot read {name}: {_why(error)}")
         return
-    refused = next((finding for finding in first.findings if finding.refused), None)
+    findings = (second if strict else first).findings
+    refused = next((finding for finding in findings if finding.refused), None)
     if refused is not None:
         yield FileFinding(member, f"invalid key in {name}: {refused}")
-    elif any(finding.code == "private" for finding in first.findings):
-        message = f"{name} is a private key, but a relay needs only its public half: moq-token public {name}"
+    elif any(finding.code == "private" for finding in findings):
+        message = f"{name} is a private key, but the public half is enough to verify: moq-token public {name}"
         yield FileFinding(member, message, fatal=False)
+
+
+def _ignored(data: bytes) -> tuple[str, ...] | None:
+    """Return what is ignored in a JWK Set, or None for anything else. Raises :class:`InvalidKeyError`."""
+    try:
+        members = parse_members(data)
+    except InvalidKeyError:
+        return None
+    return read_set(members).ignored if "keys" in members else None
 
 
 def unread_keys(config: AuthConfig) -> Iterator[str]:
@@ -151,31 +183,31 @@ def unread_keys(config: AuthConfig) -> Iterator[str]:
             yield f"the auth server refuses {shown(path)}: {refused}"
 
 
-def _check_directory(path: str) -> Iterator[FileFinding]:
+def _check_directory(path: str, member: str = "key_dir", *, strict: bool = False) -> Iterator[FileFinding]:
     name = shown(path)
     try:
         entries = sorted(os.listdir(path))  # noqa: PTH208 - a name as it was written
     except OSError as error:
-        yield FileFinding("key_dir", f"cannot read {name}: {_why(error)}")
+        yield FileFinding(member, f"cannot read {name}: {_why(error)}")
         return
     keys = [entry for entry in entries if entry.endswith(_SUFFIX)]
     if not keys:
         others = ", ".join(shown(entry) for entry in entries[:_LISTED])
         more = ", …" if len(entries) > _LISTED else ""
         unread = f"; not read: {others}{more}" if others else ""
-        yield FileFinding("key_dir", f"{name} contains no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
+        yield FileFinding(member, f"{name} contains no {{kid}}.jwk, so every token is refused{unread}", fatal=False)
     for entry in keys[:MAX_CHECKED_KEYS]:
         file = os.path.join(path, entry)  # noqa: PTH118
         try:
             KeyId(entry.removesuffix(_SUFFIX))
         except InvalidKeyIdError:
             message = f"{shown(entry)} is never read: a key id is 1 to 128 characters of A-Z a-z 0-9 - _"
-            yield FileFinding("key_dir", message, fatal=False)
+            yield FileFinding(member, message, fatal=False)
             continue
         missing = _missing(file, directory=False)
-        yield from [FileFinding("key_dir", missing)] if missing is not None else _check_key("key_dir", file)
+        yield from [FileFinding(member, missing)] if missing is not None else _check_key(member, file, strict=strict)
     if len(keys) > MAX_CHECKED_KEYS:
-        yield FileFinding("key_dir", f"only the first {MAX_CHECKED_KEYS} of {len(keys)} keys were checked", fatal=False)
+        yield FileFinding(member, f"only the first {MAX_CHECKED_KEYS} of {len(keys)} keys were checked", fatal=False)
 
 
 def _check_tls(config: AuthConfig) -> Iterator[FileFinding]:

@@ -128,7 +128,7 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
     def announce(address: Address, admin: Address | None) -> Iterator[str]:
         for label, text in served.lines(service, address, admin):
             yield f"{label}: {text}"
-        for text in served.notes(service):
+        for text in (*served.key_notes(settings), *served.notes(service)):
             yield f"note: {text}"
 
     if check:
@@ -141,20 +141,23 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
 def check_file(file: str, *, strict: bool, as_json: bool) -> int:
     """Check the TOML of an auth server, with the environment over it, as `serve --check` does."""
     needs_server()
+    from moq_token.auth.config import in_one_line
     from moq_token.cli import served
     from moq_token.server.reading import read_settings
     from moq_token.server.run import Service
 
     settings = read_settings(config=file, environ=os.environ)
     service = Service(settings)
-    notes = list(served.notes(service))
-    failed = strict and bool(notes)
+    found = list(served.findings(settings))
+    problems = [str(finding) for finding in found if finding.fatal]
+    notes = [*(str(finding) for finding in found if not finding.fatal), *served.notes(service)]
+    failed = bool(problems or (strict and notes))
     if as_json:
         admits = dict(served.lines(service, settings.address, settings.admin_address))
-        result = {"ok": not failed, "admits": admits, "problems": [], "notes": notes}
+        result = {"ok": not failed, "admits": admits, "problems": problems, "notes": notes}
         output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     elif failed:
-        raise output.Failed(f"{shown(file)}: {'; '.join(notes)}")
+        raise output.Failed(f"{shown(file)}: {in_one_line(problems or notes)}")
     else:
         _show(service)
     return int(failed)
@@ -165,7 +168,7 @@ def _show(service: Service) -> None:
 
     settings = service.settings
     output.emit(served.table(served.lines(service, settings.address, settings.admin_address)))
-    for text in served.notes(service):
+    for text in (*served.key_notes(settings), *served.notes(service)):
         output.note(text)
 
 

@@ -6,8 +6,9 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING
 
+from moq_token.auth.check import check_served
 from moq_token.cli import keyring, output, times
-from moq_token.errors import Error, shown
+from moq_token.errors import Error
 from moq_token.key import Key
 from moq_token.pattern import Pattern
 from moq_token.server.listen import TcpAddress, UnixAddress
@@ -15,6 +16,7 @@ from moq_token.server.listen import TcpAddress, UnixAddress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from moq_token.auth.check import FileFinding
     from moq_token.server.listen import Address
     from moq_token.server.run import Service
     from moq_token.server.settings import Settings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _CREDENTIALS = "USER:PASSWORD@"
 _MAX_KEYS = 100
 _MAX_RELAYS = 10
+_MAX_FINDINGS = 10
 
 
 def table(lines: Iterable[tuple[str, str]]) -> str:
@@ -75,15 +78,32 @@ def _bans(settings: Settings) -> str:
     return f"{kept}; sessions end at once on {', '.join(nodes)}{more}"
 
 
+def findings(settings: Settings) -> Iterator[FileFinding]:
+    """Read the local keys, and say what is wrong with them. Tokens of such a key are refused until it is put right."""
+    name = "key" if settings.key_dir is None else "key_dir"
+    place = getattr(settings, name)
+    if place is not None:
+        is_directory = name == "key_dir"
+        yield from check_served(settings.label(name), place, directory=is_directory, lenient=settings.lenient)
+
+
+def key_notes(settings: Settings) -> list[str]:
+    """Return the findings about keys as notes, the first few of many."""
+    found = list(findings(settings))
+    more = len(found) - _MAX_FINDINGS
+    told = [
+        f"{finding}; until this is fixed, its tokens are refused" if finding.fatal else str(finding)
+        for finding in found
+    ]
+    return [*told[:_MAX_FINDINGS], *([f"and {more} more about keys"] if more > 0 else [])]
+
+
 def notes(service: Service) -> Iterator[str]:
     """Return notes on likely mistakes, and on what relay 0.14 cannot express."""
     settings = service.settings
     yield from settings.warnings
     if settings.admin is not None and service.metrics is None:
         yield 'there are no metrics without the extra `metrics`: pip install "moq-token[metrics]"'
-    place = settings.key if settings.key_dir is None else settings.key_dir
-    if place is not None and "://" not in place and not os.path.exists(place):
-        yield f"{shown(place)} does not exist: until it does, every token is refused"
     address = settings.address
     if isinstance(address, TcpAddress) and not address.is_loopback and settings.tls_cert is None:
         yield "relays from 0.15 on refuse plain http to another machine: add --tls-cert and --tls-key"
