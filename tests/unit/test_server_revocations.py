@@ -25,6 +25,7 @@ from moq_token.server.share.node import ServerNode
 from moq_token.server.state import State
 from tests import forge
 from tests.relays import ANY, FakeRelay, relay
+from tests.sharing import session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -411,11 +412,42 @@ def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
             here.server.revocations.share = shared.extend
             await fake.dial("1", query=f"jwt={token()}")
             denial = Denial(subject="alice", until=END, at=1.0, node="elsewhere")
-            assert await here.server.revocations.merge([denial, denial]) == 1
+            assert await here.server.revocations.merge([denial, denial]) == []
             await fake.until(lambda: "1" in fake.ended)
             assert shared == []
             await here.ban(subject="bob")
             assert [each.subject for each in shared] == ["bob"]
+
+    run(work())
+
+
+def test_only_kicks_that_have_not_ended_a_session_are_shared(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            (fake,) = here.relays
+            shared: list[Denial] = []
+            here.server.revocations.share = shared.extend
+            for number in range(2):
+                await fake.dial(f"{number}", query=f"jwt={token()}")
+            assert (await here.ask("POST", "/kick", id="0"))["ended"] == 1
+            assert shared == []
+            fake.status = 500
+            assert (await here.ask("POST", "/kick", subject="alice"))["alive"] == ["1"]
+            assert [each.session for each in shared] == ["1"]
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("revalidate", "expires", "seconds"),
+    [(None, None, 600), (1, None, 600), (60, 86_400, 600), (300, 86_400, 900), (3600, 7200, 7200), (60, 30, 30)],
+)
+def test_a_kick_is_in_force_for_the_next_re_checks(revalidate: int | None, expires: int | None, seconds: int) -> None:
+    async def work() -> None:
+        server = AuthServer(Policy(), clock=lambda: 1000.0)
+        one = session("1", revalidate=revalidate, expires=None if expires is None else 1000 + expires)
+        await server.revocations.kick([one], reason="", author="", seconds=0)
+        assert [denial.until for denial in server.revocations.denials] == [1000 + seconds]
 
     run(work())
 
@@ -428,13 +460,13 @@ def test_denials_that_have_ended_make_room(tmp_path: Path, monkeypatch: pytest.M
         async with world(tmp_path, "a") as here:
             known = here.server.revocations
             # A server that sets none itself takes those of others for as long as it runs.
-            assert await known.merge(ended) == 2
-            assert await known.merge([Denial(subject="alice", until=END)]) == 1
+            assert await known.merge(ended) == []
+            assert await known.merge([Denial(subject="alice", until=END)]) == []
             assert not await here.relays[0].dial("1", query=f"jwt={token()}")
             assert await here.relays[0].dial("2", query=f"jwt={token('bob')}")
-            assert await known.merge(ended[:1]) == 1
+            assert await known.merge(ended[:1]) == []
             assert (await here.ask("POST", "/kick", subject="bob"))["ended"] == 1
-            assert await known.merge(ended[:1]) == 1
+            assert await known.merge(ended[:1]) == []
             assert [denial.subject for denial in ServerNode(here.server).denials()] == ["alice"]
 
     run(work())
@@ -460,7 +492,7 @@ def test_many_denials_of_other_nodes_are_looked_up(tmp_path: Path, monkeypatch: 
             ]
             denials += [Denial(subject="user-4", until=END), Denial(subject="user-5", until=1)]
             monkeypatch.setattr(Matcher, "matches", counted)
-            assert await here.server.revocations.merge(denials) == len(denials)
+            assert await here.server.revocations.merge(denials) == []
             # Each session with those that can match it, not with all: that would block the event loop for long.
             assert len(compared) < 100
             await fake.until(lambda: {"1", "4"} <= {*fake.ended})
@@ -719,7 +751,9 @@ def test_too_many_denials_are_an_error_and_nothing_changes(tmp_path: Path, monke
             known = here.server.revocations.denials.get(Denial(subject="y", until=END).id)
             assert known is not None
             later = Denial(subject="y", until=END, at=known.at + 1)
-            assert await here.server.revocations.merge([Denial(subject="z", until=END), later]) == 1
+            too_many = Denial(subject="z", until=END)
+            assert await here.server.revocations.merge([too_many, later]) == [too_many]
+            assert here.server.revocations.denials.get(later.id) == later
 
     run(work())
 

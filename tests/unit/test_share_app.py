@@ -15,14 +15,21 @@ from moq_token.server import AuthServer, Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.http import HttpRequest
 from moq_token.server.metrics import Metrics
+from moq_token.server.share import sharing as sharing_module
+from moq_token.server.share.denials import SharedDenials
 from moq_token.server.share.names import Names
 from moq_token.server.share.sharing import Sharing
 from tests.share_link import ModelLink
 from tests.share_model import StoreModel
-from tests.sharing import SECRET
+from tests.sharing import SECRET, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from moq_token.server.share.caps import Call
+
+
+END = int(time.time()) + 3600
 
 
 async def decide(_: Request) -> Grant:
@@ -109,6 +116,35 @@ def test_a_ban_while_the_store_is_asked_refuses() -> None:
             link.let_go()
             assert await connecting == 403
             assert together.places() == 0
+
+    asyncio.run(run())
+
+
+def test_denials_without_room_are_fetched_when_there_is_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moq_token.server.denials.MAX_DENIALS", 2)
+    monkeypatch.setattr(sharing_module, "PULL_SECONDS", 0.01)
+
+    async def run() -> None:
+        together, operations = Together(), list[object]()
+        call = together.store.call
+
+        def counted(asked: Call, now: int) -> object:
+            operations.append(asked.arguments[0])
+            return call(asked, now)
+
+        monkeypatch.setattr(together.store, "call", counted)
+        other = SharedDenials(Names(SECRET))
+        denials = {each.id: each for each in (Denial(subject=f"s{n}", until=END, at=1.0) for n in range(4))}
+        for denial in denials.values():
+            together.store.call(other.put(denial), int(time.time() * 1000))
+        async with together.running():
+            known = together.server.revocations.denials
+            await until(lambda: len(known) == 2)
+            first = {denial.id for denial in known}
+            await until(lambda: operations.count(b"pull") > operations.count(b"fetch") + 3)  # not again and again
+            known.forget(min(first))
+            await until(lambda: len(known) == 2)
+            assert len({denial.id for denial in known} - first) == 1
 
     asyncio.run(run())
 

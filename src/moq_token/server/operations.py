@@ -29,7 +29,6 @@ from moq_token.server.humantime import parse_humantime
 from moq_token.server.identity import digest
 from moq_token.server.log import log
 from moq_token.server.responses import JSON
-from moq_token.server.revocations import WAIT_SECONDS
 from moq_token.server.session import bounded_name
 from moq_token.server.share import everywhere
 from moq_token.times import END_OF_9999
@@ -151,7 +150,7 @@ class Operations:
         _log_receipt("kick", receipt)
         return receipt
 
-    async def kick_here(self, asked: KickRequest, seconds: float = WAIT_SECONDS) -> Receipt:
+    async def kick_here(self, asked: KickRequest, seconds: float | None = None) -> Receipt:
         """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
         sessions = list(self._matching(asked))
         log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))

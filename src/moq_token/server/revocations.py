@@ -30,8 +30,8 @@ _T = TypeVar("_T")
 
 WAIT_SECONDS: Final = 5.0
 """How long a receipt waits for the ends of sessions."""
-KICK_SECONDS: Final = 86_400
-"""How long the id of a kicked session is denied whose grant has no end."""
+KICK_SECONDS, KICK_CADENCES = 600, 3
+"""The id of a kicked session is denied for so long, and for so many of its cadences, unless it expires before."""
 STORE_AGAIN_SECONDS: Final = 10.0
 """After how long denials are stored again that could not be stored."""
 
@@ -154,7 +154,7 @@ class Revocations:
         return self.denials.get(denial.id) == denial
 
     async def enforce(
-        self, denial: Denial, others_by: float | None = None, *, share: bool = True, seconds: float = WAIT_SECONDS
+        self, denial: Denial, others_by: float | None = None, *, share: bool = True, seconds: float | None = None
     ) -> Receipt:
         """Store a denial that is in force, and end the sessions that it is for, as :meth:`ban` does.
 
@@ -169,7 +169,7 @@ class Revocations:
         reason: str,
         author: str,
         dry_run: bool = False,
-        seconds: float = WAIT_SECONDS,
+        seconds: float | None = None,
     ) -> Receipt:
         """End live sessions, whose clients may connect again. Waits and raises as :meth:`ban` does."""
         if dry_run:
@@ -188,7 +188,7 @@ class Revocations:
             self.denials.stamped(
                 Denial(
                     session=session.id,
-                    until=max(math.ceil(now + KICK_SECONDS) if session.expires is None else session.expires, 1),
+                    until=_kicked_until(session, now),
                     reason=reason,
                     author=author,
                 ),
@@ -200,7 +200,7 @@ class Revocations:
         self._kicks |= {denial.session: denial.id for denial in denials if denial.session is not None}
         for denial in denials:
             self.put(denial)
-        return await self._apart(self._deny(denials, None, seconds=seconds))
+        return await self._apart(self._kick(denials, seconds))
 
     async def lift(self, denial_id: str, *, author: str = "") -> Banned | None:
         """Lift a denial and store that; None if none of that id is in force."""
@@ -211,28 +211,28 @@ class Revocations:
         await self._apart(self._store([lifting]))
         return Banned(lifting, Receipt(stored=self.is_stored))
 
-    async def merge(self, denials: Iterable[Denial]) -> int:
+    async def merge(self, denials: Iterable[Denial]) -> list[Denial]:
         """Take denials of other nodes: store those that change something, and end their sessions in the background.
 
-        Returns how many have changed something. Those beyond the limits are left out, and logged.
+        Returns those that are left out, as they are beyond the limits.
         """
         self.advance()
-        changed, left_out = [], 0
+        changed, left_out = [], []
         for denial in denials:
             try:
                 if self.denials.put(denial):
                     changed.append(denial)
             except InvalidDenialError:
-                left_out += 1
+                left_out.append(denial)
         if left_out:
             message = "%d denials of other nodes are not in force here: there are too many"
-            log.error(message, left_out, extra={"event": "too-many"})
+            log.error(message, len(left_out), extra={"event": "too-many"})
         if changed:
             await self._apart(self._store(changed, share=False))
             sessions = _together(changed, self._live(), self._now().unix)
             if sessions:
                 _ = self._start(self._end(sessions))
-        return len(changed)
+        return left_out
 
     def advance(self) -> None:
         """Forget the denials that have ended long enough ago, to make room for others."""
@@ -282,7 +282,7 @@ class Revocations:
     # -- one at a time
 
     async def _deny(
-        self, denials: Sequence[Denial], others_by: float | None, *, share: bool = True, seconds: float = WAIT_SECONDS
+        self, denials: Sequence[Denial], others_by: float | None, *, share: bool = True, seconds: float | None = None
     ) -> Receipt:
         started = self._now().steady
         sessions = _together(denials, self._live(), self._now().unix)
@@ -291,6 +291,14 @@ class Revocations:
         pending = await self._end(sessions, started, seconds)
         await asyncio.gather(storing, *asking)
         return pending.receipt(stored=self.is_stored, others_by=others_by, unseen=self._unseen_relays())
+
+    async def _kick(self, denials: Sequence[Denial], seconds: float | None) -> Receipt:
+        receipt = await self._deny(denials, None, share=False, seconds=seconds)
+        # Other nodes need not know of sessions that are over, which can be many.
+        left = [denial for denial in denials if denial.session in self._kicks]
+        if left and self.share is not None:
+            self.share(left)
+        return receipt
 
     async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:
         if self._state is not None:
@@ -318,9 +326,10 @@ class Revocations:
         log.info("denials are stored again", extra={"event": "stored"})
 
     async def _end(
-        self, sessions: Sequence[Session], started: float | None = None, seconds: float = WAIT_SECONDS
+        self, sessions: Sequence[Session], started: float | None = None, seconds: float | None = None
     ) -> Pending:
-        """Tell the relays of the sessions until they have ended, for a while."""
+        """Tell the relays of the sessions until they have ended, for 5 s or the seconds given."""
+        limit = WAIT_SECONDS if seconds is None else seconds
         wait = _Wait(self._pending(sessions, started))
         self._waiting[wait] = None
         telling = {asyncio.create_task(self._end_at(node, wait)) for node in wait.pending.nodes}
@@ -328,7 +337,7 @@ class Revocations:
             task.add_done_callback(lambda _: wait.changed.set())
         try:
             # A relay that cannot be told at all is not waited for.
-            await wait.until(lambda: wait.pending.is_over() or all(task.done() for task in telling), seconds)
+            await wait.until(lambda: wait.pending.is_over() or all(task.done() for task in telling), limit)
         finally:
             del self._waiting[wait]
             for task in telling:
@@ -426,6 +435,16 @@ class _Wait:
                     await self.changed.wait()
         except TimeoutError:
             pass
+
+
+def _kicked_until(session: Session, now: float) -> int:
+    """Return when the denial of a kicked session ends, in Unix seconds.
+
+    It is to be in force at the next re-check, also where the relay cannot ask for some time. The id of a session that
+    has ended does not come back, and a client that does has another.
+    """
+    until = math.ceil(now + max(KICK_SECONDS, KICK_CADENCES * (session.revalidate or 0)))
+    return max(until if session.expires is None else min(until, session.expires), 1)
 
 
 def _together(denials: Sequence[Denial], sessions: Iterable[Session], now: float) -> list[Session]:

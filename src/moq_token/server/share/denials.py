@@ -6,6 +6,7 @@ understand them: it holds sealed records under their digests, and any record may
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from moq_token.errors import InvalidDenialError
@@ -35,6 +36,9 @@ class SharedDenials:
         self._channel = names.key(b"all")
         # What has been read from the store, as the store also keeps those that a later one has replaced.
         self._seen: set[bytes] = set()
+        # What was read while there was no room for it, and how many denials there were then.
+        self._left_out: set[bytes] = set()
+        self._full = 0
         self._digests: dict[Denial, bytes] = {}
 
     def pull(self, node: str, seconds: float) -> Call:
@@ -54,7 +58,16 @@ class SharedDenials:
         self._digests = mine
         self._seen &= stored
         self._seen |= stored & set(mine.values())
+        self._left_out &= stored
+        for digest in list(islice(self._left_out, max(0, self._full - len(mine)))):
+            self._left_out.discard(digest)
+            self._seen.discard(digest)
         return list(stored - self._seen), [denial for denial, digest in mine.items() if digest not in stored]
+
+    def leave_out(self, denials: Iterable[Denial], known: int) -> None:
+        """Note denials that were read while ``known`` others left no room. They are fetched when there are fewer."""
+        self._left_out.update(map(self._digest, denials))
+        self._full = known
 
     def fetches(self, digests: Sequence[bytes]) -> Iterator[tuple[Sequence[bytes], Call]]:
         """Return the calls that fetch denials, some at a time."""

@@ -74,7 +74,9 @@ class ServerNode:
     async def _merge(self) -> None:
         while self._denied:
             denials, self._denied = self._denied, []
-            await self._server.revocations.merge(denials)
+            left_out = await self._server.revocations.merge(denials)
+            if left_out and self._server.share is not None:
+                self._server.share.left_out(left_out)
 
     async def answer(self, question: bytes) -> bytes:
         """See :meth:`Node.answer`. The questions are those of :mod:`moq_token.server.share.receipts`."""

@@ -222,6 +222,11 @@ class Sharing:
             for denial in denials:
                 self._link.call(self._denials.put(denial)).add_done_callback(_put)
 
+    def left_out(self, denials: Iterable[Denial]) -> None:
+        """Fetch denials again once this node has room for them, of which it was told and had none."""
+        assert self._node is not None  # noqa: S101 - it calls this
+        self._denials.leave_out(denials, sum(1 for _ in self._node.denials()))
+
     async def _renew(self, link: Link) -> bytes:
         """Renew the lease of this node, learn which others there are, and return the digests of all denials."""
         match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
