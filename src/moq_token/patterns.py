@@ -42,7 +42,7 @@ class Patterns:
 
     __slots__ = ("_cover", "_members")
     _members: tuple[Pattern, ...]
-    _cover: _Few | _Many
+    _cover: Pattern | _Few | _Many
 
     def __init__(self, patterns: Iterable[Pattern | str] = ()) -> None:
         if isinstance(patterns, _TEXT):
@@ -52,12 +52,14 @@ class Patterns:
             message = f"too many patterns: the limit is {MAX_PATTERNS}"
             raise InvalidPatternError(message, reason="too-many-patterns")
         distinct = {pattern if isinstance(pattern, Pattern) else Pattern(pattern) for pattern in given}
-        cover: _Few | _Many = (_Few if len(distinct) <= _FEW else _Many)(distinct)
         members = tuple(distinct)
-        if len(members) > 1:
+        if len(members) == 1:
+            object.__setattr__(self, "_cover", members[0])
+        else:
+            cover: _Few | _Many = (_Few if len(distinct) <= _FEW else _Many)(distinct)
             members = tuple(sorted((pattern for pattern in members if not cover.contains_strictly(pattern)), key=str))
+            object.__setattr__(self, "_cover", cover)
         object.__setattr__(self, "_members", members)
-        object.__setattr__(self, "_cover", cover)
 
     def matches(self, path: str) -> bool:
         """Whether a member matches ``path``, which is normalized first. A ``*`` in the path is ordinary text."""
@@ -145,7 +147,7 @@ class _Few:
 
     def contains_strictly(self, inner: Pattern) -> bool:
         """Whether a pattern other than the given one contains it."""
-        return len(self._all) > 1 and any(pattern.contains(inner) for pattern in self._all if pattern != inner)
+        return any(pattern.contains(inner) for pattern in self._all if pattern != inner)
 
 
 class _Many:

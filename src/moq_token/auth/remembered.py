@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from moq_token.errors import sealed
 
@@ -19,7 +21,8 @@ REMEMBERED_TOKENS = 10_000
 _MAX_REMEMBERED_CHARACTERS = 2048
 
 
-class _Entry(NamedTuple):
+# Nothing in it refers back to it. Thousands of them would make each run of the garbage collector stall the caller.
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     key: Key
     claims: Claims
     verified: float
@@ -43,18 +46,23 @@ class RememberedTokens:
 
     def verify(self, key: Key, token: str, now: float, trace: Trace | None = None) -> Claims:
         """Do what :meth:`Key.verify` does."""
+        return self.find(key, token, now, trace)[0]
+
+    def find(self, key: Key, token: str, now: float, trace: Trace | None = None) -> tuple[Claims, bool]:
+        """Do what :meth:`Key.verify` does, and say whether the token was known: then the claims are the same object."""
         if not self._size or len(token) > _MAX_REMEMBERED_CHARACTERS:
-            return key.verify(token, now=now, strict=self._strict, trace=trace)
+            return key.verify(token, now=now, strict=self._strict, trace=trace), False
         digest = hashlib.sha256(token.encode()).digest()
         entry = self._entries.pop(digest, None)
-        if entry is None or not entry.counts(key, now):
+        is_known = entry is not None and entry.counts(key, now)
+        if entry is None or not is_known:
             entry = _Entry(key, key.verify(token, now=now, strict=self._strict, trace=trace), now)
         elif trace is not None:
             trace.begin("remembered")
         self._entries[digest] = entry
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
-        return entry.claims
+        return entry.claims, is_known
 
     def clear(self) -> None:
         """Forget all of them."""

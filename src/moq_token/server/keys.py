@@ -88,10 +88,13 @@ class PolicyKeys:
         last = self._last.get(kid or "")
         return None if last is None or self._clock() - last[1] >= FRESH_SECONDS else last[0]
 
-    def verify(self, key: Key, token: str, now: float) -> Claims:
-        """Verify a token with its key. Raises as :meth:`Key.verify`, and :class:`KeyNotFoundError`."""
+    def verify(self, key: Key, token: str, now: float) -> tuple[Claims, bool]:
+        """Verify a token with its key, and say whether it was known: then its claims are the same object as before.
+
+        Raises as :meth:`Key.verify`, and :class:`KeyNotFoundError`.
+        """
         try:
-            return self._tokens.verify(key, token, now)
+            return self._tokens.find(key, token, now)
         except KeyOperationError as error:
             raise KeyNotFoundError(str(error), kid=key.kid) from None
 

@@ -7,6 +7,7 @@ that a relay cannot use: a certificate that has ended is refused.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ class Policy:
         self.spread = spread
         self.keys: PolicyKeys | None = None if keys is None else PolicyKeys(keys, strict=not lenient, remember=remember)
         self._clock = clock
-        self._known: dict[tuple[int, str], tuple[Claims, tuple[Patterns, Patterns]]] = {}
+        self._known: OrderedDict[tuple[int, str], tuple[Claims, tuple[Patterns, Patterns]]] = OrderedDict()
 
     async def __call__(self, request: Request) -> Grant:
         """Decide about a ``connect`` or a ``revalidate``, which are alike.
@@ -152,10 +153,11 @@ class Policy:
     def _decided(self, request: Request, token: str | None, key: Key | None) -> Grant:
         now = self._clock()
         ends: int | None
+        is_known = True
         if token is not None:
             assert self.keys is not None  # noqa: S101 - the key is one of them
             assert key is not None  # noqa: S101
-            claims = self.keys.verify(key, token, now)
+            claims, is_known = self.keys.verify(key, token, now)
             ends = claims.expires
         elif request.tls is not None:
             claims, ends = self.mtls, request.tls.expires
@@ -168,7 +170,7 @@ class Policy:
             if not claims.publish and not claims.subscribe:
                 raise NotAdmittedError("a token is missing: nothing is public here", reason="no-public-grant")
         try:
-            granted = self._granted(claims, request.path)
+            granted = self._granted(claims, request.path, remember=is_known)
         except UnauthorizedError:
             if token is not None:
                 raise
@@ -177,8 +179,12 @@ class Policy:
             raise UnauthorizedError(message, path=request.path) from None
         return self._grant(request.id, claims, granted, ends, now)
 
-    def _granted(self, claims: Claims, path: str) -> tuple[Patterns, Patterns]:
-        """Return what claims grant at a path; the same for the same object and path, which a re-check brings."""
+    def _granted(self, claims: Claims, path: str, *, remember: bool) -> tuple[Patterns, Patterns]:
+        """Return what claims grant at a path. It can be remembered for the same object, which a re-check brings.
+
+        For a token that comes for the first time it is not: most come once, and thousands of objects that nobody asks
+        for again would make the garbage collector stall everybody.
+        """
         place = id(claims), path
         known = self._known.get(place)
         if known is not None:
@@ -188,9 +194,9 @@ class Policy:
             granted = _patterns(permissions.publish), _patterns(permissions.subscribe)
         except InvalidPatternError as error:  # a path that is too deep, or in lenient mode one with a `*`
             raise UnauthorizedError(f"what is granted cannot be written as patterns: {error}") from None
-        if len(granted[0]) + len(granted[1]) <= _FEW_PATTERNS and len(path) <= _SHORT_PATH:
+        if remember and len(granted[0]) + len(granted[1]) <= _FEW_PATTERNS and len(path) <= _SHORT_PATH:
             if len(self._known) >= REMEMBERED_TOKENS:
-                self._known.clear()
+                self._known.popitem(last=False)
             # The claims are held too, or their id could become that of others.
             self._known[place] = claims, granted
         return granted
