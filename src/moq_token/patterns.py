@@ -47,18 +47,19 @@ class Patterns:
     def __init__(self, patterns: Iterable[Pattern | str] = ()) -> None:
         if isinstance(patterns, _TEXT):
             raise TypeError("patterns must be an iterable of patterns, not a single string; put it into a list")
-        given = list(itertools.islice(patterns, MAX_PATTERNS + 1))
-        if len(given) > MAX_PATTERNS:
+        members = tuple(itertools.islice(patterns, MAX_PATTERNS + 1))
+        if len(members) > MAX_PATTERNS:
             message = f"too many patterns: the limit is {MAX_PATTERNS}"
             raise InvalidPatternError(message, reason="too-many-patterns")
-        distinct = {pattern if isinstance(pattern, Pattern) else Pattern(pattern) for pattern in given}
-        members = tuple(distinct)
+        cover: Pattern | _Few | _Many
         if len(members) == 1:
-            object.__setattr__(self, "_cover", members[0])
+            cover = members[0] if isinstance(members[0], Pattern) else Pattern(members[0])
+            members = (cover,)
         else:
-            cover: _Few | _Many = (_Few if len(distinct) <= _FEW else _Many)(distinct)
-            members = tuple(sorted((pattern for pattern in members if not cover.contains_strictly(pattern)), key=str))
-            object.__setattr__(self, "_cover", cover)
+            distinct = {pattern if isinstance(pattern, Pattern) else Pattern(pattern) for pattern in members}
+            cover = (_Few if len(distinct) <= _FEW else _Many)(distinct)
+            members = tuple(sorted((pattern for pattern in distinct if not cover.contains_strictly(pattern)), key=str))
+        object.__setattr__(self, "_cover", cover)
         object.__setattr__(self, "_members", members)
 
     def matches(self, path: str) -> bool:

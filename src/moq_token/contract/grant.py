@@ -188,7 +188,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
                 publish=list(map(str, self.publish)),
                 subscribe=list(map(str, self.subscribe)),
                 root=self.root,
-                mounts=dict(sorted(self.mounts.items())),
+                mounts=dict(sorted(self.mounts.items())) if self.mounts else {},
                 expires=self.expires,
                 revalidate=self.revalidate,
                 tier=self.tier,

@@ -186,7 +186,7 @@ class Policy:
         for again would make the garbage collector stall everybody.
         """
         place = id(claims), path
-        known = self._known.get(place)
+        known = self._known.get(place) if remember else None
         if known is not None:
             return known[1]
         permissions = claims.authorize(path)

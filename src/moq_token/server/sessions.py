@@ -91,6 +91,8 @@ class Sessions:
         while self._ended_order and self._ended_order[0][0] <= now.steady - LATE_SECONDS:
             self._ended.discard(self._ended_order.popleft()[1])
         second = math.floor(now.steady)
+        if second == self._visited:
+            return ()
         lost: list[Effect] = []
         for due in self._due(second):
             for session in self._calendar.pop(due):
