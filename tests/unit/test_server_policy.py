@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, RefusedError, UnavailableError
+from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, Patterns, RefusedError, UnavailableError
 from moq_token.contract import Event
-from moq_token.server import AuthServer, Cap, CapKind, Grant, Policy, Request
+from moq_token.server import AuthServer, Cap, CapKind, Grant, Policy, Request, keys, policy
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.keys import FRESH_SECONDS, PolicyKeys
 from tests import forge
 from tests.forge import VECTORS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 DOCUMENT = json.loads((VECTORS / "auth_server.json").read_text(encoding="utf-8"))
@@ -79,7 +81,10 @@ def ask(server: AuthServer, request: dict[str, Any]) -> HttpResponse:
 
 
 @pytest.mark.parametrize("row", DOCUMENT["decisions"], ids=lambda row: row["name"])
-def test_decision(row: dict[str, Any], directory: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_decision(
+    row: dict[str, Any], directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "FRESH_SECONDS", 60)  # however long the first answer takes
     clock = Clock(row.get("now", DOCUMENT["provenance"]["made"]))
     caplog.set_level("INFO", "moq_token.server")
     asked = server(row["policy"], directory, clock)
@@ -193,15 +198,52 @@ def test_a_burst_of_requests_asks_the_source_of_a_key_once() -> None:
         async def aclose(self) -> None:
             """Close nothing."""
 
-    keys = PolicyKeys(Source(), strict=True, remember=0, clock=clock)
+    known = PolicyKeys(Source(), strict=True, remember=0, clock=clock)
     for now, questions in ((0.0, 1), (0.9, 1), (1.0, 2), (1.9, 2)):
         clock.now = now * FRESH_SECONDS
-        assert asyncio.run(keys.get("one")) is key
+        assert asyncio.run(known.get("one")) is key
         assert len(asked) == questions
     clock.now = 2 * FRESH_SECONDS
     for _ in range(2):
         with pytest.raises(KeyNotFoundError):
-            asyncio.run(keys.get("one"))
+            asyncio.run(known.get("one"))
+
+
+def asking(key: Key, directory: Path) -> Callable[[str], Grant]:
+    """Return a function that lets a policy decide about a token that a user presents."""
+    key.to_file(directory / "key.jwk")
+    decide = Policy(directory / "key.jwk")
+
+    def ask_for(user: str) -> Grant:
+        token = key.sign(Claims("room", user))
+        request = Request(id=user, event=Event.CONNECT, node="", transport="quic", path="/room", query=f"jwt={token}")
+        return asyncio.run(decide(request))
+
+    return ask_for
+
+
+def test_what_a_token_grants_is_remembered_for_its_rechecks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the oldest alone is dropped: to drop all of them at once would stall the other sessions."""
+    monkeypatch.setattr(policy, "REMEMBERED_TOKENS", 2)
+    ask_for = asking(Key.generate("HS256", "one"), tmp_path)
+    known: dict[str, Patterns] = {}
+    for user in ("a", "b", "c"):
+        ask_for(user)
+        known[user] = ask_for(user).publish
+        assert ask_for(user).publish is known[user]
+    assert [ask_for(user).publish is known[user] for user in ("b", "c", "a")] == [True, True, False]
+
+
+def test_tokens_that_come_once_leave_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    """It stalls all requests while it looks at what is there."""
+    ask_for = asking(Key.generate("HS256", "one"), tmp_path)
+    ask_for("first")
+    gc.collect()
+    before = len(gc.get_objects())
+    for number in range(300):
+        ask_for(str(number))
+    gc.collect()
+    assert len(gc.get_objects()) < before + 100
 
 
 def test_a_subclass_of_the_policy_decides_by_itself() -> None:
