@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, TypeAlias
 
 from moq_token.encoding import b64decode, b64encode, parse_json
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_TOKEN_BYTES = 64 * 1024
 _SEGMENTS = 3
+# All tokens of a key have the same header.
+_REMEMBERED_HEADERS, _MAX_REMEMBERED_BYTES = 1024, 512
 # Members that relays read as text, though they do not use them (RFC 7515, section 4.1).
 _TEXTS = ("typ", "cty", "jku", "x5u", "x5t", "x5t#S256")
 
@@ -104,6 +107,16 @@ def kid_of(header: dict[str, object]) -> str | None:
     if kid is None or isinstance(kid, str):
         return kid
     raise InvalidTokenError("the `kid` in the header of the token must be a string")
+
+
+def kid_in(segment: bytes) -> str | None:
+    """Return the unverified ``kid`` of a header segment. Raises as :func:`parse_header` and :func:`kid_of`."""
+    return _remembered_kid(segment) if len(segment) <= _MAX_REMEMBERED_BYTES else kid_of(parse_header(segment))
+
+
+@functools.lru_cache(maxsize=_REMEMBERED_HEADERS)
+def _remembered_kid(segment: bytes) -> str | None:
+    return kid_of(parse_header(segment))
 
 
 def check_header(segment: bytes, algorithm: str) -> None:

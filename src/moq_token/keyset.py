@@ -127,7 +127,7 @@ class KeySet:
         if trace is not None:
             trace.begin("form")
         _, header, _, _ = jws.split(token)
-        kid = jws.kid_of(jws.parse_header(header))
+        kid = jws.kid_in(header)
         if trace is not None:
             trace.begin("key")
         if kid is not None:

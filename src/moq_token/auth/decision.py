@@ -208,7 +208,7 @@ def _parts(token: str, trace: Trace | None) -> tuple[str | None, bytes]:
     if trace is not None:
         trace.begin("form")
     _, header, payload, _ = jws.split(token)
-    return jws.kid_of(jws.parse_header(header)), payload
+    return jws.kid_in(header), payload
 
 
 def _depth(path: str) -> int:
