@@ -1,6 +1,7 @@
 """Set up every test: an environment without variables for tokens or colors, and the profiles of hypothesis."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 
 import moq_token
 from moq_token import compiled
+
+# A shell that starts the tests in the background ignores Ctrl-C for them, and so would the commands that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A time limit for each example would fail on a busy machine. In CI the examples are the same each time, so that a red
 # run means a change.

@@ -40,10 +40,11 @@ MAX_PORT = 65535 - 10_000
 
 
 def free_port() -> int:
-    """Return a port that is free now, and to which a cluster can add 10000."""
+    """Return a port that is free now, as is the one 10,000 above it, which a cluster listens on too."""
     for port in random.sample(range(20_000, MAX_PORT), 1000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + 10_000))
             return port
     raise AssertionError("no port is free")
 
