@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_NO_USAGE = dict.fromkeys(
+    (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    ),
+    False,
+)  # fmt: skip
+
+
 class Authority:
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
@@ -54,7 +63,11 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         )
-        if address is not None:
+        if address is None:
+            # Python 3.13 and later trust no authority without it.
+            signs = x509.KeyUsage(**_NO_USAGE | {"key_cert_sign": True, "crl_sign": True})
+            builder = builder.add_extension(signs, critical=True)
+        else:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(address)]), critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 

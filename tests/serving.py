@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-SECONDS = 20.0
+SECONDS = 60
 
 
 class Process:

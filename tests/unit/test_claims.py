@@ -170,8 +170,10 @@ def test_signatures_show_what_callers_pass() -> None:
     assert "expires: 'int | datetime | timedelta | str | None' = None" in str(inspect.signature(Claims))
     for shown_class in (Claims, Scope, Permissions):
         page = pydoc.plain(pydoc.render_doc(shown_class))
-        first = page.index("Method resolution order")
-        assert f"{shown_class.__name__}{inspect.signature(shown_class)}" in page[:first]
+        first = page.partition("Method resolution order")[0]
+        unbroken = str.maketrans("", "", " \n|")  # Python 3.13 breaks long lines
+        signature = f"{shown_class.__name__}{inspect.signature(shown_class)}"
+        assert signature.translate(unbroken) in first.translate(unbroken)
         for inside in ("msgspec.Meta", ":class:", ":meth:", "**unknown"):
             assert inside not in page
 
@@ -436,11 +438,13 @@ def test_replacing_does_not_go_around_the_constructor() -> None:
     replace = copy.replace  # type: ignore[attr-defined,unused-ignore] # pyright: ignore[reportAttributeAccessIssue]
     assert replace(FULL, root="x") == FULL.with_root("x")
     assert replace(FULL, publish="x", expires=None) == FULL.with_publish("x").with_expires(None)
-    for changes in ({"root": 1}, {"publish": [1]}, {"expires": "x"}, {"put": "a"}):
+    wrong: list[dict[str, Any]] = [{"root": 1}, {"publish": [1]}, {"expires": []}, {"put": "a"}]
+    for changes in wrong:
         with pytest.raises(TypeError):
             replace(FULL, **changes)
-    with pytest.raises(InvalidClaimsError):
-        replace(FULL, expires=-1)
+    for expires in (-1, "x"):
+        with pytest.raises(InvalidClaimsError):
+            replace(FULL, expires=expires)
 
 
 def test_validate() -> None:

@@ -369,6 +369,8 @@ def test_403_is_a_verdict_and_401_is_never_said(
             raise RefusedError("no", reason="suspended")
         if kind == "grant":
             return Grant(subscribe=["**"], expires=int(clock.now) + 100, revalidate=10)
+        if kind == "an expired grant":
+            return grant(expires=int(clock.now))
         return await FAULTS[str(kind)](request)
 
     clock, steady = Clock(), Clock()

@@ -94,7 +94,14 @@ async def world(
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for ends that come for as long as a busy machine may take."""
+    monkeypatch.setattr(revocations, "WAIT_SECONDS", 20)
+
+
+@pytest.fixture
+def _in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for ends that do not come."""
     monkeypatch.setattr(revocations, "WAIT_SECONDS", 0.5)
 
 
@@ -182,6 +189,7 @@ def test_the_end_can_come_before_the_answer_to_the_nudge(tmp_path: Path, caplog:
     assert [record for record in caplog.records if record.name == "asyncio"] == []  # such as an error nobody has seen
 
 
+@pytest.mark.usefixtures("_in_vain")
 def test_two_bans_at_the_same_time_and_the_same_one_again(tmp_path: Path) -> None:
     async def work() -> None:
         async with world(tmp_path, "a") as here:
@@ -225,7 +233,9 @@ def test_a_narrowing_ends_those_that_lose_something(tmp_path: Path) -> None:
             await fake.dial("1", query=f"jwt={token()}")
             await fake.dial("2", query=f"jwt={token(publish=())}")
             receipt = await here.ban(subject="alice", role="publish")
-            assert (receipt["matched"], receipt["complete"], fake.ended) == (1, True, {"1": "grant narrowed"})
+            assert (receipt["matched"], receipt["complete"]) == (1, True)
+            await fake.until(lambda: bool(fake.ended))  # it may have the answer a little after the receipt
+            assert fake.ended == {"1": "grant narrowed"}
             assert await fake.dial("3", query=f"jwt={token()}")
             listed = await here.ask("GET", "/sessions?id=3")
             assert "publish" not in listed["sessions"][0]["grant"]
@@ -251,6 +261,7 @@ def test_the_oldest_session_that_makes_room_is_ended_at_once(tmp_path: Path) -> 
 # -- with relays that cannot
 
 
+@pytest.mark.usefixtures("_in_vain")
 @pytest.mark.parametrize("fault", ["refused", "status", "silent", "unknown"])
 def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moq_token.server.nudges.REQUEST_SECONDS", 0.2)

@@ -43,7 +43,7 @@ class Together:
         self.store = StoreModel()
         self.link: ModelLink | None = None
         caps = {CapKind.REMOTE: Cap(1)}
-        share = Sharing(self.connect, Names(SECRET), caps, required=required)
+        self.share = share = Sharing(self.connect, Names(SECRET), caps, required=required)
         self.server = AuthServer(decide, caps=caps, share=share, metrics=metrics)
 
     async def connect(self, _: Sequence[bytes], receive: Callable[[bytes], None]) -> ModelLink:
@@ -186,6 +186,7 @@ def test_metrics() -> None:
             assert b"moq_token_share_up 1.0" in metrics.render()
             await link.aclose()
             assert await together.ask("connect") == 200
+            await until(lambda: together.share.problem)
             text = metrics.render()
             assert b"moq_token_share_up 0.0" in text
             assert b"moq_token_share_alone 1.0" in text

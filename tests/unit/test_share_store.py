@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,9 +21,10 @@ from tests.sharing import ONE_PER_TOKEN, admits, instant, session, shared, until
 from tests.store import BINARY, Proxy, Server, free_port, server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from moq_token.server.caps import Caps
+    from moq_token.server.share.sharing import Sharing
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no valkey-server for this platform")
 
@@ -104,7 +106,9 @@ def test_the_oldest_is_kicked_wherever_it_is(store: Server) -> None:
         async with shared(store.url, caps) as (one, at_one), shared(store.url, caps) as (two, at_two):
             old = session("1")
             assert await admits(one, old) == [None]
-            assert await admits(two, session("2"), session("3")) == [None, None]
+            # Each begins after the one before was admitted: of those that begin in one millisecond, any is the oldest.
+            for number in "23":
+                assert await admits(two, session(number)) == [None]
             await asyncio.wait_for(at_one.heard.wait(), 5)
             assert at_one.kicks == [("1", "subject-limit")]
             assert at_two.kicks == []
@@ -408,24 +412,29 @@ def test_a_user_with_only_what_is_needed(tmp_path: Path) -> None:
         asyncio.run(run(store))
 
 
-def test_tls(tmp_path: Path, store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moq_token.server.share.health.RETRY_SECONDS", 60)
+def test_tls(tmp_path: Path, store: Server) -> None:
     ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*ours.issue("server", "127.0.0.1"))
     proxy = Proxy(store.port, tls=context)
 
-    async def run(root: str) -> str | None:
+    @asynccontextmanager
+    async def trusting(root: str) -> AsyncIterator[Sharing]:
         async with shared(f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs={root}", ONE_PER_TOKEN) as (one, _):
-            if one.problem is None:
-                assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
-            problem = one.problem
-        await asyncio.sleep(0.2)  # asyncio closes the transport of a failed handshake in its own time
-        return problem
+            yield one
+        # asyncio closes the transport of a failed handshake in its own time. What remains is the pipe of the loop.
+        files: Any = asyncio.get_running_loop()
+        await until(lambda: len(files._selector.get_map()) == 1)  # noqa: SLF001
+
+    async def run() -> None:
+        async with trusting(ours.root) as one:
+            await until(lambda: one.problem is None)
+            assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
+        async with trusting(others.root) as one:
+            await until(lambda: "certificate is not trusted" in (one.problem or ""))
 
     try:
-        assert asyncio.run(run(ours.root)) is None
-        assert "certificate is not trusted" in (asyncio.run(run(others.root)) or "")
+        asyncio.run(run())
     finally:
         proxy.close()
 
