@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from moq_token.server.share.names import DIGEST_BYTES
+from moq_token.server.share.sharing import MAX_NODE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,7 +48,8 @@ class StoreModel:
             case b"pull":
                 return self._pull(call.keys, arguments[1], int(arguments[2]), now)
             case b"fetch":
-                return [self.hashes[call.keys[1]].get(digest) for digest in arguments[1:]]
+                records = [self.hashes[call.keys[1]].get(digest) for digest in arguments[2:]]
+                return [b"" if record and len(record) > int(arguments[1]) else record for record in records]
             case b"put":
                 return self._put(call.keys, arguments[1:], now)
         raise AssertionError(arguments[0])
@@ -92,9 +96,10 @@ class StoreModel:
         oldest = _first(starts) or _first(leases)
         assert oldest is not None
         starts.pop(oldest, None)
-        if oldest not in leases:
+        end = leases.pop(oldest, None)
+        if end is None or len(oldest) != DIGEST_BYTES:
             return []
-        remembered[tag + oldest] = now + 2 * (leases.pop(oldest) - now)
+        remembered[tag + oldest] = now + 2 * (end - now)
         self.messages.append((channel, b"K" + tag + oldest))
         return [tag + oldest]
 
@@ -105,7 +110,9 @@ class StoreModel:
             del nodes[name]
         for digest in [digest for digest, end in ends.items() if end <= now]:
             del ends[digest], records[digest]
-        return [sorted(nodes, key=lambda name: (nodes[name], name)), b"".join(records)]
+        names = sorted(nodes, key=lambda name: (nodes[name], name))
+        digests = [digest for digest in records if len(digest) == DIGEST_BYTES]
+        return [[name for name in names if len(name) <= MAX_NODE_BYTES], b"".join(digests)]
 
     def _put(self, keys: Sequence[bytes], words: Sequence[bytes], now: int) -> int:
         channel, most, digest, end, record = words[0], int(words[1]), words[2], int(words[3]), words[4]

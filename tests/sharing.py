@@ -34,7 +34,8 @@ def instant() -> Instant:
 
 def session(session_id: str, token: bytes = b"t", **members: Any) -> Session:  # noqa: ANN401 - those of a session
     now = instant()
-    nothing = dict.fromkeys(("jti", "kid", "issued", "root", "revalidate", "expires"))
+    nothing: dict[str, Any] = dict.fromkeys(("jti", "kid", "issued", "root", "revalidate", "expires"))
+    nothing |= {"first": now.unix, "began": now.steady}
     known: dict[str, Any] = {**nothing, "remote": "192.0.2.7:443", "subject": "alice", "lease": int(now.steady) + LEASE}
     return Session(
         id=session_id,
@@ -44,7 +45,6 @@ def session(session_id: str, token: bytes = b"t", **members: Any) -> Session:  #
         token=token,
         tier=None,
         grant=b"",
-        first=now.unix,
         last=now.unix,
         **known | members,
     )

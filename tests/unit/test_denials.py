@@ -359,7 +359,7 @@ def test_a_refusal_says_until_when_and_why() -> None:
 def session(session_id: str, grant: bytes = b'{"publish":["**"],"subscribe":["**"]}', **members: Any) -> Session:  # noqa: ANN401
     place = Place(node="n", transport="quic", local=None, server_name=None, alpn=None, role=None)
     blank = dict.fromkeys(("remote", "tls", "token", "jti", "kid", "subject", "issued", "tier", "root", "revalidate"))
-    times = {"expires": None, "first": 0.0, "last": 0.0, "lease": None}
+    times = {"expires": None, "first": 0.0, "began": 0.0, "last": 0.0, "lease": None}
     return Session(**{"id": session_id, "place": place, "grant": grant, "path": "/", **blank, **times, **members})
 
 

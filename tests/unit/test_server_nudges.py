@@ -82,7 +82,7 @@ def test_a_node_with_two_listeners_is_an_error() -> None:
 def session(session_id: str, path: str = "/room", node: str = "n", **members: Any) -> Session:  # noqa: ANN401
     place = Place(node=node, transport="quic", local=None, server_name=None, alpn=None, role=None)
     blank = dict.fromkeys(("remote", "tls", "token", "jti", "kid", "subject", "issued", "tier", "root", "revalidate"))
-    times = {"expires": None, "first": 0.0, "last": START, "lease": None}
+    times = {"expires": None, "first": 0.0, "began": 0.0, "last": START, "lease": None}
     return Session(**{"id": session_id, "place": place, "grant": b"", "path": path, **blank, **times, **members})
 
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from moq_token.auth.lease import Instant
 from moq_token.errors import ConfigError
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial
@@ -135,6 +136,14 @@ def test_what_no_cap_counts_asks_nothing() -> None:
     assert SharedCaps({}, Names(SECRET)).call(b"admit", session("1"), instant()) is None
     caps = SharedCaps({CapKind.SUBJECT: Cap(1)}, Names(SECRET))
     assert caps.call(b"admit", session("1", subject=None), instant()) is None
+
+
+@pytest.mark.parametrize("step", [-3600, 0, 3600])
+def test_a_session_is_as_old_whatever_happens_to_the_clock(step: int) -> None:
+    caps = SharedCaps({CapKind.TOKEN: Cap(1, kick_oldest=True)}, Names(SECRET))
+    call = caps.call(b"refresh", session("1", first=1000.0, began=50.0), Instant(1060.0 + step, 110.0))
+    assert call is not None
+    assert call.arguments[4] == 60_000
 
 
 @pytest.mark.parametrize("lease", [None, 0, 10**9])

@@ -31,7 +31,8 @@ SCRIPT = (
 START = 1_900_000_000_000
 # Times are whole multiples of this, so that no key of the store ends while the test runs.
 TICK = 1_000_000
-SESSIONS = [b"%c" % (65 + number) * 16 for number in range(5)]
+# The last one stands for what others write to the store.
+SESSIONS = [*(b"%c" % (65 + number) * 16 for number in range(5)), b"planted"]
 CAPS = [(b"t", 2, b""), (b"r", 3, b""), (b"s", 1, b"s"), (b"u", 3, b"u")]
 
 sessions = st.sampled_from(SESSIONS)
@@ -58,12 +59,14 @@ def cap_calls(draw: st.DrawFn) -> Call:
 @st.composite
 def denial_calls(draw: st.DrawFn) -> Call:
     keys = [b"nodes", b"denials", b"denials:ends"]
-    digests = st.sampled_from([b"%c" % (97 + number) * 16 for number in range(6)])
+    digests = st.sampled_from([*(b"%c" % (97 + number) * 16 for number in range(6)), b"planted"])
     match draw(st.sampled_from(("pull", "fetch", "put", "put"))):
         case "pull":
-            return Call(keys, (b"pull", draw(st.sampled_from((b"one", b"two"))), TICK * draw(st.integers(0, 3))))
+            return Call(
+                keys, (b"pull", draw(st.sampled_from((b"one", b"two", b"n" * 257))), TICK * draw(st.integers(0, 3)))
+            )
         case "fetch":
-            return Call(keys, (b"fetch", *draw(st.lists(digests, min_size=1, max_size=3))))
+            return Call(keys, (b"fetch", 10, *draw(st.lists(digests, min_size=1, max_size=3))))
         case _:
             end = START + TICK * draw(st.integers(-2, 6))
             return Call(keys, (b"put", b"all", 4, draw(digests), end, draw(st.binary(max_size=20))))

@@ -171,6 +171,37 @@ def test_a_share_with_too_many_denials_says_so_once(
     assert caplog.text.count("too many denials") == 1
 
 
+def test_what_others_write_to_the_store_is_skipped(
+    store: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 2)
+
+    async def run() -> None:
+        ban = Denial(subject="mallory", until=END, at=1.0)
+        caps: Caps = {CapKind.TOKEN: Cap(1, kick_oldest=True)}
+        async with shared(store.url, caps) as (one, at_one), shared(store.url, denials=[ban]) as (two, _):
+            await until(lambda: list(at_one.known) == [ban])
+            nodes, denials = one.names.key(b"nodes"), one.names.key(b"denials")
+            large, later = b"x" * 50_000_000, time.time() * 1000 + 60_000
+            with store.client() as client:
+                client.hset(denials, "y" * 16, large)
+                client.hset(denials, large, "z")
+                client.hset(denials, "z" * 16, "not a denial")
+                client.zadd(nodes, {large: later})
+            await until(lambda: "2 records of the store are not denials" in caplog.text)
+            assert await admits(one, session("1")) == [None]
+            (starts,) = (key for key in client.scan_iter() if key.endswith(b":starts"))
+            client.zadd(starts, {large: 1})
+            client.zadd(starts.removesuffix(b":starts"), {large: later})
+            assert await admits(one, session("2")) == [None]
+            assert len(at_one.kicks) == 1
+            assert (one.problem, two.problem) == (None, None)
+            assert (await one.ask(b'"?"')).missing == ()
+
+    asyncio.run(run())
+    assert caplog.text.count("records of the store") <= 2  # once for each node
+
+
 def test_nodes_with_another_secret_are_not_of_the_share(store: Server) -> None:
     async def run() -> None:
         ban = Denial(subject="mallory", until=END, at=1.0)
@@ -386,8 +417,8 @@ def allow(store: Server, acl: str) -> None:
 # The commands that the documentation lists for the user of a share.
 ACL = (
     "on >pass resetchannels ~moq-token:* &moq-token:* -@all +select +ping +evalsha +script|load +publish +subscribe"
-    " +time +pttl +pexpire +zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyscore +hset +hdel +hlen"
-    " +hexists +hkeys +hmget"
+    " +time +pttl +pexpire +zadd +zrem +zcard +zscore +zrange +zrangebyscore +zremrangebyscore +hset +hget +hdel +hlen"
+    " +hstrlen +hexists +hkeys"
 )
 
 

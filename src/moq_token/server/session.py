@@ -105,6 +105,8 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
         What was answered last, see :class:`Admission`. A very long grant is left out.
     first, last
         When its first and its latest event came (Unix seconds).
+    began
+        When its first event came, in monotonic seconds: how old it is does not depend on the clock being set.
     lease
         From when on it counts as lost without a further event (monotonic seconds); None is never.
     due
@@ -131,6 +133,7 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
     expires: int | None
     first: float
     last: float
+    began: float
     lease: int | None
     due: int = 0
     kicked: Refusal | None = None

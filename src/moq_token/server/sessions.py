@@ -187,6 +187,7 @@ class Sessions:
             expires=admission.expires,
             first=now.unix,
             last=now.unix,
+            began=now.steady,
             lease=_lease(admission, now),
         )
 

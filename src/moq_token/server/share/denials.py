@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MAX_SHARED: Final = 20_000
 """Denials in the store, those that were replaced by a later one included."""
 MAX_RECORD_BYTES: Final = 8192
+"""A sealed denial. Longer records, which others have written, stay in the store."""
 _FETCHED_TOGETHER = 200
 
 _KIND = b"denial"
@@ -73,7 +74,7 @@ class SharedDenials:
         """Return the calls that fetch denials, some at a time."""
         for start in range(0, len(digests), _FETCHED_TOGETHER):
             some = digests[start : start + _FETCHED_TOGETHER]
-            yield some, Call(self._keys, (b"fetch", *some))
+            yield some, Call(self._keys, (b"fetch", MAX_RECORD_BYTES, *some))
 
     def read(self, digest: bytes, record: bytes) -> Denial | None:
         """Read a record. None for one that no node with the same secret has written, or that is not understood."""

@@ -9,6 +9,8 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 
+local digest_bytes, longest_node, most_nodes = 16, 256, 10000
+
 local function keep(key, ms)
   if redis.call('PTTL', key) < ms then
     redis.call('PEXPIRE', key, ms)
@@ -40,15 +42,16 @@ local function remove_ended(cap)
   until #ended < 1000
 end
 
--- Ends the oldest session of a cap. Returns it after the tag, or nil if only its start was left.
+-- Ends the oldest session of a cap. Returns it after the tag, or nil if only its start was left, or if it is no session:
+-- others can write to the store too.
 local function kick_oldest(cap, channel)
   local oldest = redis.call('ZRANGE', cap.starts, 0, 0)[1] or redis.call('ZRANGE', cap.leases, 0, 0)[1]
   local ends = redis.call('ZSCORE', cap.leases, oldest)
   redis.call('ZREM', cap.starts, oldest)
-  if not ends then
+  redis.call('ZREM', cap.leases, oldest)
+  if not ends or #oldest ~= digest_bytes then
     return nil
   end
-  redis.call('ZREM', cap.leases, oldest)
   -- Remembered for as long as its node can ask about it, even if the message is lost.
   local remembered = 2 * (ends - now)
   redis.call('ZADD', KEYS[1], now + remembered, cap.tag .. oldest)
@@ -110,7 +113,7 @@ end
 
 -- Nodes and denials: KEYS are the leases of the nodes, the denials by their digest, and the ends of the denials.
 
--- Renews the lease of a node. Returns the nodes, and the digests of all denials.
+-- Renews the lease of a node. Returns the nodes, and the digests of all denials. What no node has written is left out.
 local function pull()
   local node, duration = ARGV[2], tonumber(ARGV[3])
   redis.call('ZADD', KEYS[1], now + duration, node)
@@ -121,11 +124,28 @@ local function pull()
     redis.call('ZREM', KEYS[3], unpack(ended))
     redis.call('HDEL', KEYS[2], unpack(ended))
   end
-  return {redis.call('ZRANGE', KEYS[1], 0, -1), table.concat(redis.call('HKEYS', KEYS[2]))}
+  local nodes, digests = {}, {}
+  for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, most_nodes - 1)) do
+    if #name <= longest_node then
+      nodes[#nodes + 1] = name
+    end
+  end
+  for _, digest in ipairs(redis.call('HKEYS', KEYS[2])) do
+    if #digest == digest_bytes then
+      digests[#digests + 1] = digest
+    end
+  end
+  return {nodes, table.concat(digests)}
 end
 
+-- Returns records by their digests: false for one that is gone, '' for one that is too long to be one.
 local function fetch()
-  return redis.call('HMGET', KEYS[2], unpack(ARGV, 2))
+  local longest, records = tonumber(ARGV[2]), {}
+  for i = 3, #ARGV do
+    local is_long = redis.call('HSTRLEN', KEYS[2], ARGV[i]) > longest
+    records[#records + 1] = is_long and '' or redis.call('HGET', KEYS[2], ARGV[i])
+  end
+  return records
 end
 
 -- Adds a denial, and tells all nodes. Returns 1 if it was added, 0 if it was there or has ended, -1 if there are too many.

@@ -240,21 +240,26 @@ class Sharing:
         """Exchange denials with the store."""
         digests = await self._renew(link)
         missing, lacking = self._denials.compare(digests, node.denials())
+        skipped = 0
         for some, call in self._denials.fetches(missing):
             records = await link.call(call)
             if not isinstance(records, list):
                 raise StoreError("it gave an unexpected answer")
-            self._denied(zip(some, records, strict=False))
+            skipped += self._denied(zip(some, records, strict=False))
+        if skipped:
+            message = "%d records of the store are not denials of this share, or too long: they are skipped"
+            log.warning(message, skipped, extra={"event": "share", "skipped": skipped})
         for denial in lacking:
             if not _was_put(await link.call(self._denials.put(denial))):
                 break
 
-    def _denied(self, records: Iterable[tuple[bytes, object]]) -> None:
-        """Take the denials of records, by their digests. What cannot be read is left out."""
+    def _denied(self, records: Iterable[tuple[bytes, object]]) -> int:
+        """Take the denials of records, by their digests. Return how many are not denials."""
         read = [self._denials.read(digest, record) for digest, record in records if isinstance(record, bytes)]
         denials = [denial for denial in read if denial is not None]
         if denials and self._node is not None:
             self._node.denied(denials)
+        return len(read) - len(denials)
 
     # -- questions
 

@@ -72,6 +72,7 @@ _PHRASES = {
     "Unknown Redis command": "it does not know a command that is needed: use Valkey 7.2, Redis 6.2 or newer",
     "executing the script can": _MEANINGS[NoPermissionError],
     "ACL failure": _MEANINGS[NoPermissionError],
+    "WRONGTYPE": "a key of the share has a value of another kind: delete the keys moq-token:*",
     "MISCONF": "it cannot save its data, and takes no writes",
 }
 
