@@ -188,7 +188,7 @@ MUTANTS = (
     ),
     Mutant(
         "a session that was told is out",
-        "revocations:Revocations._end_at",
+        "ending:Ending._end_at",
         "else:\n            pending.reached(node)",
         "else:\n            [pending.ended(session.id, 0) for session in sessions]",
         kind="server",

@@ -51,7 +51,7 @@ class ServerNode(AuthNode):
         self.server = self.new_server(
             clock=lambda: self.machine.now().unix, steady=lambda: self.machine.now().steady, state=_Disk(self)
         )
-        self.server.revocations.nudger = _Nudger(self)  # type: ignore[assignment]
+        self.server.revocations.ending.nudger = _Nudger(self)  # type: ignore[assignment]
         self.sessions = self.server.live.sessions = WatchedSessions(self)
         self.denials = self.server.revocations.denials
 

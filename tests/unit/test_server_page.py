@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -66,7 +67,7 @@ def test_the_status_counts_sessions_by_relay_and_key() -> None:
     for number in range(MAX_GROUPS + 5):
         asked = event("connect", str(number))
         table.handle(asked, at(0), admission(kid=None if number == 0 else f"key-{number % 2}"))
-    told = status(table, [], started=START - 5, now=START)
+    told = asyncio.run(status(table, [], started=START - 5, now=START))
     assert told["sessions"] == MAX_GROUPS + 5
     assert told["nodes"] == [{"node": "n", "sessions": MAX_GROUPS + 5}]
     assert told["keys"] == [{"kid": "key-0", "sessions": 52}, {"kid": "key-1", "sessions": 52}]
@@ -76,6 +77,6 @@ def test_the_status_counts_sessions_by_relay_and_key() -> None:
 def test_the_status_says_what_is_wrong() -> None:
     some, all_ = Problem("cannot read a.jwk", is_fatal=False), Problem("cannot read keys", is_fatal=True)
     for problems, health in (([some], "degraded"), ([some, all_], "not ready")):
-        told = status([], problems, started=0, now=0)
+        told = asyncio.run(status([], problems, started=0, now=0))
         assert told["health"] == health
         assert told["problems"] == [problem.message for problem in problems]

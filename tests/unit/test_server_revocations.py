@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moq_token import Algorithm, Claims, ConfigError, InvalidDenialError, Key
-from moq_token.server import AuthServer, Cap, CapKind, Policy, revocations
+from moq_token.server import AuthServer, Cap, CapKind, Policy, ending, revocations, turns
 from moq_token.server.admin import Admin
 from moq_token.server.denial import Denial, Facts, Matcher
 from moq_token.server.http import HttpRequest, HttpResponse
@@ -86,7 +86,7 @@ async def world(
         running = await stack.enter_async_context(listening(server.handle, ANY))
         port = running.address.port  # type: ignore[union-attr]
         pairs = [await stack.enter_async_context(relay(node, port)) for node in nodes]
-        server.revocations.change_relays({known.node: known for _, known in pairs})
+        server.revocations.ending.change_relays({known.node: known for _, known in pairs})
         for fake, _ in pairs:
             await fake.until(lambda fake=fake: bool(fake.calls))  # type: ignore[misc]
             fake.calls.clear()
@@ -96,13 +96,13 @@ async def world(
 @pytest.fixture(autouse=True)
 def _wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for ends that come for as long as a busy machine may take."""
-    monkeypatch.setattr(revocations, "WAIT_SECONDS", 20)
+    monkeypatch.setattr(ending, "WAIT_SECONDS", 20)
 
 
 @pytest.fixture
 def _in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for ends that do not come."""
-    monkeypatch.setattr(revocations, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(ending, "WAIT_SECONDS", 0.5)
 
 
 # -- with relays that can be told
@@ -141,11 +141,7 @@ def test_a_ban_ends_exactly_the_right_sessions_of_all_relays(tmp_path: Path) -> 
     run(work())
 
 
-def test_many_sessions_are_covered_by_few_calls_which_end_no_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(revocations, "WAIT_SECONDS", 20)  # as long as 40 re-checks take on a busy machine
-
+def test_many_sessions_are_covered_by_few_calls_which_end_no_others(tmp_path: Path) -> None:
     async def work() -> None:
         async with world(tmp_path, "a") as here:
             (fake,) = here.relays
@@ -272,7 +268,7 @@ def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkey
             server = here.server
             await lost.dial("1", query=f"jwt={token()}")
             await good.dial("2", query=f"jwt={token()}")
-            known = dict(server.revocations.nudger.relays)
+            known = dict(server.revocations.ending.nudger.relays)
             if fault == "refused":
                 known["a"] = parse_relay("a=http://127.0.0.1:1")
             elif fault == "unknown":
@@ -282,7 +278,7 @@ def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkey
             else:
                 lost.slow.clear()
                 lost.blind = 1000
-            server.revocations.nudger.change(known)  # not new, but moved
+            server.revocations.ending.nudger.change(known)  # not new, but moved
             receipt = await here.ban(subject="alice")
             assert (receipt["matched"], receipt["ended"], receipt["alive"]) == (2, 1, ["1"])
             assert receipt["complete"] is False
@@ -336,16 +332,16 @@ def test_after_a_restart_the_relays_report_their_sessions_again(tmp_path: Path) 
             await fake.dial("2", query=f"jwt={token('bob')}")
             here.server.live.sessions.__init__()  # type: ignore[misc] # as after a restart
             assert (await here.ban(subject="alice"))["matched"] == 0
-            known = dict(here.server.revocations.nudger.relays)
-            here.server.revocations.change_relays({})
-            here.server.revocations.change_relays(known)
+            known = dict(here.server.revocations.ending.nudger.relays)
+            here.server.revocations.ending.change_relays({})
+            here.server.revocations.ending.change_relays(known)
             await fake.until(lambda: "1" in fake.ended)
             assert fake.live == {"2"}
             while here.server.live.sessions.get("2") is None:  # noqa: ASYNC110 - the table has no event
                 await asyncio.sleep(0)
             # A relay that was never reached may have sessions that nobody knows.
             gone = parse_relay("gone=http://127.0.0.1:1")
-            here.server.revocations.change_relays({**known, "gone": gone})
+            here.server.revocations.ending.change_relays({**known, "gone": gone})
             receipt = await here.ban(subject="bob")
             assert (receipt["matched"], receipt["ended"], receipt["complete"]) == (1, 1, False)
             (named,) = receipt["unreachable"]
@@ -436,6 +432,7 @@ def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.usefixtures("_in_vain")
 def test_only_kicks_that_have_not_ended_a_session_are_shared(tmp_path: Path) -> None:
     async def work() -> None:
         async with world(tmp_path, "a") as here:
@@ -785,5 +782,90 @@ def test_bans_from_python(tmp_path: Path) -> None:
             assert (await post(server, body)).status == 403
             assert await server.revocations.lift(banned.denial.id) is not None
             assert (await post(server, body)).status == 200
+
+    run(work())
+
+
+# -- with many sessions
+
+
+MANY = 1000
+
+
+@asynccontextmanager
+async def crowd(tmp_path: Path) -> AsyncIterator[World]:
+    """Make a server with many sessions of relays that it does not know."""
+    held = token()
+    async with world(tmp_path) as here:
+        for number in range(MANY):
+            body = {"id": f"{number}", "event": "connect", "node": "n", "transport": "quic", "path": "/x"}
+            await post(here.server, body | {"query": f"jwt={held}", "remote": "192.0.2.1:443"})
+        yield here
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("POST", "/bans", {"remote": "192.0.2.0/24", "for": "1h"}),
+        ("POST", "/bans", {"path": "x", "for": "1h", "dry_run": True}),
+        ("POST", "/bans", {"path": "x", "role": "publish", "for": "1h"}),
+        ("POST", "/kick", {"path": "x"}),
+        ("POST", "/kick", {"path": "x", "dry_run": True}),
+        ("GET", "/sessions?remote=192.0.2.0/24", {}),
+        ("GET", "/status", {}),
+    ],
+)
+def test_what_concerns_many_sessions_lets_relays_have_their_answers_meanwhile(
+    tmp_path: Path, method: str, target: str, body: dict[str, Any]
+) -> None:
+    async def work() -> None:
+        async with crowd(tmp_path) as here:
+            request = HttpRequest(method, target, JSON, json.dumps(body).encode() if body else b"")
+            asked = asyncio.create_task(here.admin.handle(request))
+            answered = 0
+            while not asked.done() and answered < MANY // turns.PIECE:
+                await asyncio.sleep(0)
+                revalidate = {"event": "revalidate", "node": "n", "transport": "quic", "path": "/lobby/x"}
+                assert (await post(here.server, {"id": f"new-{answered}", **revalidate})).status == 200
+                answered += 1
+            assert answered == MANY // turns.PIECE
+            assert (await asked).status == 200
+
+    run(work())
+
+
+def test_sessions_that_come_and_go_while_a_ban_looks_for_its_own(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with crowd(tmp_path) as here:
+            asked = asyncio.create_task(here.ban(path="x"))
+            while not len(here.server.revocations.denials):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0)
+            for _ in range(3):
+                await asyncio.sleep(0)  # it has found some
+            # It is in force before its sessions are found: they are refused when their relay happens to ask.
+            last = {"id": f"{MANY - 1}", "node": "n", "transport": "quic", "path": "/x"}
+            asking = {"query": f"jwt={token('late')}", "remote": "192.0.2.1:443"}
+            assert (await post(here.server, {**last, **asking, "event": "revalidate"})).status == 403
+            assert (await post(here.server, {**last, **asking, "id": "new", "event": "connect"})).status == 403
+            assert (await post(here.server, {**last, "event": "end"})).status == 204
+            receipt = await asked
+            assert (receipt["matched"], receipt["ended"], len(receipt["alive"])) == (MANY - 1, 0, 100)
+
+    run(work())
+
+
+def test_a_kick_of_many_leaves_nothing_behind_if_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with crowd(tmp_path) as here:
+            denials = here.server.revocations.denials
+            monkeypatch.setattr("moq_token.server.denials.MAX_DENIALS", MANY)
+            asked = asyncio.create_task(here.ask("POST", "/kick", 409, path="x"))
+            while not len(denials):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0)
+            denials.put(Denial(subject="somebody", until=END))  # another operator is quicker
+            assert (await asked)["error"]["reason"] == "too-many"
+            assert [denial.subject for denial in denials] == ["somebody"]
 
     run(work())

@@ -72,7 +72,7 @@ class Admin:
 
     async def _status(self) -> HttpResponse:
         problems = await self._server.problems()
-        told = status(self._server.live.current(), problems, started=self._started, now=self._clock())
+        told = await status(self._server.live.current(), problems, started=self._started, now=self._clock())
         return HttpResponse(200, msgspec.json.encode(told), JSON)
 
     def _counted(self) -> HttpResponse:

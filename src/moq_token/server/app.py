@@ -150,7 +150,7 @@ class AuthServer:
     async def lifespan(self) -> AsyncIterator[None]:
         """Close what the server and its policy hold open when the block is left."""
         sharing = nullcontext() if self.share is None else self.share.lifespan(ServerNode(self))
-        self.revocations.discover()
+        self.revocations.ending.discover()
         try:
             async with sharing:
                 yield

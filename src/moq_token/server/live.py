@@ -58,8 +58,8 @@ class LiveSessions:
         """Return the time on both clocks."""
         return Instant(self._clock(), self._steady())
 
-    def current(self) -> Iterable[Session]:
-        """Return the live sessions, after removing those that were lost meanwhile."""
+    def current(self) -> Sessions:
+        """Return the table of live sessions, after removing those that were lost meanwhile."""
         self._follow(self.sessions.advance(self.now()))
         return self.sessions
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import httptools
 
-from moq_token import path as paths
 from moq_token.errors import ConfigError, UnavailableError, shown
+from moq_token.path import normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from moq_token.server.session import Session
 
@@ -33,7 +33,8 @@ MAX_RELAYS: Final = 10_000
 _PATH = "/sessions/revalidate"
 # Up to so many sessions are named one by one. More are covered by a filter that also hits others, to whom a re-check
 # does no harm, if these are not many times as many.
-_FEW, _TIMES = 32, 4
+FEW: Final = 32
+_TIMES: Final = 4
 _MAX_NODE_CHARACTERS, _MAX_URL_CHARACTERS = 256, 1024
 _READ_BYTES = 1 << 16
 _SUCCESS = range(200, 300)
@@ -87,24 +88,24 @@ def parse_relays(texts: Iterable[str]) -> dict[str, Relay]:
     return relays
 
 
-def queries(concerned: Sequence[Session], sessions: Iterable[Session]) -> list[str]:
-    """Return the filters which together cover the concerned sessions of a relay, whose known ``sessions`` are given.
+def queries(concerned: Sequence[Session], paths: Counter[str]) -> Iterable[str]:
+    """Return the filters which together cover the concerned sessions of a relay.
 
-    Few sessions are named by their ids. Many are covered by the paths that they have dialed, or by one call for the
-    whole relay, where that does not hit many times as many.
+    Few sessions (:data:`FEW`) are named by their ids. Many are covered by the paths that they have dialed, or by one
+    call for the whole relay, where that does not hit many times as many: ``paths`` counts its sessions by their paths.
     """
-    by_id = [f"id={quote(session.id, safe='')}" for session in concerned]
-    if len(concerned) <= _FEW:
+    by_id = (f"id={quote(session.id, safe='')}" for session in concerned)
+    if len(concerned) <= FEW:
         return by_id
-    at = Counter(session.path for session in sessions)
     dialed = {session.path for session in concerned}
     # A relay reads the path as a pattern; a cut one is not the path.
-    plain = all("*" not in path and not path.endswith("…") and path.strip("/") for path in dialed)
-    if plain and len(dialed) <= _FEW and sum(at[path] for path in dialed) <= _TIMES * len(concerned):
-        return [f"path={quote(paths.normalize(path), safe='')}" for path in sorted(dialed)]
-    if sum(at.values()) <= _TIMES * len(concerned):
-        return [""]
-    return by_id
+    if (
+        len(dialed) <= FEW
+        and all("*" not in path and not path.endswith("…") and path.strip("/") for path in dialed)
+        and sum(paths[path] for path in dialed) <= _TIMES * len(concerned)
+    ):
+        return [f"path={quote(normalize(path), safe='')}" for path in sorted(dialed)]
+    return [""] if paths.total() <= _TIMES * len(concerned) else by_id
 
 
 class Nudger:
@@ -122,16 +123,25 @@ class Nudger:
                 connection.close()
         self.relays = relays
 
-    async def nudge(self, node: str, filters: Sequence[str]) -> None:
+    async def nudge(self, node: str, filters: Iterable[str]) -> None:
         """Have a relay ask again about the sessions of some filters.
 
         Raises :class:`UnavailableError` if it could not be told about one of them.
         """
-        relay = self.relays[node]
-        results = await asyncio.gather(*(self._post(relay, each) for each in filters), return_exceptions=True)
-        for result in results:
-            if result is not None:
-                raise result
+        relay, left = self.relays[node], iter(filters)
+        results = await asyncio.gather(*(self._tell(relay, left) for _ in range(MAX_CONNECTIONS)))
+        for error in results:
+            if error is not None:
+                raise error
+
+    async def _tell(self, relay: Relay, left: Iterator[str]) -> UnavailableError | None:
+        """Tell a relay one of the filters that are left after the other, until one fails; return why."""
+        for each in left:
+            try:
+                await self._post(relay, each)
+            except UnavailableError as error:
+                return error
+        return None
 
     async def _post(self, relay: Relay, query: str) -> None:
         slots = self._slots.setdefault(relay.node, asyncio.Semaphore(MAX_CONNECTIONS))

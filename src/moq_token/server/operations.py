@@ -31,11 +31,12 @@ from moq_token.server.log import log
 from moq_token.server.responses import JSON
 from moq_token.server.session import bounded_name
 from moq_token.server.share import everywhere
+from moq_token.server.turns import in_turns
 from moq_token.times import END_OF_9999
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from moq_token.server.api import Receipt
     from moq_token.server.app import AuthServer
@@ -90,12 +91,12 @@ class Operations:
         raise FaultError(405, f"method not allowed: {request.method}", "method")
 
     async def _all_sessions(self, query: str) -> Listing:
-        own, share = self.sessions(query), self._server.share
+        own, share = await self.sessions(query), self._server.share
         if share is None:
             return own
         return await everywhere.listing(share, own, query, int(dict(parse_qsl(query)).get("limit", DEFAULT_SESSIONS)))
 
-    def sessions(self, query: str) -> Listing:
+    async def sessions(self, query: str) -> Listing:
         """List the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
         try:
             given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"))
@@ -108,11 +109,12 @@ class Operations:
         if unknown:
             raise FaultError(400, f"unknown filter {unknown[0][:40]!r}; expected {', '.join(_FILTERS)}", "bad-query")
         found: list[ListedSession | msgspec.Raw] = []
-        count = 0
-        for session in self._matching(Filter(**given)):
-            count += 1
-            if count <= int(limit):
-                found.append(_listed(session))
+        count, matches = 0, _test(Filter(**given))
+        async for session in in_turns(self._server.live.current()):
+            if matches(session):
+                count += 1
+                if count <= int(limit):
+                    found.append(_listed(session))
         return Listing(found, count)
 
     async def _ban(self, asked: BanRequest) -> object:
@@ -152,7 +154,8 @@ class Operations:
 
     async def kick_here(self, asked: KickRequest, seconds: float | None = None) -> Receipt:
         """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
-        sessions = list(self._matching(asked))
+        matches = _test(asked)
+        sessions = [session async for session in in_turns(self._server.live.current()) if matches(session)]
         log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
         return await self._server.revocations.kick(
             sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run, seconds=seconds
@@ -166,9 +169,6 @@ class Operations:
         extra = {"event": "admin", "action": "unban", "denial": lifted.denial.id, "author": author}
         log.info("unban: %s", lifted.denial.whom(), extra=extra)
         return lifted
-
-    def _matching(self, wanted: Filter) -> Iterator[Session]:
-        return filter(_test(wanted), self._server.live.current())
 
 
 _PLACE = ("node", "transport", "role")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from moq_token.server.api import MAX_LISTED, Receipt, Unreachable
 
@@ -18,30 +19,44 @@ MAX_UNREACHABLE: Final = 100
 """Relays in one receipt."""
 
 
+class _Left(NamedTuple):
+    """A session that has not ended: its relay, and when it is out at the latest."""
+
+    node: str
+    out_by: float | None
+
+
 class Pending:
     """The live sessions that a denial is for, until they have ended.
 
     Parameters
     ----------
-    sessions
-        All of them.
     started
         When the denial came, in seconds of a clock that nobody sets.
 
     """
 
-    def __init__(self, sessions: Iterable[Session], started: float) -> None:
-        self._alive = {session.id: session for session in sessions}
-        self._matched = len(self._alive)
+    def __init__(self, started: float) -> None:
+        self._alive: dict[str, _Left] = {}
+        self._matched = 0
         self._nodes: dict[str, dict[str, Session]] = {}
-        for session in self._alive.values():
-            self._nodes.setdefault(session.place.node, {})[session.id] = session
         self._started = started
         self._slowest: float | None = None
         self._unreachable: dict[str, Unreachable] = {}
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._alive
+
+    def add(self, session: Session) -> None:
+        """Add one that is to end."""
+        self._alive[session.id] = _Left(session.place.node, _out_by(session))
+        self._nodes.setdefault(session.place.node, {})[session.id] = session
+        self._matched += 1
+
+    @property
+    def most(self) -> int:
+        """How many sessions have not ended of the relay that has the most of them."""
+        return max(map(len, self._nodes.values()), default=0)
 
     @property
     def nodes(self) -> list[str]:
@@ -58,13 +73,13 @@ class Pending:
 
     def ended(self, session_id: str, now: float) -> float | None:
         """Note the end of a session at ``now``, once; return after how many seconds, None for any other session."""
-        session = self._alive.pop(session_id, None)
-        if session is None:
+        left = self._alive.pop(session_id, None)
+        if left is None:
             return None
-        of_node = self._nodes[session.place.node]
+        of_node = self._nodes[left.node]
         del of_node[session_id]
         if not of_node:
-            del self._nodes[session.place.node]
+            del self._nodes[left.node]
         took = max(0.0, now - self._started)
         self._slowest = took if self._slowest is None else max(self._slowest, took)
         return took
@@ -94,13 +109,13 @@ class Pending:
         unreachable = {node: self._unreachable[node] for node in self.nodes if node in self._unreachable}
         missing = {relay.node: relay for relay in unseen}
         named = sorted((missing | unreachable).values(), key=lambda relay: relay.node)
-        ends = [_out_by(session) for session in self._alive.values()]
+        ends = [left.out_by for left in self._alive.values()]
         known = [end for end in ends if end is not None]
         bounds = [*known, *([] if others_by is None else [others_by])]
         return Receipt(
             matched=self._matched,
             ended=self._matched - len(self._alive),
-            alive=tuple(sorted(self._alive)[:MAX_LISTED]),
+            alive=tuple(sorted(islice(self._alive, MAX_LISTED))),
             unreachable=tuple(named[:MAX_UNREACHABLE]),
             slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
             out_by=math.ceil(max(bounds)) if bounds and len(known) == len(ends) else None,

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from moq_token import __version__
+from moq_token.server.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,12 +18,12 @@ MAX_GROUPS: Final = 100
 """Relays and keys that are listed; the ones with the most sessions."""
 
 
-def status(sessions: Iterable[Session], problems: list[Problem], *, started: float, now: float) -> dict[str, Any]:
+async def status(sessions: Iterable[Session], problems: list[Problem], *, started: float, now: float) -> dict[str, Any]:
     """Return the status as members for JSON. Times are in Unix seconds."""
     nodes: Counter[str] = Counter()
     keys: Counter[str] = Counter()
     count = 0
-    for session in sessions:
+    async for session in in_turns(sessions):
         count += 1
         nodes[session.place.node] += 1
         if session.kid is not None:

@@ -55,7 +55,7 @@ async def ban(
         revocations.put(denial)
 
     async def own() -> Receipt:
-        return revocations.preview(denial, others_by) if dry_run else await revocations.enforce(denial, others_by)
+        return await (revocations.preview if dry_run else revocations.enforce)(denial, others_by)
 
     return Banned(denial, await _receipt(share, EndDenied(denial, dry_run), own(), later=_BAN_LATER))
 

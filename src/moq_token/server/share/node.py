@@ -83,7 +83,7 @@ class ServerNode:
         try:
             asked: Question = msgspec.json.decode(question, type=ListSessions | EndDenied | Kick)
             if isinstance(asked, ListSessions):
-                return self._listing(asked.query)
+                return await self._listing(asked.query)
             if isinstance(asked, EndDenied):
                 receipt = await self._ban(asked.denial, dry_run=asked.dry_run)
             else:
@@ -97,16 +97,16 @@ class ServerNode:
     async def _ban(self, denial: Denial, *, dry_run: bool) -> Receipt:
         revocations, others_by = self._server.revocations, self._server.questions.out_by(denial)
         if dry_run:
-            return revocations.preview(denial, others_by)
+            return await revocations.preview(denial, others_by)
         extra = {"event": "admin", "action": "ban", "denial": denial.id, "author": denial.author, "node": denial.node}
         log.info("ban by another server: %s", denial.whom(), extra=extra)
         if not revocations.put(denial):
             return Receipt(stored=revocations.is_stored)  # lifted or changed meanwhile
         return await revocations.enforce(denial, others_by, share=False, seconds=OTHERS_WAIT_SECONDS)
 
-    def _listing(self, query: str) -> bytes:
+    async def _listing(self, query: str) -> bytes:
         """List sessions. Long lists are cut, and the count beside them is of all."""
-        listing = self._operations.sessions(query)
+        listing = await self._operations.sessions(query)
         sessions = listing.sessions[:MAX_ANSWERED]
         while len(answer := msgspec.json.encode(Listing(sessions, listing.count))) > MAX_ANSWER_BYTES:
             sessions = sessions[: len(sessions) // 2]
