@@ -52,12 +52,12 @@ async def meet(url: str, certificate: str) -> None:
 
 
 async def main() -> None:
-    async with moq.Server("localhost:0", tls_generate=["localhost"]) as server:
+    async with moq.Server("127.0.0.1:0", tls_generate=["localhost"]) as server:
         port = server.local_addr.rpartition(":")[2]
         relay = asyncio.create_task(run_relay(server))
         certificate = server.cert_fingerprints()[0]
-        async with asyncio.timeout(20):
-            await meet(f"https://localhost:{port}", certificate)
+        async with asyncio.timeout(10):
+            await meet(f"https://127.0.0.1:{port}", certificate)
         relay.cancel()
         await asyncio.wait([relay])
 

@@ -8,18 +8,18 @@ from moq_token import Claims
 from scripts.pictures.svg import arrow, box, picture, text
 
 CLAIMS = Claims("rooms/123", publish="alice", subscribe="")
-LANES = {"app": 80, "backend": 240, "relay": 400, "auth server": 560}
+LANES = {"app": 62, "backend": 200, "relay": 338, "auth server": 476}
 KEEPS = {"backend": "private key", "auth server": "public keys"}
 STEPS = [
-    ("app", "backend", "Alice, signed in", "sign a token"),
+    ("app", "backend", "ask for a token", "sign it"),
     ("backend", "app", "URL with a token", ""),
     ("app", "relay", "dial the URL", ""),
-    ("relay", "auth server", "may she come in?", "verify it"),
+    ("relay", "auth server", "may it connect?", "verify token"),
     ("auth server", "relay", "{grant}", ""),
     ("relay", "app", "connected", ""),
-    ("relay", "auth server", "still? (every minute)", "ban?"),
+    ("relay", "auth server", "still? (each minute)", "look up bans"),
 ]
-WIDTH, TOP, ROW = 640, 88, 40
+WIDTH, TOP, ROW = 560, 88, 40
 
 
 def grant() -> str:
@@ -35,7 +35,7 @@ def figure() -> str:
     for name, x in LANES.items():
         parts += [
             f'<path class="line" d="M{x} 60V{height - 8}"/>',
-            box(x - 58, 8, 116, 32, "both" if name in KEEPS else "watch"),
+            box(x - 54, 8, 108, 32, "both" if name in KEEPS else "watch"),
             text(x, 29, name, "head center"),
             text(x, 55, KEEPS.get(name, ""), "quiet small center"),
         ]
@@ -45,7 +45,7 @@ def figure() -> str:
         answer = sender != "app" and receiver in {"app", "relay"}
         parts += [
             arrow(start + side, end - side, y + 8, "dashed" if answer else ""),
-            text(start + math.copysign(80, side), y, words.format(grant=grant()), "small center"),
+            text(start + math.copysign(69, side), y, words.format(grant=grant()), "small center"),
         ]
         if work:
             parts.append(text(end + 7, y + 26, work, "quiet small"))

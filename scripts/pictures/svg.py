@@ -35,7 +35,8 @@ STYLE = """
 def picture(name: str, title: str, width: int, height: int, parts: Iterable[str]) -> str:
     """Return a whole picture. The ``name`` makes its ids unique on a page."""
     label = f'role="img" aria-labelledby="moq-{name}-title"'
-    head = f'<svg class="moq" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {label}>'
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    head = f'<svg class="moq" xmlns="http://www.w3.org/2000/svg" {size} {label}>'
     described = f'<title id="moq-{name}-title">{escape(title)}</title>'
     return "\n".join([head, described, f"<style>{STYLE}</style>", *parts, "</svg>", ""])
 
