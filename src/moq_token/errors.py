@@ -9,6 +9,7 @@ value of a member of a key.
 from __future__ import annotations
 
 import functools
+import os
 import time
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -20,6 +21,7 @@ _R = TypeVar("_R")
 _E = TypeVar("_E", bound=BaseException)
 
 _SHOWN_CHARACTERS = 80
+_SHOWN_END_CHARACTERS = 56
 
 Reason: TypeAlias = Literal[
     "bad-claims",
@@ -260,6 +262,15 @@ def utc(seconds: float) -> str:
 def shown(text: str) -> str:
     """Quote a foreign name for a message: escaped, so that it cannot break a line, and cut when it is long."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Quote the path of a file as :func:`shown` does, but cut a long one in the middle: its end names the file."""
+    text = os.fspath(path)
+    end = text.find(os.sep, len(text) - _SHOWN_END_CHARACTERS) if len(text) > _SHOWN_CHARACTERS else -1
+    if end < 0:
+        return shown(text)
+    return repr(f"{text[: _SHOWN_CHARACTERS - (len(text) - end)]}…{text[end:]}")
 
 
 def bare(error: _E) -> _E:

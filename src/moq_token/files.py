@@ -9,7 +9,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from moq_token.errors import InvalidKeyError, shown
+from moq_token.errors import InvalidKeyError, shown_path
 from moq_token.keytext import MAX_KEY_BYTES
 from moq_token.recognizer import check_name
 
@@ -48,9 +48,9 @@ def read(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
             _check_regular(os.fstat(file.fileno()).st_mode, name)
             data = file.read(limit + 1)
     except ValueError:
-        raise InvalidKeyError(f"invalid file name: {shown(name)}") from None
+        raise InvalidKeyError(f"invalid file name: {shown_path(name)}") from None
     if len(data) > limit:
-        raise InvalidKeyError(f"{shown(name)} is larger than {limit} bytes")
+        raise InvalidKeyError(f"{shown_path(name)} is larger than {limit} bytes")
     return data
 
 
@@ -67,7 +67,7 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
     try:
         mode = _mode(path)
     except ValueError:
-        raise InvalidKeyError(f"invalid file name: {shown(os.fsdecode(path))}") from None
+        raise InvalidKeyError(f"invalid file name: {shown_path(os.fsdecode(path))}") from None
     if mode is not None:
         if stat.S_ISLNK(mode):
             raise FileExistsError(errno.EEXIST, "symbolic links are not followed", path)
@@ -181,9 +181,9 @@ def _check_regular(mode: int, name: str) -> None:
     if stat.S_ISREG(mode):
         return
     if stat.S_ISDIR(mode):
-        raise InvalidKeyError(f"{shown(name)} is a directory, expected a file")
+        raise InvalidKeyError(f"{shown_path(name)} is a directory, expected a file")
     if not name.startswith(_DESCRIPTORS):
-        raise InvalidKeyError(f"{shown(name)} is not a regular file")
+        raise InvalidKeyError(f"{shown_path(name)} is not a regular file")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -28,6 +28,7 @@ from moq_token.errors import (
     bare,
     sealed,
     shown,
+    shown_path,
 )
 from moq_token.keytext import encoded, parse_members
 from moq_token.kid import KeyId
@@ -483,7 +484,7 @@ def read_file(path: str | Path) -> bytes:
     """Read a file of keys, as ``moq_token.files.read``; for a directory, the error names what reads it."""
     if os.path.isdir(path):  # noqa: PTH112 - a Path would only wrap this
         raise InvalidKeyError(
-            f"{shown(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "
+            f"{shown_path(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "
             "moq_token.issuing.SigningKeys; to verify, moq_token.sources.DirectorySource"
         )
     return files.read(path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +26,7 @@ from moq_token import (
     UnauthorizedError,
     UnavailableError,
 )
-from moq_token.errors import shown
+from moq_token.errors import shown, shown_path
 
 PARENTS: dict[type[Error], type[Exception]] = {
     Error: Exception,
@@ -85,6 +87,23 @@ def test_others_survive_pickling() -> None:
     "name", ["", "a", "a\nb", "a\0", "\x1b[31m", "\u202e", "'", '"', "\ud800", "x" * 1000, "\U0001f600" * 100]
 )
 def test_foreign_names_cannot_spoil_a_line(name: str) -> None:
-    text = shown(name)
-    assert text.isprintable()
-    assert len(text) < 1000
+    for text in (shown(name), shown_path(name), shown_path(f"/{name}/{name}")):
+        assert text.isprintable()
+        assert len(text) < 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("keys/a.jwk", "'keys/a.jwk'"),
+        (Path("keys") / "a.jwk", "'keys/a.jwk'"),
+        (f"/srv/{'d' * 69}/a.jwk", f"'/srv/{'d' * 69}/a.jwk'"),
+        (f"/srv/{'d' * 100}/keys/a.jwk", f"'/srv/{'d' * 64}…/keys/a.jwk'"),
+        (f"/srv/{'d' * 100}/{'k' * 43}.jwk", f"'/srv/{'d' * 27}…/{'k' * 43}.jwk'"),
+        (f"/srv/{'d' * 100}/{'k' * 100}", f"'/srv/{'d' * 75}…'"),
+        ("x" * 200, f"'{'x' * 80}…'"),
+    ],
+)
+@pytest.mark.skipif(os.sep != "/", reason="the separator is another one")
+def test_long_paths_keep_the_name_of_the_file(path: str | Path, expected: str) -> None:
+    assert shown_path(path) == expected

@@ -755,7 +755,7 @@ def test_health_of_policies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # long paths are cut in messages
+    monkeypatch.chdir(tmp_path)
     SECRET_KEY.to_file("good.jwk")
     (tmp_path / "bad.jwk").mkdir()
     server = AuthServer(Policy("."))

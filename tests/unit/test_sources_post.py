@@ -125,13 +125,15 @@ async def test_an_answer_that_does_not_come_is_given_up(monkeypatch: pytest.Monk
 
 
 @on_loop
-async def test_nobody_there(tmp_path: Path) -> None:
+async def test_nobody_there() -> None:
     async with Server() as server:
         url = server.url
     with pytest.raises(UnavailableError, match="refused"):
         await send(url)
     with pytest.raises(UnavailableError, match="No such file"):
-        await send(f"unix://{tmp_path}/s")
+        await send("unix:///no-such-directory/s")
+    with pytest.raises(UnavailableError, match="the path of the socket is too long"):
+        await send(f"unix:///{'s' * 200}")
 
 
 @on_loop

@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 from moq_token import files
 from moq_token.auth.config import in_one_line
-from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown
+from moq_token.errors import ConfigError, InvalidKeyError, InvalidKeyIdError, shown, shown_path
 from moq_token.keyset import read_set
 from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
@@ -111,11 +111,11 @@ def _local(text: str | None) -> str | None:
 
 def _missing(path: str, *, directory: bool) -> str | None:
     """Say why there is no file, or no directory, of that name."""
-    name = shown(path)
+    name = shown_path(path)
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a name as it was written
     except FileNotFoundError:
-        where = "" if os.path.isabs(path) else f" (looked in {shown(os.getcwd())[1:-1]})"  # noqa: PTH109, PTH117
+        where = "" if os.path.isabs(path) else f" (looked in {shown_path(os.getcwd())[1:-1]})"  # noqa: PTH109, PTH117
         if path.startswith("~"):
             where += "; `~` is not expanded: write the whole path"
         elif _UNEXPANDED.search(path):
@@ -134,7 +134,7 @@ def _missing(path: str, *, directory: bool) -> str | None:
 
 def _check_key(member: str, path: str, *, strict: bool = False, sets: bool = False) -> Iterator[FileFinding]:
     """Check a key as relays before 0.15 read it, or with ``strict`` as auth servers do; with ``sets`` also a set."""
-    name = shown(path)
+    name = shown_path(path)
     try:
         data = files.read(path)
         if sets and (ignored := _ignored(data)) is not None:
@@ -180,11 +180,11 @@ def unread_keys(config: AuthConfig) -> Iterator[str]:
             continue  # check_files says so
         refused = next((finding for finding in second.findings if finding.refused), None)
         if refused is not None and not first.refused:
-            yield f"the auth server refuses {shown(path)}: {refused}"
+            yield f"the auth server refuses {shown_path(path)}: {refused}"
 
 
 def _check_directory(path: str, member: str = "key_dir", *, strict: bool = False) -> Iterator[FileFinding]:
-    name = shown(path)
+    name = shown_path(path)
     try:
         entries = sorted(os.listdir(path))  # noqa: PTH208 - a name as it was written
     except OSError as error:
@@ -227,12 +227,12 @@ def _check_tls(config: AuthConfig) -> Iterator[FileFinding]:
         try:
             context.load_verify_locations(root)
         except (OSError, ValueError):
-            yield FileFinding("client.tls.root", f"{shown(root)} contains no PEM certificate")
+            yield FileFinding("client.tls.root", f"{shown_path(root)} contains no PEM certificate")
     if tls.cert is not None:
         try:
             context.load_cert_chain(tls.cert, tls.key, password=bytes)  # without one, it would ask the terminal
         except (OSError, ValueError):
-            message = f"{shown(tls.cert)} and {shown(tls.key or '')} are not a PEM certificate and its key"
+            message = f"{shown_path(tls.cert)} and {shown_path(tls.key or '')} are not a PEM certificate and its key"
             yield FileFinding("client.tls.cert", f"{message}, or the key is encrypted")
 
 

@@ -8,7 +8,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from moq_token import files
-from moq_token.errors import ConfigError, InvalidKeyError, shown
+from moq_token.errors import ConfigError, InvalidKeyError, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ def read_toml(path: str | os.PathLike[str]) -> Table:
         data = files.read(os.fspath(path))
     except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
         raise ConfigError(str(error)) from None
-    return _parsed(data, shown(os.fspath(path)))
+    return _parsed(data, shown_path(path))
 
 
 def _parsed(data: bytes, name: str) -> Table:

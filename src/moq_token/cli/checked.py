@@ -13,7 +13,7 @@ from moq_token.auth.remote_config import is_remote
 from moq_token.auth.upgrade import upgrade
 from moq_token.cli import output
 from moq_token.cli.lint import finding_members
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 from moq_token.generations import Generation
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _check_first(file: str, document: dict[str, Any]) -> Checked:
     """Check a configuration for relays before 0.15."""
     config = read_config(document)
     if config == AuthConfig():
-        raise output.Failed(f"{shown(file)}: {nothing_configured(config.warnings)}")
+        raise output.Failed(f"{shown_path(file)}: {nothing_configured(config.warnings)}")
     for text, directory in ((config.key, False), (config.key_dir, True)):
         if text is not None:
             check_place(text, directory=directory)

@@ -12,7 +12,7 @@ import click
 from moq_token.claims import Scope
 from moq_token.cli import grants, keyinfo, options, output, times
 from moq_token.cli.grammar import Group, command
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 from moq_token.rotation import Rotation, Use
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def check_command(directory: str, public: bool, quiet: bool) -> int:
         output.emit(output.printable(problem))
     if not problems and not quiet:
         count = len(rotation.files())
-        output.note(f"{count} {'key' if count == 1 else 'keys'} in {shown(directory)}, no problems found")
+        output.note(f"{count} {'key' if count == 1 else 'keys'} in {shown_path(directory)}, no problems found")
     return int(bool(problems))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from moq_token.cli import output
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 from moq_token.recognizer import what_is_secret
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ class Command(click.Command):
         what = f"unexpected argument {word!r}" if len(word) <= REPEATED_CHARACTERS else "unexpected argument"
         if self._takes({"token_file"}) and not self._takes({"token"}):
             if os.path.isfile(word):
-                raise click.UsageError(f"unexpected argument: to read the token from a file, use --in {shown(word)}")
+                raise click.UsageError(
+                    f"unexpected argument: to read the token from a file, use --in {shown_path(word)}"
+                )
             raise click.UsageError(f"{what}: the token is read from standard input, or from a file with --in FILE")
         repeatable = [param.opts[0] for param in self.params if isinstance(param, click.Option) and param.multiple]
         if repeatable:

@@ -11,7 +11,7 @@ import click
 from moq_token import files, jws
 from moq_token.cli.grammar import is_secret
 from moq_token.cli.output import Failed, note, place, reason, run_quietly, to_terminal
-from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, KeyOperationError, shown
+from moq_token.errors import InvalidKeyError, InvalidKeyIdError, KeyNotFoundError, KeyOperationError, shown, shown_path
 from moq_token.files import MAX_FILE_BYTES
 from moq_token.key import Key
 from moq_token.keyset import KeySet, ReadSet, read_set
@@ -82,7 +82,7 @@ class RemoteDirectory(NamedTuple):
     url: str
 
     def __str__(self) -> str:
-        return shown(place(self.url))
+        return shown_path(place(self.url))
 
     def find_key(self, kid: str) -> Key | None:
         """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
@@ -296,7 +296,7 @@ def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def _called(path: str) -> str:
-    return "standard input" if path in _STDIN else shown(place(path))
+    return "standard input" if path in _STDIN else shown_path(place(path))
 
 
 def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:

@@ -11,7 +11,7 @@ import click
 
 from moq_token.cli import grants, keyring, options, output, pasted
 from moq_token.cli.grammar import command
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 from moq_token.generations import Generation
 from moq_token.lint import read_key, read_token
 from moq_token.recognizer import what_is_secret
@@ -95,7 +95,7 @@ def _read(what: str | None) -> tuple[str, tuple[Reading, Reading]]:
                 f"this looks like {secret.partition(':')[0]}: pass it in a file or on standard input"
             )
         if secret is None and not any(mark in what for mark in _AROUND_TOKENS):
-            raise output.Failed(f"file not found: {shown(what)}")
+            raise output.Failed(f"file not found: {shown_path(what)}")
         data = what.encode(errors="replace")
     if not _is_token(data):
         return "key", read_key(data)

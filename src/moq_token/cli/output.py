@@ -11,7 +11,7 @@ import click
 
 from moq_token import files
 from moq_token import path as paths
-from moq_token.errors import shown
+from moq_token.errors import shown, shown_path
 from moq_token.pattern import Pattern
 from moq_token.recognizer import what_is_secret
 
@@ -159,7 +159,7 @@ def check_target(path: Path, *, force: bool, new_directory: bool = False) -> Non
 
     With ``new_directory`` the directory need not exist yet. Raises :class:`Failed`.
     """
-    name = shown(str(path))
+    name = shown_path(path)
     if is_stdout(str(path)) or _is_device(path):
         return
     if path.is_symlink():
@@ -172,11 +172,11 @@ def check_target(path: Path, *, force: bool, new_directory: bool = False) -> Non
     while not os.path.lexists(parent) and new_directory:
         parent = parent.parent
     if not parent.exists():
-        raise Failed(f"cannot write {name}: directory not found: {shown(str(parent))}")
+        raise Failed(f"cannot write {name}: directory not found: {shown_path(parent)}")
     if not parent.is_dir():
-        raise Failed(f"cannot write {name}: not a directory: {shown(str(parent))}")
+        raise Failed(f"cannot write {name}: not a directory: {shown_path(parent)}")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise Failed(f"cannot write {name}: permission denied in {shown(str(parent))}")
+        raise Failed(f"cannot write {name}: permission denied in {shown_path(parent)}")
 
 
 def write(path: Path, text: str, *, private: bool, force: bool, keep: bool = False) -> None:
@@ -195,11 +195,11 @@ def write(path: Path, text: str, *, private: bool, force: bool, keep: bool = Fal
         elif keep:
             backup = files.write_with_backup(path, data, private=private)
             if backup is not None:
-                note(f"{shown(str(path))} already existed: the previous file is kept as {shown(backup)}")
+                note(f"{shown_path(path)} already existed: the previous file is kept as {shown_path(backup)}")
         else:
             files.write(path, data, private=private, overwrite=force)
     except (OSError, ValueError) as error:
-        raise Failed(f"cannot write {shown(str(path))}: {reason(error)}") from None
+        raise Failed(f"cannot write {shown_path(path)}: {reason(error)}") from None
 
 
 def make_directory(path: Path) -> None:
@@ -207,9 +207,9 @@ def make_directory(path: Path) -> None:
     try:
         if not path.is_dir():
             path.mkdir(mode=0o775, parents=True)
-            note(f"created directory {shown(str(path))}")
+            note(f"created directory {shown_path(path)}")
     except (OSError, ValueError) as error:
-        raise Failed(f"cannot create directory {shown(str(path))}: {reason(error)}") from None
+        raise Failed(f"cannot create directory {shown_path(path)}: {reason(error)}") from None
 
 
 def _is_device(path: Path) -> bool:

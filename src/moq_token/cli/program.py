@@ -11,7 +11,7 @@ import click
 from moq_token import Error, InvalidPatternError, __version__
 from moq_token.cli import output
 from moq_token.cli.grammar import REPEATED_CHARACTERS, File, Group, no_such
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -210,7 +210,7 @@ def execute(args: list[str]) -> int:
         output.give_up_stdout()
         return _FAILED
     except OSError as error:
-        name = "" if error.filename is None else f"{shown(str(error.filename))}: "
+        name = "" if error.filename is None else f"{shown_path(str(error.filename))}: "
         return _report(f"{name}{output.reason(error)}", _FAILED)
     except Exception as error:  # noqa: BLE001 - a traceback could show a secret
         return _report(_unexpected(error), _FAILED)

@@ -9,7 +9,7 @@ import click
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
 from moq_token.cli.grants import RelayVersion
-from moq_token.errors import shown
+from moq_token.errors import shown_path
 from moq_token.generations import Generation
 
 _RELAYS = {Generation.FIRST: "0.14", Generation.SECOND: "0.15"}
@@ -72,7 +72,7 @@ def check_config_command(file: str, relay: tuple[Generation, ...] | None, strict
         output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
         return int(failed)
     if failed:
-        raise output.Failed(f"{shown(file)}: {in_one_line(checked.problems or checked.notes)}")
+        raise output.Failed(f"{shown_path(file)}: {in_one_line(checked.problems or checked.notes)}")
     output.emit("\n".join(f"{label:<9}{output.printable(text)}" for label, text in checked.lines))
     for note in checked.notes[:_MAX_NOTES]:
         output.note(note)

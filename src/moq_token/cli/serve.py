@@ -12,7 +12,7 @@ import click
 
 from moq_token.cli import options, output
 from moq_token.cli.grammar import command
-from moq_token.errors import ConfigError, shown
+from moq_token.errors import ConfigError, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +157,7 @@ def check_file(file: str, *, strict: bool, as_json: bool) -> int:
         result = {"ok": not failed, "admits": admits, "problems": problems, "notes": notes}
         output.emit(output.json_text(result, pretty=output.to_terminal(sys.stdout)))
     elif failed:
-        raise output.Failed(f"{shown(file)}: {in_one_line(problems or notes)}")
+        raise output.Failed(f"{shown_path(file)}: {in_one_line(problems or notes)}")
     else:
         _show(service)
     return int(failed)

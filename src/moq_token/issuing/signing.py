@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from moq_token import files
-from moq_token.errors import Error, InvalidKeyError, KeyOperationError, UnavailableError, bare, sealed, shown
+from moq_token.errors import Error, InvalidKeyError, KeyOperationError, UnavailableError, bare, sealed, shown_path
 from moq_token.key import Key, KeyOperation
 from moq_token.keyset import KeySet
 from moq_token.keytext import parse_members
@@ -116,7 +116,7 @@ class SigningKeys:
             return self._last_good(loaded, now, bare(error))
         if self._failing:
             self._failing = False
-            _log.info("the signing keys in %s can be read again", shown(self._path), extra={"path": self._path})
+            _log.info("the signing keys in %s can be read again", shown_path(self._path), extra={"path": self._path})
         return loaded.key
 
     def sign(self, claims: Claims) -> str:
@@ -133,18 +133,18 @@ class SigningKeys:
             self._failing = True
             _log.warning(
                 "cannot read the signing keys in %s: %s; signing with the last good key for at most %d s more",
-                shown(self._path),
+                shown_path(self._path),
                 reason,
                 max(MAX_STALE_SECONDS - stale, 0),
                 extra={"path": self._path, "kid": loaded.key.kid},
             )
         if stale > MAX_STALE_SECONDS:
-            message = f"{shown(self._path)}: the signing keys could not be read for {stale:.0f} s: {reason}"
+            message = f"{shown_path(self._path)}: the signing keys could not be read for {stale:.0f} s: {reason}"
             raise UnavailableError(message) from error
         return loaded.key
 
     def __repr__(self) -> str:
-        return f"<SigningKeys {shown(self._path)} kid={str(self._loaded.key.kid)!r}>"
+        return f"<SigningKeys {shown_path(self._path)} kid={str(self._loaded.key.kid)!r}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("signing keys cannot be pickled: make a SigningKeys from the path in each process")
@@ -156,7 +156,7 @@ def _load(path: str, at: float) -> _Loaded:
     try:
         status = os.stat(path)  # noqa: PTH116 - str in, str out
     except ValueError:
-        raise InvalidKeyError(f"invalid path: {shown(path)}") from None
+        raise InvalidKeyError(f"invalid path: {shown_path(path)}") from None
     if not stat.S_ISDIR(status.st_mode):
         return _Loaded(_from_file(path, status), path, _identity(status), at)
     watched = os.path.join(path, STATE_NAME)  # noqa: PTH118 - as above
@@ -170,7 +170,7 @@ def _load(path: str, at: float) -> _Loaded:
 @sealed
 def _from_file(path: str, status: os.stat_result) -> Key:
     if not stat.S_ISREG(status.st_mode):
-        raise InvalidKeyError(f"{shown(path)}: not a regular file")
+        raise InvalidKeyError(f"{shown_path(path)}: not a regular file")
     try:
         data = files.read(path)
         if "keys" not in parse_members(data):
@@ -181,11 +181,11 @@ def _from_file(path: str, status: os.stat_result) -> Key:
                 raise KeyOperationError("no key in the set can sign")
             key = found
     except InvalidKeyError as error:
-        raise type(error)(f"{shown(path)}: {error}") from None
+        raise type(error)(f"{shown_path(path)}: {error}") from None
     if not key.is_private:
-        raise KeyOperationError(f"{shown(path)}: a public key cannot sign: name the file of the private key")
+        raise KeyOperationError(f"{shown_path(path)}: a public key cannot sign: name the file of the private key")
     if KeyOperation.SIGN not in key.operations:
-        raise KeyOperationError(f"{shown(path)}: the `key_ops` of the key do not include `sign`")
+        raise KeyOperationError(f"{shown_path(path)}: the `key_ops` of the key do not include `sign`")
     return key
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from moq_token import files
-from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, shown
+from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, shown, shown_path
 from moq_token.kid import KeyId
 from moq_token.rotation.check import ABANDONED_SECONDS, TEMPORARY, check, check_clock
 from moq_token.rotation.limits import Limits, Wanted, inherit
@@ -229,7 +229,7 @@ class Rotation(Directory):
                 "--public-dir must not be the directory of the private keys: relays read it; name another one"
             )
         if state.public not in {None, relative}:
-            there = shown(str(self.public_directory(state)))
+            there = shown_path(str(self.public_directory(state)))
             raise ConfigError(
                 f"--public-dir: the public halves of {self} are in {there}: use that directory, or omit the option"
             )

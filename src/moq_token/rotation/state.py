@@ -12,7 +12,15 @@ import msgspec
 
 from moq_token import files
 from moq_token.encoding import parse_json
-from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, KeyOperationError, sealed, shown
+from moq_token.errors import (
+    ConfigError,
+    InvalidKeyError,
+    KeyNotFoundError,
+    KeyOperationError,
+    sealed,
+    shown,
+    shown_path,
+)
 from moq_token.key import Key, KeyOperation
 from moq_token.kid import KeyId
 from moq_token.recognizer import check_name
@@ -130,7 +138,7 @@ class Directory:
             return State()
         except (ValueError, InvalidKeyError):
             raise ConfigError(
-                f"{shown(str(path))}: invalid rotation state: restore the file from a backup, or remove it"
+                f"{shown_path(path)}: invalid rotation state: restore the file from a backup, or remove it"
             ) from None
 
     def public_directory(self, state: State) -> Path | None:
@@ -151,7 +159,7 @@ class Directory:
             except FileNotFoundError:
                 before, state = state, self.state()
                 if state.active == before.active:  # otherwise a rotation has replaced and removed it meanwhile
-                    message = f"{shown(str(path))}: file not found: it is the active key of {self}"
+                    message = f"{shown_path(path)}: file not found: it is the active key of {self}"
                     raise KeyNotFoundError(message, kid=state.active) from None
         signers = list(self.signers(state))
         if len(signers) == 1:
@@ -214,7 +222,7 @@ class Directory:
         return self.directory / f"{kid}{SUFFIX}"
 
     def __str__(self) -> str:
-        return shown(str(self.directory))
+        return shown_path(self.directory)
 
 
 def _use(file: KeyFile, state: State, signing: str | None, now: float) -> Use:
@@ -273,7 +281,7 @@ def read_key(path: Path) -> Key:
     try:
         return _load(path)
     except InvalidKeyError as error:
-        raise type(error)(f"{shown(str(path))}: {error}") from None
+        raise type(error)(f"{shown_path(path)}: {error}") from None
 
 
 def _load(path: Path) -> Key:
@@ -283,10 +291,10 @@ def _load(path: Path) -> Key:
 def _signer(path: Path) -> Key:
     key = read_key(path)
     if key.kid != path.stem:
-        raise InvalidKeyError(f"{shown(str(path))}: the `kid` of the key must be the name of the file")
+        raise InvalidKeyError(f"{shown_path(path)}: the `kid` of the key must be the name of the file")
     why = _cannot_sign(key)
     if why is not None:
-        raise KeyOperationError(f"{shown(str(path))}: it is the active key, and cannot sign: {why}")
+        raise KeyOperationError(f"{shown_path(path)}: it is the active key, and cannot sign: {why}")
     return key
 
 

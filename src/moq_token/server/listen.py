@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from moq_token.errors import ConfigError, shown
+from moq_token.errors import ConfigError, shown, shown_path
 from moq_token.server.http import MAX_CONNECTIONS, HttpServer
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLCont
         try:
             context.load_verify_locations(client_ca)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the CA file {shown(client_ca)} {_why(error)}") from None
+            raise ConfigError(f"the CA file {shown_path(client_ca)} {_why(error)}") from None
     return context
 
 
@@ -96,7 +96,7 @@ def load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the TLS files {shown(cert)} and {shown(key)}: {_why(error)}") from None
+        raise ConfigError(f"the TLS files {shown_path(cert)} and {shown_path(key)}: {_why(error)}") from None
 
 
 def _why(error: OSError | ValueError) -> str:
@@ -184,7 +184,7 @@ def _bind(address: Address) -> socket.socket:
 def _bind_unix(path: str) -> socket.socket:
     """Bind a socket that only this user can connect to. One that a live server listens on is never taken over."""
     if not hasattr(socket, "AF_UNIX"):
-        raise ConfigError(f"cannot listen on {shown(path)}: this system has no unix sockets")
+        raise ConfigError(f"cannot listen on {shown_path(path)}: this system has no unix sockets")
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -196,7 +196,7 @@ def _bind_unix(path: str) -> socket.socket:
         made.listen(_BACKLOG)  # at once, as nobody takes a socket that listens for a stale one
     except OSError as error:
         made.close()
-        raise ConfigError(f"cannot listen on {shown(path)}: {error.strerror or error}") from None
+        raise ConfigError(f"cannot listen on {shown_path(path)}: {error.strerror or error}") from None
     except ConfigError:
         made.close()
         raise
@@ -224,7 +224,7 @@ def _remove_stale(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{shown(path)} exists and is not a socket; it is not replaced")
+        raise ConfigError(f"{shown_path(path)} exists and is not a socket; it is not replaced")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -234,7 +234,7 @@ def _remove_stale(path: str) -> None:
             return
         except TimeoutError:
             pass
-    raise ConfigError(f"{shown(path)} is in use: another server listens on it")
+    raise ConfigError(f"{shown_path(path)} is in use: another server listens on it")
 
 
 def stop_signal(reload: Callable[[], None]) -> asyncio.Event:

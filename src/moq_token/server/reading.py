@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from moq_token.auth.tables import read_toml
-from moq_token.errors import ConfigError, InvalidPatternError, shown
+from moq_token.errors import ConfigError, InvalidPatternError, shown, shown_path
 from moq_token.pattern import Pattern
 from moq_token.server.caps import CapKind
 from moq_token.server.humantime import parse_humantime
@@ -18,6 +17,7 @@ from moq_token.server.settings import Settings
 from moq_token.server.spread import MAX_SPREAD
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping
 
 ENVIRONMENT: Final = "MOQ_TOKEN_SERVE_"
@@ -173,9 +173,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 def _from_file(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[Any, str]]]:
     table = read_toml(path).get(TABLE)
     if not isinstance(table, dict):
-        raise ConfigError(
-            f"{shown(os.fspath(path))} has no table [{TABLE}]: write the settings of the auth server there"
-        )
+        raise ConfigError(f"{shown_path(path)} has no table [{TABLE}]: write the settings of the auth server there")
     for member, value in table.items():
         name = member.replace("-", "_")
         if name not in SETTINGS or (name != member and name in table):

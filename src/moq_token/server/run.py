@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from moq_token import files
-from moq_token.errors import ConfigError, Error, InvalidKeyError, shown
+from moq_token.errors import ConfigError, Error, InvalidKeyError, shown_path
 from moq_token.server.admin import Admin
 from moq_token.server.app import AuthServer
 from moq_token.server.custom import load_policy
@@ -202,7 +202,7 @@ def _reload(service: Service, reread: Callable[[], Settings]) -> None:
     try:
         ignored = service.reload(reread())
     except (Error, OSError) as error:
-        text = f"{shown(str(error.filename))}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        text = f"{shown_path(str(error.filename))}: {error.strerror}" if isinstance(error, OSError) else str(error)
         log.error("reload failed, the previous settings stay in force: %s", text, extra={"event": "reload-failed"})
         return
     if ignored:
@@ -221,7 +221,7 @@ def read_secret(path: str | None) -> str | None:
     line = _secret_line("secret_file", path)
     user, colon, password = line.partition(":")
     if not (user and colon and password and line.isprintable()):
-        raise ConfigError(f"`secret_file`: {shown(path)} must hold one line, user:password")
+        raise ConfigError(f"`secret_file`: {shown_path(path)} must hold one line, user:password")
     return line
 
 
@@ -231,13 +231,13 @@ def _secret_line(name: str, path: str) -> str:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a Path would only wrap this
         text = files.read(path, _MAX_SECRET_BYTES).decode()
     except OSError as error:
-        raise ConfigError(f"`{name}`: cannot read {shown(path)}: {error.strerror}") from None
+        raise ConfigError(f"`{name}`: cannot read {shown_path(path)}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"`{name}`: {shown(path)} is not UTF-8 text") from None
+        raise ConfigError(f"`{name}`: {shown_path(path)} is not UTF-8 text") from None
     except InvalidKeyError as error:
         raise ConfigError(f"`{name}`: {error}") from None
     if os.name == "posix" and mode & _OTHERS:
-        raise ConfigError(f"`{name}`: every user can read or change {shown(path)}: run chmod 600 on it")
+        raise ConfigError(f"`{name}`: every user can read or change {shown_path(path)}: run chmod 600 on it")
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -249,7 +249,7 @@ def _share(settings: Settings) -> Sharing | None:
     secret = _secret_line("share_secret_file", settings.share_secret_file)
     if len(secret) < _MIN_SHARE_SECRET or not secret.isprintable():
         raise ConfigError(
-            f"`share_secret_file`: {shown(settings.share_secret_file)} must hold one line of at least "
+            f"`share_secret_file`: {shown_path(settings.share_secret_file)} must hold one line of at least "
             f"{_MIN_SHARE_SECRET} characters: run openssl rand -hex 32"
         )
     try:

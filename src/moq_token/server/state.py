@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 
 from moq_token import files
-from moq_token.errors import ConfigError, InvalidDenialError, InvalidKeyError, shown
+from moq_token.errors import ConfigError, InvalidDenialError, InvalidKeyError, shown_path
 from moq_token.server.denial import Denial
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class State:
         except OSError as error:
             self.close()
             what = self._directory if error.filename is None else os.fsdecode(error.filename)
-            raise ConfigError(f"`state`: cannot use {shown(what)}: {error.strerror}") from None
+            raise ConfigError(f"`state`: cannot use {shown_path(what)}: {error.strerror}") from None
         except BaseException:
             self.close()
             raise
@@ -90,9 +90,9 @@ class State:
             os.mkdir(self._directory, 0o700)  # noqa: PTH102 - a Path would only wrap this
         mode = os.stat(self._directory).st_mode  # noqa: PTH116 - as above
         if not stat.S_ISDIR(mode):
-            raise ConfigError(f"`state`: {shown(self._directory)} is a file, expected a directory")
+            raise ConfigError(f"`state`: {shown_path(self._directory)} is a file, expected a directory")
         if os.name == "posix" and mode & _WRITABLE:
-            raise ConfigError(f"`state`: other users can write to {shown(self._directory)}: run chmod 700 on it")
+            raise ConfigError(f"`state`: other users can write to {shown_path(self._directory)}: run chmod 700 on it")
         self._lock = os.open(self._path(_LOCK), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             import fcntl
@@ -102,7 +102,7 @@ class State:
             pass  # a system without such locks
         except BlockingIOError:
             raise ConfigError(
-                f"`state`: another auth server uses {shown(self._directory)}: give each its own directory"
+                f"`state`: another auth server uses {shown_path(self._directory)}: give each its own directory"
             ) from None
 
     def _denials(self) -> tuple[Denial, ...]:
@@ -126,7 +126,7 @@ class State:
             if os.path.exists(self._path(_BACKUP))  # noqa: PTH110 - as above
             else "restore it, or remove it to start without denials"
         )
-        raise ConfigError(f"`state`: {_DENIALS} in {shown(self._directory)}: {problem}. Fix: {fix}")
+        raise ConfigError(f"`state`: {_DENIALS} in {shown_path(self._directory)}: {problem}. Fix: {fix}")
 
     def _digest_key(self) -> bytes:
         path = self._path(_KEY)
@@ -134,20 +134,22 @@ class State:
         if text is None:
             if any(denial.token is not None for denial in self.denials):
                 raise ConfigError(
-                    f"`state`: {_KEY} in {shown(self._directory)}: file not found. Without it, the denials of tokens "
-                    f"match nothing: restore it, or remove {_DENIALS} and {_BACKUP} to start without denials"
+                    f"`state`: {_KEY} in {shown_path(self._directory)}: file not found. Without it, the denials of "
+                    f"tokens match nothing: restore it, or remove {_DENIALS} and {_BACKUP} to start without denials"
                 )
             key = os.urandom(DIGEST_KEY_BYTES)
             files.write(path, f"{key.hex()}\n".encode(), private=True)
             return key
         if os.name == "posix" and os.stat(path).st_mode & _OTHERS:  # noqa: PTH116 - as above
-            raise ConfigError(f"`state`: other users can read {shown(path)}: run chmod 600 on it")
+            raise ConfigError(f"`state`: other users can read {shown_path(path)}: run chmod 600 on it")
         try:
             key = bytes.fromhex(text.decode("ascii"))
         except ValueError:
             key = b""
         if len(key) != DIGEST_KEY_BYTES:
-            raise ConfigError(f"`state`: {shown(path)} must hold {DIGEST_KEY_BYTES} bytes in hexadecimal: restore it")
+            raise ConfigError(
+                f"`state`: {shown_path(path)} must hold {DIGEST_KEY_BYTES} bytes in hexadecimal: restore it"
+            )
         return key
 
     def _read(self, name: str, limit: int) -> bytes | None:

@@ -65,6 +65,8 @@ def _describe(error: BaseException, scheme: str, host: str) -> str:
 
 
 def _describe_answer(causes: list[BaseException], scheme: str) -> str:  # noqa: PLR0911 - a table
+    if any("AF_UNIX path too long" in str(cause) for cause in causes if type(cause) is OSError):
+        return "the path of the socket is too long for this system. Use a shorter one"
     names = {type(cause).__name__ for cause in causes}
     if "ProxyError" in names:
         return "the proxy refused to connect. Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from moq_token import files
-from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, UnavailableError, bare, sealed, shown
+from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, UnavailableError, bare, sealed, shown_path
 from moq_token.key import Key
 from moq_token.keyset import KeySet, read_set
 from moq_token.keytext import parse_members
@@ -64,17 +64,17 @@ class _Files(Generic[_T]):
                 return seen[1]
             if not stat.S_ISREG(status.st_mode):
                 # Opening a pipe would wait for a writer.
-                raise UnavailableError(f"{shown(path)} is not a regular file")
+                raise UnavailableError(f"{shown_path(path)} is not a regular file")
             started = time.time_ns()
             key = self._keys.get(repr(path), files.read(path))
         except FileNotFoundError:
             self._forget(path)
-            raise not_found(f"the key file {shown(path)}", kid) from None
+            raise not_found(f"the key file {shown_path(path)}", kid) from None
         except InvalidKeyError as error:  # too large
             raise UnavailableError(str(error)) from None
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            raise UnavailableError(f"cannot read {shown(path)}: {why}") from bare(error)
+            raise UnavailableError(f"cannot read {shown_path(path)}: {why}") from bare(error)
         if started - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NANOSECONDS:
             self._seen.put(path, (identity, key))
         return key
@@ -127,9 +127,7 @@ class JwksFileSource(Closing):
         keys = self._files.get(self._path, kid)
         key = keys.find_key(kid) if kid is not None else keys.keys[0] if len(keys) == 1 else None
         if key is None:
-            raise not_found(
-                f"the key {kid} in {shown(self._path)}" if kid else f"the only key in {shown(self._path)}", kid
-            )
+            raise not_found(f"the {f'key {kid}' if kid else 'only key'} in {shown_path(self._path)}", kid)
         return key
 
 
@@ -159,7 +157,7 @@ class DirectorySource(Closing):
             return self._files.get(os.path.join(self._path, f"{named(kid)}.jwk"), kid)  # noqa: PTH118 - as above
         except KeyNotFoundError:
             if kid is not None and not _is_directory(self._path):
-                raise UnavailableError(f"the key directory {shown(self._path)} does not exist") from None
+                raise UnavailableError(f"the key directory {shown_path(self._path)} does not exist") from None
             raise
 
 

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Protocol
 
-from moq_token.errors import ConfigError, sealed, shown
+from moq_token.errors import ConfigError, sealed, shown_path
 from moq_token.recognizer import secret_in_place_of_path
 
 
@@ -78,10 +78,10 @@ def make_context(tls: TlsOptions) -> ssl.SSLContext:
     name = ""
     try:
         for root in tls.roots:
-            name = shown(root)
+            name = shown_path(root)
             context.load_verify_locations(root)
         if tls.cert is not None:
-            name = f"{shown(tls.cert)}, {shown(tls.key or '')}"
+            name = f"{shown_path(tls.cert)}, {shown_path(tls.key or '')}"
             # Without a password here, OpenSSL would ask for one on the terminal.
             context.load_cert_chain(tls.cert, tls.key, password=_no_password)
     except (OSError, ValueError) as error:
