@@ -205,8 +205,9 @@ $(VENV)/.docs: $(VENV)/.test requirements/docs.txt
 	@$(PIP) install --require-hashes --requirement requirements/docs.txt
 	@touch $@
 
-docs: $(VENV)/.docs  ## Build the documentation into build/docs and check its links; warnings are errors
+docs: $(VENV)/.docs  ## Build the documentation into build/docs, check its links, and that its search finds what it must
 	$(BIN)/python -m scripts.docs build
+	$(BIN)/python -m pytest tests/interop/test_docs_search.py
 
 docs-write: $(VENV)/.docs  ## Update the generated parts of docs/: help texts, tables, figure
 	$(BIN)/python -m scripts.docs write

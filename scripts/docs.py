@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from moq_token import Claims, UnauthorizedError
-from scripts import check_links, docs_commands, docs_source, pictures
+from scripts import check_links, docs_commands, docs_messages, docs_metrics, pictures
 from scripts.pictures import terminal
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-SITE = ROOT / "build" / "docs"
 ASSETS = DOCS / "assets"
 PART = re.compile(
     r"^(?P<indent> *)(?P<begin><!-- begin (?P<what>\w+) ?(?P<of>[^>]*?) -->\n).*?^ *(?P<end><!-- end -->)",
@@ -77,8 +76,8 @@ PARTS: dict[str, Callable[[str], str]] = {
     "commands": lambda _: docs_commands.reference(),
     "grants": grants_table,
     "explain": terminal.explained_block,
-    "messages": docs_source.messages_page,
-    "metrics": docs_source.metrics_table,
+    "messages": docs_messages.messages_page,
+    "metrics": docs_metrics.metrics_table,
     "source": source,
 }
 
@@ -103,6 +102,25 @@ def write() -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def make(top: Path) -> Path:
+    """Build the site of a directory that has the configuration and the pages, and return where it is."""
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
+    done = subprocess.run(command, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    # The plugins only log their warnings, in strict mode too.
+    disliked = [line for line in done.stdout.splitlines() if not QUIET.fullmatch(line)]
+    if done.returncode or disliked:
+        sys.exit("\n".join(disliked) or f"zensical failed with {done.returncode}")
+    site = top / "build" / "docs"
+    for page in site.rglob("*.html"):
+        # The 404 page is shown at any address, so it needs the absolute one.
+        up = "/" if page.name == "404.html" else "../" * (len(page.relative_to(site).parts) - 1)
+        text, count = SHIM.subn(f'<script src="{up}assets/offline.js"></script>', page.read_text("utf-8"))
+        if not count:
+            sys.exit(f"{page.name}: there is no shim to replace")
+        page.write_text(text, encoding="utf-8")
+    return site
+
+
 def build() -> None:
     stale = [
         path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
@@ -110,23 +128,7 @@ def build() -> None:
     if stale:
         names = ", ".join(str(path.relative_to(ROOT)) for path in stale)
         sys.exit(f"not up to date, run `python -m scripts.docs write`: {names}")
-    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    # The plugins only log their warnings, in strict mode too.
-    disliked = [line for line in done.stdout.splitlines() if not QUIET.fullmatch(line)]
-    if done.returncode or disliked:
-        sys.exit("\n".join(disliked) or f"zensical failed with {done.returncode}")
-    for page in SITE.rglob("*.html"):
-        text, count = SHIM.subn(f'<script src="{_up_from(page)}assets/offline.js"></script>', page.read_text("utf-8"))
-        if not count:
-            sys.exit(f"{page.name}: there is no shim to replace")
-        page.write_text(text, encoding="utf-8")
-    check_links.main(str(SITE))
-
-
-def _up_from(page: Path) -> str:
-    """Return the relative address of the top of the site. The 404 page needs the absolute one."""
-    return "/" if page.name == "404.html" else "../" * (len(page.relative_to(SITE).parts) - 1)
+    check_links.main(str(make(ROOT)))
 
 
 if __name__ == "__main__":

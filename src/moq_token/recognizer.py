@@ -92,7 +92,7 @@ def _name_of_text(text: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a 
     compact = text.split(".")
     if first == "e" and len(compact) in {3, 5} and all(re.fullmatch(r"[\w-]*", part) for part in compact):
         if len(compact) == 3:  # noqa: PLR2004
-            return "this is a token, not a key"
+            return "this is a token (JWT), not a key: to read a token, use the command `inspect`"
         return "this is an encrypted key or token (JWE): decrypt it first, for example with `step crypto jwe decrypt`"
     if is_file_name(text):
         return "this looks like a file name, not a key: use Key.from_file or KeySet.from_file"

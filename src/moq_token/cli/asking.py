@@ -70,9 +70,9 @@ def request_of(url: str) -> Request:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
-        raise NotAdmittedError("this is not a valid URL", reason="bad-url") from None
+        raise NotAdmittedError("invalid URL: expected https://HOST/PATH?jwt=TOKEN", reason="bad-url") from None
     if not host:
-        raise NotAdmittedError("this is not the URL of a relay", reason="bad-url")
+        raise NotAdmittedError("this is not the URL of a relay: expected https://HOST/PATH?jwt=TOKEN", reason="bad-url")
     return Request(
         id="explain",
         event=Event.CONNECT,
