@@ -726,6 +726,7 @@ def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
                 await here.ask("POST", "/bans", token=secret, author="op", reason="stolen"),
                 await here.ask("GET", "/bans"),
                 await here.ask("GET", "/sessions"),
+                await here.ask("POST", "/kick", subject="mallory", author="op", dry_run=True),
                 await here.ask("POST", "/kick", subject="mallory", author="op"),
             ]
             banned = answers[1]["denial"]
@@ -741,7 +742,11 @@ def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
         log.setLevel(logging.NOTSET)
     lines = [json.loads(line) for line in told.getvalue().splitlines()]
     audit = [(line["action"], line.get("author")) for line in lines if line.get("event") == "admin"]
-    assert audit == [("ban", "op"), ("ban", "op"), ("kick", "op"), ("unban", "op2")]
+    assert audit == [("ban", "op"), ("ban", "op"), ("kick", "op"), ("kick", "op"), ("unban", "op2")]
+    # A dry run is told as such, and has no receipt, which would read as if nobody had ended.
+    told_of = [line["message"].partition(":")[0] for line in lines if line.get("event") == "admin"]
+    assert told_of == ["a dry run of a ban", "ban", "a dry run of a kick", "kick", "unban"]
+    assert [line["action"] for line in lines if line.get("event") == "receipt"] == ["ban", "kick"]
 
 
 def test_too_many_denials_are_an_error_and_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

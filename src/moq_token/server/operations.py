@@ -156,7 +156,8 @@ class Operations:
         """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
         matches = _test(asked)
         sessions = [session async for session in in_turns(self._server.live.current()) if matches(session)]
-        log.info("kick: %d sessions", len(sessions), extra=_audit("kick", asked, None))
+        what = "a dry run of a kick" if asked.dry_run else "kick"
+        log.info("%s: %d sessions", what, len(sessions), extra=_audit("kick", asked, None))
         return await self._server.revocations.kick(
             sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run, seconds=seconds
         )
@@ -302,6 +303,8 @@ def _audit(action: str, asked: BanRequest | KickRequest, denial: Denial | None) 
 
 
 def _log_receipt(action: str, receipt: Any) -> None:  # noqa: ANN401 - a Receipt
+    if receipt.dry_run:  # nothing was done, so there is nothing to report
+        return
     log.info(
         "%s: %d of %d sessions have ended",
         action,
