@@ -148,10 +148,10 @@ def test_key_and_key_dir_override_each_other(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("keydir = 'x'", "`serve.keydir` is unknown: did you mean `key_dir`?"),
-        ("zzz = 1", "`serve.zzz` is unknown"),
+        ("zzz = 1", "`serve.zzz` is unknown: `serve --help` lists the settings"),
         ("'a\\nb' = 1", r"`serve.a\\\\nb` is unknown"),
         ("public-publish = 'a/**'\npublic_publish = 'b/**'", "`serve.public-publish` is unknown"),
-        ("expires = 60", "`serve.expires`: must be a string"),
+        ("expires = 60", '`serve.expires`: must be a string with a unit, such as "90s" or "1h"'),
         ("expires = '60'", "`serve.expires`: the unit is missing: expected a duration such as 90s"),
         ("limit_token = '3'", "`serve.limit_token`: must be a whole number"),
         ("limit_token = true", "`serve.limit_token`: must be a whole number"),
@@ -331,6 +331,19 @@ def test_who_may_reach_it() -> None:
     ]
     for settings in possible:
         Settings(**settings).check()
+
+
+def test_the_file_can_be_named_in_the_environment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.toml").write_text('[serve]\npublic_subscribe = "one/**"\n')
+    (tmp_path / "two.toml").write_text('[serve]\npublic_subscribe = "two/**"\n')
+    monkeypatch.setenv("MOQ_TOKEN_SERVE_CONFIG", "one.toml")
+    status, out, err = cli.run("serve", "--check")
+    assert (status, "one/**" in out, err) == (0, True, "")
+    assert "two/**" in cli.done("serve", "--check", "--config", "two.toml")
+    assert "two/**" in cli.done("check-config", "two.toml")
+    monkeypatch.setenv("MOQ_TOKEN_SERVE_CONFIG", "absent.toml")
+    assert "'absent.toml': No such file" in cli.refused(1, "serve", "--check")
 
 
 def test_caps() -> None:

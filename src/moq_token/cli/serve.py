@@ -46,7 +46,13 @@ def _hangups_held() -> Iterator[None]:
         "serve --policy policy:decide --listen unix:/run/moq-token/auth.sock",
     ),
 )
-@click.option("--config", type=options.FILE, metavar="FILE", help="TOML whose table [serve] has these settings.")
+@click.option(
+    "--config",
+    type=options.FILE,
+    envvar="MOQ_TOKEN_SERVE_CONFIG",
+    metavar="FILE",
+    help="TOML whose table [serve] has these settings. Also from MOQ_TOKEN_SERVE_CONFIG.",
+)
 @click.option("--check", is_flag=True, help="Say what would be served, and exit.")
 @click.option(
     "--listen",

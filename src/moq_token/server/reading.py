@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = "MOQ_TOKEN_SERVE_"
 TABLE: Final = "serve"
+CONFIG_VARIABLE: Final = "MOQ_TOKEN_SERVE_CONFIG"
+"""Names the file, as ``--config`` does; only the command ``serve`` reads it."""
 
 # What Kubernetes adds to the environment of every container for a Service that is named `moq-token-serve`.
 _SERVICE_LINKS = re.compile(r"SERVICE_|PORT($|_)")
@@ -178,8 +180,8 @@ def _from_file(path: str | os.PathLike[str]) -> Iterator[tuple[str, tuple[Any, s
         name = member.replace("-", "_")
         if name not in SETTINGS or (name != member and name in table):
             close = difflib.get_close_matches(name, SETTINGS, n=1)
-            hint = f": did you mean `{close[0]}`?" if close else ""
-            raise ConfigError(f"`{TABLE}.{shown(member)[1:-1]}` is unknown{hint}")
+            hint = f"did you mean `{close[0]}`?" if close else "`serve --help` lists the settings"
+            raise ConfigError(f"`{TABLE}.{shown(member)[1:-1]}` is unknown: {hint}")
         label = f"{TABLE}.{name}"
         try:
             yield name, (_from_toml(SETTINGS[name], value), label)
@@ -205,6 +207,7 @@ def _from_toml(setting: Setting, value: object) -> Any:  # noqa: ANN401 - as its
 _TOML_TYPES = {
     "flag": "true or false",
     "count": "a whole number",
+    "duration": 'a string with a unit, such as "90s" or "1h"',
     "fraction": "a number",
     "patterns": "a string or a list of strings",
     "relays": "a string or a list of strings",
@@ -219,7 +222,7 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterat
         name = variable.removeprefix(ENVIRONMENT)
         setting = SETTINGS.get(name.lower()) if name.isupper() else None
         if setting is None:
-            if not _SERVICE_LINKS.match(name):
+            if variable != CONFIG_VARIABLE and not _SERVICE_LINKS.match(name):
                 close = difflib.get_close_matches(name.lower(), SETTINGS, n=1)
                 hint = f": did you mean {ENVIRONMENT}{close[0].upper()}?" if close else ""
                 warnings.append(f"{shown(variable)[1:-1]} is unknown and ignored{hint}")
