@@ -10,6 +10,7 @@ from hypothesis import settings
 
 import moq_token
 from moq_token import compiled
+from tests.command_line import Cli
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so would the commands that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -43,3 +44,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("MOQ_") or name in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the command line in this process."""
+    return Cli(capsys, monkeypatch)

@@ -161,6 +161,12 @@ def on_virtual_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable
     return run
 
 
+async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
+    """Answer nothing, for as long as the client waits."""
+    del writer
+    await asyncio.Event().wait()
+
+
 def on_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
     """Run a test on an event loop of its own."""
 

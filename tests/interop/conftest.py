@@ -21,6 +21,7 @@ from tests.interop.peers import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,15 @@ def moq() -> str:
 @pytest.fixture(scope="session")
 def moq_auth(moq: str) -> CommandLine:
     return CommandLine(moq, "auth")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Key:
+    """Make a key whose public half is in the directory ``keys``."""
+    made = Key.generate(Algorithm.EDDSA, "pair")
+    (tmp_path / "keys").mkdir()
+    made.to_public().to_file(tmp_path / "keys" / "pair.jwk")
+    return made
 
 
 # A key for every algorithm, made once: those for RSA take a while.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from moq_token import Algorithm, Key
 from tests.interop.live import FIRST, SECOND, Session, all_dialed, dialed, refused, relay, run, token
 from tests.interop.peers import OURS
 from tests.interop.relays import OUTAGE, Accepted
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from moq_token import Key
     from tests.interop.relays import Relay
 
 pytestmark = [pytest.mark.rust, pytest.mark.timeout(180)]
@@ -36,14 +36,6 @@ RUNS = 10
 ACCEPTED = re.compile(" accepted transport=")
 MEDIAN_MS = 250
 CADENCE = 12  # longer than a receipt waits, with the time that the sessions take to start
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Key:
-    made = Key.generate(Algorithm.EDDSA, "pair")
-    (tmp_path / "keys").mkdir()
-    made.to_public().to_file(tmp_path / "keys" / "pair.jwk")
-    return made
 
 
 def free_port() -> int:

@@ -51,13 +51,16 @@ class Auth:
         self.grant: Callable[[Request], Grant] = lambda _: Grant(publish=["**"], subscribe=["**"])
         self.requests: list[Request] = []
         self._changed = asyncio.Event()
+        self._server = AuthServer(self.decide)
+
+    async def handle(self, request: Any) -> Any:  # noqa: ANN401 - what the server has
+        answer = await self._server.handle(request)
+        self.requests.append(Request.from_json(request.body))
+        self._changed.set()
+        return answer
 
     async def decide(self, request: Request) -> Grant:
         return self.grant(request)
-
-    def note(self, request: Request) -> None:
-        self.requests.append(request)
-        self._changed.set()
 
     async def told(self, event: Event, count: int = 1) -> Request:
         """Wait for the event of that number."""
@@ -93,14 +96,7 @@ class Relay:
 @asynccontextmanager
 async def relay(hub: moq.OriginProducer | None = None, config: RemoteConfig | None = None) -> AsyncIterator[Relay]:
     auth = Auth()
-    server = AuthServer(auth.decide)
-
-    async def handle(request: Any) -> Any:  # noqa: ANN401 - what the server has
-        answer = await server.handle(request)
-        auth.note(Request.from_json(request.body))
-        return answer
-
-    async with listening(handle, parse_address("127.0.0.1:0")) as running:
+    async with listening(auth.handle, parse_address("127.0.0.1:0")) as running:
         url = f"http://{running.address}/"
         async with (
             RemoteAuthenticator(config or RemoteConfig(url), node="relay-1") as authenticator,
@@ -398,14 +394,7 @@ def test_grants_count_for_the_names_that_the_client_uses() -> None:
 @on_loop
 async def test_the_example_relay_reports_the_ends_of_its_sessions(tmp_path: Path) -> None:
     auth = Auth()
-    server = AuthServer(auth.decide)
-
-    async def handle(request: Any) -> Any:  # noqa: ANN401 - what the server has
-        answer = await server.handle(request)
-        auth.note(Request.from_json(request.body))
-        return answer
-
-    async with listening(handle, parse_address("127.0.0.1:0")) as running:
+    async with listening(auth.handle, parse_address("127.0.0.1:0")) as running:
         config = tmp_path / "relay.toml"
         url = json.dumps(f"http://{running.address}")
         listen = '[listen]\nbind = "localhost:0"\n[listen.tls]\ngenerate = ["localhost"]\n'

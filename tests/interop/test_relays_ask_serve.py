@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.rust, pytest.mark.timeout(120)]
 
 
-@pytest.fixture
-def key(tmp_path: Path) -> Key:
-    made = Key.generate(Algorithm.EDDSA, "pair")
-    (tmp_path / "keys").mkdir()
-    made.to_public().to_file(tmp_path / "keys" / "pair.jwk")
-    return made
-
-
 # -- relays from 0.15 on
 
 

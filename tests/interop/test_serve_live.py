@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from moq_token import Algorithm, Claims, Key
+from moq_token import Claims, Key
 from tests.interop.live import SECOND, SECONDS, all_dialed, refused, relay, run, token
 from tests.interop.relays import OUTAGE
 from tests.serving import ask, serving
@@ -31,14 +31,6 @@ pytestmark = [pytest.mark.rust, pytest.mark.timeout(180)]
 SESSIONS = 200
 UNANSWERED = re.compile("auth revalidation failed; retrying id=([0-9a-f]+) err=auth server unavailable")
 ACCEPTED = re.compile(" accepted transport=")
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Key:
-    made = Key.generate(Algorithm.EDDSA, "pair")
-    (tmp_path / "keys").mkdir()
-    made.to_public().to_file(tmp_path / "keys" / "pair.jwk")
-    return made
 
 
 @contextmanager

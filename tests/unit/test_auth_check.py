@@ -24,12 +24,12 @@ from moq_token.auth.config import MAX_WARNINGS
 from moq_token.auth.outages import MAX_OUTAGES, Outages
 from moq_token.auth.tables import MAX_TOML_BYTES, MAX_TOML_DEPTH
 from tests import forge
-from tests.command_line import Cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moq_token import KeyId
+    from tests.command_line import Cli
 
 HS, ED = Algorithm.HS256, Algorithm.EDDSA
 PEM = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
@@ -41,14 +41,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("MOQ_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return Cli(capsys, monkeypatch)
 
 
 def put(name: str, content: object) -> None:

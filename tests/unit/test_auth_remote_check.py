@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,8 +16,10 @@ from moq_token.auth.remote_config import is_remote
 from moq_token.auth.upgrade import upgrade
 from moq_token.generations import Generation
 from tests import forge
-from tests.command_line import Cli
 from tests.config_cases import CASES, Case
+
+if TYPE_CHECKING:
+    from tests.command_line import Cli
 
 FIRST, SECOND = Generation.FIRST, Generation.SECOND
 HUNTER = "hunter2"
@@ -26,14 +28,6 @@ HUNTER = "hunter2"
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("MOQ_"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return Cli(capsys, monkeypatch)
 
 
 def write(text: str) -> str:

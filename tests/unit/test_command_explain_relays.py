@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,6 @@ CLUSTER = '{"root":"anon","put":[""],"exp":1800000060,"cluster":true,"x":1}'
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
     monkeypatch.chdir(tmp_path)
-    for name in os.environ:
-        if name.startswith("MOQ_"):
-            monkeypatch.delenv(name)
     Path("key.jwk").write_bytes(key())
     cli = Cli(capsys, monkeypatch)
     cli.at(forge.NOW)

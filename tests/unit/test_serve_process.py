@@ -17,18 +17,14 @@ import pytest
 from moq_token import Algorithm, Claims, Key, KeySet
 from moq_token.cli import serve as serve_module
 from tests.certificates import Authority
-from tests.command_line import Cli
 from tests.serving import ask, dial, environment, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.command_line import Cli
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and unix sockets")
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return Cli(capsys, monkeypatch)
 
 
 @pytest.fixture

@@ -13,15 +13,11 @@ from moq_token.server import Cap, CapKind
 from moq_token.server.humantime import parse_humantime
 from moq_token.server.reading import SETTINGS, parse, read_settings
 from moq_token.server.settings import FIXED, Settings
-from tests.command_line import Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return Cli(capsys, monkeypatch)
+    from tests.command_line import Cli
 
 
 @pytest.mark.parametrize(

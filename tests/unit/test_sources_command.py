@@ -13,12 +13,13 @@ import pytest
 
 from moq_token import Claims, Key
 from tests.certificates import Authority, serving
-from tests.command_line import Cli
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.command_line import Cli
 
 KEY = Key.generate("EdDSA", "one")
 TOKEN = KEY.sign(Claims("room", publish=""))
@@ -67,11 +68,6 @@ def plain() -> Iterator[str]:
 def private(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Serve with a certificate that is not trusted."""
     yield from listening(serving(Authority(tmp_path_factory.mktemp("tls"), "ours").issue("server", "127.0.0.1")))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    return Cli(capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("path", ["/key", "/set", "/dir/", "/key?sig=hush"])

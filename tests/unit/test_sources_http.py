@@ -24,7 +24,7 @@ from moq_token.sources.memory import MAX_BYTES, MAX_ENTRIES, Bucket, Lru
 from moq_token.sources.rfc9111 import Answer, Cache
 from moq_token.sources.source import MAX_BODY_BYTES, UnusableKeyError
 from moq_token.sources.web import JWKS_INTERVAL_SECONDS, MISSING_SECONDS, UNKNOWN_BURST, UNKNOWN_PER_SECOND
-from tests.sources_server import Clock, Request, Server, on_loop, reply
+from tests.sources_server import Clock, Request, Server, hang, on_loop, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +37,6 @@ PATH = "/one.jwk"
 
 
 # -- faults: each comes to UnavailableError, after so many requests, with bounded memory and time
-
-
-async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
-    del writer
-    await asyncio.Event().wait()
 
 
 async def trickle(_: Request, writer: asyncio.StreamWriter) -> None:

@@ -14,7 +14,7 @@ from moq_token.sources import DirectorySource, Http, JwksUrlSource, UrlDirectory
 from moq_token.sources import http as http_module
 from moq_token.sources.failures import describe_error
 from moq_token.sources.web import JWKS_INTERVAL_SECONDS
-from tests.sources_server import Clock, Request, Server, on_loop, reply
+from tests.sources_server import Clock, Server, hang, on_loop, reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,6 @@ OTHER = Key.generate("EdDSA", "two").to_public()
 JWK = KEY.to_json()
 KID = KeyId("one")
 PATH = "/one.jwk"
-
-
-async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
-    del writer
-    await asyncio.Event().wait()
 
 
 # -- who waits

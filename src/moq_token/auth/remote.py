@@ -23,11 +23,10 @@ from moq_token.errors import (
     shown,
 )
 from moq_token.sources.post import Post
-from moq_token.sources.source import sealed_coroutine
+from moq_token.sources.source import Closing, sealed_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import TracebackType
 
     from moq_token.auth.remote_config import RemoteConfig
     from moq_token.contract import Request
@@ -57,7 +56,7 @@ class Sender(Protocol):
         ...
 
 
-class RemoteAuthenticator:
+class RemoteAuthenticator(Closing):
     """Admit sessions as relay 0.17 does: by asking an auth server, or by rules that are the same for everybody.
 
     Use it as ``async with RemoteAuthenticator(config) as authenticator``. It is safe to use from many tasks at once. At
@@ -211,11 +210,6 @@ class RemoteAuthenticator:
     async def __aenter__(self) -> Self:
         self._opened = True
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Wait for reports under way, 10 s at most, and close every connection."""

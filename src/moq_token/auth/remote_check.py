@@ -15,6 +15,7 @@ from moq_token.generations import Generation
 from moq_token.lint import Finding
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import Patterns
+from moq_token.sources.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -232,19 +233,9 @@ def _problem_of_url(text: str) -> str | None:
         return f"unsupported scheme {shown(parts.scheme)}" if parts.scheme else "this is not a URL"
     if not host:
         return "the URL has no host"
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return f"http:// to {shown(host)}, which is not a loopback host"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address in ipaddress.ip_network("127.0.0.0/8") if address.version == 4 else host == "::1"  # noqa: PLR2004
 
 
 def _host_of_socket(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -64,18 +64,18 @@ class Admin:
             )
 
     def _read_url(self, place: str) -> bool:
-        import ipaddress
         from urllib.parse import urlsplit
+
+        from moq_token.sources.urls import is_loopback
 
         try:
             parts = urlsplit(place if "://" in place else f"http://{place}")
             host, self._port = parts.hostname or "", parts.port or 0
-            loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
         self._host = f"[{host}]" if ":" in host else host
         bare = parts.path in {"", "/"} and not (parts.query or parts.fragment or parts.username or parts.password)
-        return parts.scheme == "http" and loopback and bare and bool(self._port)
+        return parts.scheme == "http" and is_loopback(host) and bare and bool(self._port)
 
     def get(self, target: str, query: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
         """Read one of the listings; a value None is left out of the query. Raises as :meth:`ask` does."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from moq_token.errors import Error
 from moq_token.key import Key
 from moq_token.pattern import Pattern
 from moq_token.server.listen import TcpAddress, UnixAddress
+from moq_token.sources.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -118,15 +118,8 @@ def notes(service: Service) -> Iterator[str]:
 def _of_share(settings: Settings, store: StoreUrl) -> Iterator[str]:
     if store.password is not None and settings.label("share") == "--share":
         yield "the password in --share can be seen in the list of processes: set MOQ_TOKEN_SERVE_SHARE instead"
-    if not store.tls and any(not _is_loopback(host) for host, _ in store.hosts):
+    if not store.tls and any(not is_loopback(host) for host, _ in store.hosts):
         yield "the connection to the share is not encrypted: use rediss:// outside of a private network"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _not_for_first(settings: Settings, address: Address) -> Iterator[str]:

@@ -7,8 +7,6 @@ its own name in ``Host``.
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from moq_token.server.operations import PATHS, Operations, fault
 from moq_token.server.page import page
 from moq_token.server.responses import JSON, NOT_FOUND, not_allowed
 from moq_token.server.status import status
+from moq_token.sources.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +85,4 @@ class Admin:
 def _is_loopback(host: str) -> bool:
     """Whether a ``Host`` names this machine as itself, with or without a port."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    if name.lower() == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    return False
+    return is_loopback(name.lower().removeprefix("[").removesuffix("]"))

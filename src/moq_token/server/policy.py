@@ -29,13 +29,12 @@ from moq_token.patterns import Patterns
 from moq_token.server.keys import PolicyKeys
 from moq_token.server.spread import MAX_SPREAD
 from moq_token.server.spread import spread as spread_of
+from moq_token.sources.source import Closing
 from moq_token.times import END_OF_9999, parse_duration
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable
-    from types import TracebackType
-    from typing import Self
 
     from moq_token.contract import Question, Request
     from moq_token.key import Key
@@ -51,7 +50,7 @@ _EVERYTHING = Patterns([_SUBTREE])
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 
 
-class Policy:
+class Policy(Closing):
     """Decides about sessions by keys and rules: ``await policy(request)`` returns a :class:`Grant`.
 
     Parameters
@@ -264,14 +263,6 @@ class Policy:
         """Close what was opened for ``keys``."""
         if self.keys is not None:
             await self.keys.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def presented(request: Request) -> str | None:

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import re
 import time
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from moq_token.errors import ConfigError, UnavailableError, bare, shown
+from moq_token.sources.client import new_client
 from moq_token.sources.failures import describe_error, describe_status, system_error
 from moq_token.sources.memory import Flights, Lru, again
 from moq_token.sources.quiet import quiet
 from moq_token.sources.source import MAX_BODY_BYTES, TIMEOUT_SECONDS, Closing, NotFound, missing_extra, sealed_coroutine
-from moq_token.sources.tls import Tls, make_context
 from moq_token.sources.urls import MAX_URL_CHARACTERS, Address, shown_url
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ MAX_REDIRECTS = 3
 # before it. For as long after a failure, a stale body is used without a request.
 PATIENCE_SECONDS = 1.0
 
-_CONNECT_SHARE = 0.4
 _OK, _NOT_MODIFIED = 200, 304
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _GONE = frozenset((404, 410))
@@ -98,23 +96,7 @@ class Http(Closing):
         self._failures: Lru[_Failure] = Lru()
         self._parse_url = httpx2.URL
         self._invalid_url = httpx2.InvalidURL
-        context = make_context(Tls() if tls is None else tls)
-        try:
-            self._client = httpx2.AsyncClient(
-                verify=context,
-                headers=_HEADERS,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # they would accumulate
-                follow_redirects=False,
-                # There is one for all of it, redirects and waiting for a connection included. But while it connects the
-                # client has to give up by itself: where it is cancelled then, it leaves the socket open.
-                timeout=httpx2.Timeout(None, connect=TIMEOUT_SECONDS * _CONNECT_SHARE),
-            )
-        except (ImportError, ValueError, httpx2.InvalidURL):
-            usable = False
-        else:
-            usable = True
-        if not usable:  # outside the handler: the error there quotes the variable, which may hold a password
-            raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+        self._client = new_client(_HEADERS, tls, TIMEOUT_SECONDS)
 
     async def fetch(self, url: str) -> bytes:
         """Return the body of an answer 200, fresh or confirmed.

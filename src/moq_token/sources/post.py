@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token.errors import ConfigError, UnavailableError, bare
+from moq_token.sources.client import new_client
 from moq_token.sources.failures import describe_error, system_error
 from moq_token.sources.quiet import quiet
 from moq_token.sources.source import TIMEOUT_SECONDS, Closing, missing_extra, sealed_coroutine, sealed_function
-from moq_token.sources.tls import Tls, make_context
 from moq_token.sources.urls import (
     MAX_URL_CHARACTERS,
     Address,
@@ -33,7 +32,6 @@ MAX_ANSWER_BYTES = 256 * 1024
 # Requests under way; further ones wait, which counts as time without an answer.
 MAX_CONNECTIONS = 256
 
-_CONNECT_SHARE = 0.4
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "moq-token"}
 _JSON = {"content-type": "application/json"}
 _SUCCESS = range(200, 300)
@@ -73,26 +71,15 @@ class Post(Closing):
         self.shown: str = shown_url(url) if self._socket is None else f"unix://{self._socket}"
         self._parse_url = httpx2.URL
         limits = httpx2.Limits(max_connections=MAX_CONNECTIONS)
-        context = make_context(Tls() if tls is None else tls)
-        try:
-            self._client = httpx2.AsyncClient(
-                transport=None if self._socket is None else httpx2.AsyncHTTPTransport(uds=self._socket, limits=limits),
-                verify=context,
-                headers=_HEADERS,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                follow_redirects=False,
-                limits=limits,
-                # A proxy would read what is sent to this machine unencrypted.
-                trust_env=self._url.lower().startswith("https://"),
-                # The time for connecting must end before the caller's: a connection that is cancelled then stays open.
-                timeout=httpx2.Timeout(None, connect=TIMEOUT_SECONDS * _CONNECT_SHARE),
-            )
-        except (ImportError, ValueError, httpx2.InvalidURL):
-            usable = False
-        else:
-            usable = True
-        if not usable:  # outside the handler: the error there quotes the variable, which may hold a password
-            raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+        self._client = new_client(
+            _HEADERS,
+            tls,
+            TIMEOUT_SECONDS,
+            transport=None if self._socket is None else httpx2.AsyncHTTPTransport(uds=self._socket, limits=limits),
+            limits=limits,
+            # A proxy would read what is sent to this machine unencrypted.
+            trust_env=self._url.lower().startswith("https://"),
+        )
 
     @sealed_coroutine
     async def send(self, document: bytes) -> Answered:

@@ -72,7 +72,7 @@ def check_service_url(url: str) -> str:
         fault = _fault(url)
         if fault is not None and scheme.lower() not in _PORTS:
             fault = "invalid URL: it must start with https://, unix:///, or http:// for this machine"
-        elif fault is None and scheme.lower() == "http" and not _is_loopback(url):
+        elif fault is None and scheme.lower() == "http" and not is_loopback(urlsplit(url).hostname or ""):
             fault = f"{shown_url(url)} is not on this machine: use https:// (http:// sends tokens unencrypted)"
     if fault is not None:
         del url  # the traceback of the error holds this frame
@@ -85,8 +85,8 @@ def socket_path(url: str) -> str:
     return unquote(url.partition(":")[2].removeprefix("//"))
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL, without brackets, is this machine: ``localhost``, 127.0.0.0/8 or ``::1``."""
     if host == "localhost":
         return True
     try:
