@@ -178,6 +178,15 @@ def test_every_reason_is_explained() -> None:
     assert set(re.findall(r"^### `([a-z-]+)`$", page, re.MULTILINE)) == reasons() | {"refused"}
 
 
+def test_every_event_of_the_log_is_explained() -> None:
+    page = (DOCS / "auth-server.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.partition("| `event` |")[2], re.MULTILINE)
+    explained = {event for row in rows for event in re.findall(r"`([a-z-]+)`", row)}
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "src" / "moq_token" / "server").rglob("*.py"))
+    events = set(re.findall(r'"event": "([a-z-]+)"|_tell\(asked, "([a-z-]+)"', source))
+    assert {event for found in events for event in found if event} == explained
+
+
 def test_every_metric_of_a_server_is_listed() -> None:
     metrics = Metrics()
     metrics.watch(tuple)
