@@ -33,6 +33,7 @@ CALLS = {
     "Refusal": ("RefusedError", 1),
     "Problem": ("Problems of the auth server", 0),
     "FileFinding": ("Findings of lint and check-config", 1),
+    "_RefusedText": ("Findings of lint and check-config", 1),
     "refuse": ("Findings of lint and check-config", 1),
     "note": ("Findings of lint and check-config", 1),
 }
