@@ -47,6 +47,7 @@ PARTIAL = {
     "unreachable": [{"node": "edge-2", "url": "http://127.0.0.1:9102", "error": "connection refused"}],
     "slowest_ms": 4,
     "out_by": NOW + 60,
+    "expires_by": NOW + 3600,
     "complete": False,
 }
 
@@ -243,8 +244,41 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
         "ended        1 of 3 sessions, the slowest after 4 ms",
         f"still alive  2: {'a' * 32}, {'b' * 32}",
         "unreachable  relay edge-2 at http://127.0.0.1:9102: connection refused",
-        "out by       2027-01-15 08:01:00 UTC, in 1 min",
+        (
+            "out by       2027-01-15 08:01:00 UTC, in 1 min, "
+            "or by 2027-01-15 09:00:00 UTC if the relay cannot reach its auth server"
+        ),
     ]
+    # Without a cadence, they are out at the end of their grants in any case.
+    server.answers({"denial": DENIAL, "receipt": PARTIAL | {"expires_by": NOW + 60}})
+    assert cli.run("ban", "--subject", "m", "--for", "1h")[1].endswith(
+        "out by       2027-01-15 08:01:00 UTC, in 1 min\n"
+    )
+    starting = {
+        "kind": "start",
+        "node": "",
+        "error": "started 3 s ago and does not know all sessions yet: they come back",
+    }
+    rest = {"matched": 0, "ended": 0, "alive": [], "unreachable": [starting], "out_by": NOW + 60, "complete": False}
+    server.answers({"denial": DENIAL, "receipt": rest})
+    status, text, _ = cli.run("ban", "--subject", "m", "--for", "1h")
+    assert status == 1
+    assert text.splitlines()[-3:] == [
+        "ended        no live session matched",
+        "starting     this server started 3 s ago and does not know all sessions yet: they come back",
+        (
+            "out by       2027-01-15 08:01:00 UTC, in 1 min, "
+            "or if the relay cannot reach its auth server, at the end of the grant"
+        ),
+    ]
+    server.answers(
+        {"denial": DENIAL, "receipt": rest | {"unreachable": [starting | {"node": "b-12ab"}], "out_by": None}}
+    )
+    assert (
+        cli.run("ban", "--subject", "m", "--for", "1h")[1]
+        .splitlines()[-1]
+        .startswith("starting     the auth server b-")
+    )
     others = [
         {"kind": "share", "node": "", "error": "other servers were not asked: it is full"},
         {"kind": "server", "node": "b-12ab", "error": "no answer within 5 s"},

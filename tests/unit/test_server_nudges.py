@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from moq_token import ConfigError, UnavailableError
 from moq_token.server import nudges
+from moq_token.server.api import Unreachable
 from moq_token.server.nudges import Nudger, parse_relay, parse_relays, queries
 from moq_token.server.receipts import ASKING_SECONDS, Pending
 from moq_token.server.session import Place, Session
@@ -277,6 +278,18 @@ def test_a_receipt_counts_each_end_once() -> None:
 def test_when_the_rest_is_out(sessions: list[dict[str, Any]], others_by: float | None, out_by: int | None) -> None:
     waiting = pending(session(f"{number}", **members) for number, members in enumerate(sessions))
     assert waiting.receipt(stored=False, others_by=others_by).out_by == out_by
+
+
+@pytest.mark.parametrize(
+    ("expires", "expires_by"), [([], None), ([START + 900, START + 90], START + 900), ([START + 900, None], None)]
+)
+def test_when_the_rest_is_out_in_an_outage(expires: list[int | None], expires_by: int | None) -> None:
+    waiting = pending(session(f"{number}", revalidate=60, expires=end) for number, end in enumerate(expires))
+    assert waiting.receipt(stored=False).expires_by == expires_by
+    # The grants of sessions that are not known may last longer.
+    other = Unreachable(node="m", error="not reached yet")
+    for receipt in (waiting.receipt(stored=False, unseen=[other]), waiting.receipt(stored=False, starting=other)):
+        assert (receipt.expires_by, receipt.complete) == (None, False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 150), st.floats(0, 10)), max_size=300))

@@ -10,6 +10,7 @@ import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from moq_token import Algorithm, Claims, ConfigError, InvalidDenialError, Key
@@ -30,6 +31,8 @@ from tests.sharing import session
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
     from pathlib import Path
+
+    from moq_token.contract import Grant, Request
 
 KEY = Key.generate(Algorithm.HS256, "k1")
 END = 4_000_000_000
@@ -351,6 +354,51 @@ def test_after_a_restart_the_relays_report_their_sessions_again(tmp_path: Path) 
     run(work())
 
 
+async def banned_after(seconds: float, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - those of the server
+    """Ban somebody unknown at a server that was started so many seconds ago; return the receipt."""
+    now = 0.0
+    server = AuthServer(**options, clock=lambda: 1000.0 + now, steady=lambda: now)
+    now = seconds
+    receipt = (await server.revocations.ban(Denial(subject="alice", until=END))).receipt
+    await server.revocations.aclose()
+    told: dict[str, Any] = json.loads(msgspec.json.encode(receipt))
+    return told
+
+
+def test_a_server_that_was_just_started_does_not_know_all_sessions() -> None:
+    async def custom(_: Request) -> Grant:
+        raise NotImplementedError
+
+    async def work() -> None:
+        minutely = {"decide": Policy(expires="1h", revalidate="1m")}
+        for options, seconds in (
+            (minutely, 119.0),
+            ({"decide": custom}, 119.0),
+            ({"decide": custom, "max_age": 5}, 9.0),
+        ):
+            receipt = await banned_after(seconds, **options)
+            assert (receipt["matched"], receipt["complete"], receipt["expires_by"]) == (0, False, None)
+            assert receipt["out_by"] == 1000 + seconds + 1  # two cadences after the start
+            (named,) = receipt["unreachable"]
+            assert (named["kind"], named["node"]) == ("start", "")
+            assert f"started {seconds:.0f} s ago and does not know all sessions yet" in named["error"]
+            assert (await banned_after(seconds + 1, **options))["complete"]
+        # Without a cadence, sessions from before the start do not come back by themselves.
+        receipt = await banned_after(1e6, decide=Policy(expires="1h"))
+        assert (receipt["complete"], receipt["out_by"]) == (False, None)
+        assert "--revalidate" in receipt["unreachable"][0]["error"]
+
+    run(work())
+
+
+def test_a_server_that_has_reached_all_relays_knows_all_sessions(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            assert (await here.ban(subject="alice"))["complete"]
+
+    run(work())
+
+
 # -- other ways in
 
 
@@ -560,7 +608,7 @@ def test_tokens_that_were_issued_before(tmp_path: Path) -> None:
 
 def test_what_is_denied_to_relay_0_14(tmp_path: Path) -> None:
     async def work() -> None:
-        async with world(tmp_path) as here:
+        async with world(tmp_path, "a") as here:
 
             async def answered(query: str) -> Any:  # noqa: ANN401 - JSON
                 response = await here.server.handle(

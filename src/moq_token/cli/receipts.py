@@ -68,11 +68,24 @@ def kicked(answer: dict[str, Any], now: float, *, dry_run: bool) -> Iterator[str
     if alive:
         yield _line("still alive", f"{matched - ended}: {_named(alive)}")
     yield from unreachable
-    out_by = receipt.get("out_by")
+    yield from _rest(receipt, now, alive=bool(alive))
+
+
+def _rest(receipt: dict[str, Any], now: float, *, alive: bool) -> Iterator[str]:
+    """Say when the sessions are out that are alive or not known."""
+    out_by, expires_by = receipt.get("out_by"), receipt.get("expires_by")
+    starting = any(_mapping(found).get("kind") == "start" for found in receipt.get("unreachable") or [])
     if isinstance(out_by, int | float):
-        # Relay 0.14 reports no sessions, so that those that it has are in no count.
-        label, more = ("out by", "") if alive else ("relay 0.14", ": by then, its sessions have ended too")
-        yield _line(label, f"{utc(int(out_by))}, in {times.span(max(out_by - now, 0))}{more}")
+        at = f"{utc(int(out_by))}, in {times.span(max(out_by - now, 0))}"
+        if not alive and not starting:
+            # Relay 0.14 reports no sessions, so that those that it has are in no count.
+            yield _line("relay 0.14", f"{at}: by then, its sessions have ended too")
+            return
+        outage = "if the relay cannot reach its auth server"
+        if not isinstance(expires_by, int | float):
+            yield _line("out by", f"{at}, or {outage}, at the end of the grant")
+        else:
+            yield _line("out by", f"{at}{f', or by {utc(int(expires_by))} {outage}' if expires_by > out_by else ''}")
     elif alive:
         yield _line("out by", "unknown: relays do not ask again by themselves without `serve --revalidate`")
 
@@ -147,6 +160,8 @@ def _unreachable(found: dict[str, Any]) -> str:
         return _line("unreachable", str(error))
     if found.get("kind") == "server":
         return _line("unreachable", f"auth server {node}: {error}")
+    if found.get("kind") == "start":
+        return _line("starting", f"{f'the auth server {node}' if node else 'this server'} {error}")
     at = f" at {found['url']}" if found.get("url") else ""
     of = f", of the auth server {found['server']}" if found.get("server") else ""
     return _line("unreachable", f"relay {node}{at}{of}: {error}")

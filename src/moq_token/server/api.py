@@ -16,13 +16,14 @@ DEFAULT_SESSIONS, MAX_SESSIONS = 100, 10_000
 
 
 class Unreachable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A relay that could not be told, or an auth server of the share whose receipt is missing.
+    """A relay that could not be told, or an auth server that may have sessions that it does not know or tell.
 
     Attributes
     ----------
     kind
         ``relay``: its sessions end at their next re-check. ``server``: what has become of its sessions is not known.
-        ``share``: the other servers could not be asked.
+        ``share``: the other servers could not be asked. ``start``: the server was started a short time ago, and does
+        not know all sessions yet.
     node
         The name of the relay or the server, empty for the share.
     url
@@ -34,7 +35,7 @@ class Unreachable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     """
 
-    kind: Literal["relay", "server", "share"] = "relay"
+    kind: Literal["relay", "server", "share", "start"] = "relay"
     node: str
     url: str | None = None
     server: str | None = None
@@ -54,13 +55,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     unreachable
         The relays that could not be told, by the error of the last attempt; also those that were never reached since
         the start of the server, and may have sessions that it does not know. With a share, also the servers that did
-        not answer. At most 100.
+        not answer. An entry of the kind ``start`` if the server itself does not know all sessions yet. At most 100.
     slowest_ms
         After how many milliseconds the last of ``ended`` has ended, None if none has. Each server counts from when it
         was told.
     out_by
-        When the rest is out at the latest (Unix seconds): at the next re-check, or where a session has none, at the end
-        of its grant. None if nothing is left, or where there is no such time.
+        When the rest is out (Unix seconds) if its relays can reach their auth server: at the next re-check, or where a
+        session has none, at the end of its grant. None if nothing is left, or where there is no such time.
+    expires_by
+        When the rest is out at the latest, also if its relays cannot reach their auth server: at the end of the last
+        grant. None if nothing is left, or where that is not known.
     complete
         Whether all that matched have ended, and no relay or server may have further ones.
     dry_run
@@ -76,6 +80,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     unreachable: tuple[Unreachable, ...] = ()
     slowest_ms: int | None = None
     out_by: int | None = None
+    expires_by: int | None = None
     complete: bool = True
     dry_run: bool = False
     stored: bool = False

@@ -25,6 +25,7 @@ from moq_token.server.log import log
 from moq_token.server.nudges import parse_relays
 from moq_token.server.questions import Questions
 from moq_token.server.responses import NOT_FOUND, RETRY, not_allowed, unavailable
+from moq_token.server.revocations import ASSUMED_CADENCE_SECONDS
 from moq_token.server.share.node import ServerNode
 
 if TYPE_CHECKING:
@@ -133,6 +134,9 @@ class AuthServer:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
         self._decide = decide
         self._events.change_policy(decide)
+        self.revocations.cadence = (
+            getattr(decide, "revalidate", ASSUMED_CADENCE_SECONDS) if max_age is None else max_age
+        )
         if self._contract != "post":
             self.questions.lookup = getattr(decide, "lookup", None) if lookup is None else lookup
             self.questions.max_age = getattr(decide, "revalidate", None) if max_age is None else max_age

@@ -40,12 +40,12 @@ class LiveSessions:
         clock: Callable[[], float],
         steady: Callable[[], float],
     ) -> None:
+        self._clock = clock
+        self._steady = steady
         self.sessions: Sessions = Sessions(caps)
         self.share: Sharing | None = share
         self.revocations: Revocations = Revocations(self.current, self.now, state=state, relays=relays, metrics=metrics)
         self._metrics = metrics
-        self._clock = clock
-        self._steady = steady
         if share is not None:
             self.revocations.node, self.revocations.share = share.node, share.publish
         if metrics is not None:

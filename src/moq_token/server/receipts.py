@@ -20,10 +20,11 @@ MAX_UNREACHABLE: Final = 100
 
 
 class _Left(NamedTuple):
-    """A session that has not ended: its relay, and when it is out at the latest."""
+    """A session that has not ended: its relay, when its next re-check is over, and when its grant ends."""
 
     node: str
     out_by: float | None
+    expires: int | None
 
 
 class Pending:
@@ -49,7 +50,7 @@ class Pending:
 
     def add(self, session: Session) -> None:
         """Add one that is to end."""
-        self._alive[session.id] = _Left(session.place.node, _out_by(session))
+        self._alive[session.id] = _Left(session.place.node, _out_by(session), session.expires)
         self._nodes.setdefault(session.place.node, {})[session.id] = session
         self._matched += 1
 
@@ -99,34 +100,42 @@ class Pending:
         dry_run: bool = False,
         others_by: float | None = None,
         unseen: Iterable[Unreachable] = (),
+        starting: Unreachable | None = None,
     ) -> Receipt:
         """Return what is known at this moment.
 
-        ``others_by`` is when sessions that are not known are out (Unix seconds): those of relay 0.14. ``unseen`` are
-        the relays that were not reached since the start, and may have sessions that are not known.
+        ``others_by`` is when sessions that are not known are out (Unix seconds). ``unseen`` are
+        the relays that were not reached since the start, and may have sessions that are not known; so may the server
+        itself, as ``starting`` says.
         """
         # A relay whose sessions have all ended was told, whatever became of its answer.
         unreachable = {node: self._unreachable[node] for node in self.nodes if node in self._unreachable}
         missing = {relay.node: relay for relay in unseen}
         named = sorted((missing | unreachable).values(), key=lambda relay: relay.node)
-        ends = [left.out_by for left in self._alive.values()]
-        known = [end for end in ends if end is not None]
-        bounds = [*known, *([] if others_by is None else [others_by])]
+        first = () if starting is None else (starting,)
+        out_by = [math.inf if left.out_by is None else left.out_by for left in self._alive.values()]
+        expires = [math.inf if left.expires is None else left.expires for left in self._alive.values()]
         return Receipt(
             matched=self._matched,
             ended=self._matched - len(self._alive),
             alive=tuple(sorted(islice(self._alive, MAX_LISTED))),
-            unreachable=tuple(named[:MAX_UNREACHABLE]),
+            unreachable=(*first, *named)[:MAX_UNREACHABLE],
             slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
-            out_by=math.ceil(max(bounds)) if bounds and len(known) == len(ends) else None,
-            complete=not self._alive and not missing,
+            out_by=_latest(out_by if others_by is None else [*out_by, others_by]),
+            expires_by=None if missing or starting else _latest(expires),
+            complete=not self._alive and not missing and starting is None,
             dry_run=dry_run,
             stored=stored,
         )
 
 
+def _latest(times: list[float]) -> int | None:
+    latest = max(times, default=math.inf)
+    return None if latest == math.inf else math.ceil(latest)
+
+
 def _out_by(session: Session) -> float | None:
-    """Return when a denied session is out at the latest (Unix seconds): at its next re-check, or when it expires."""
+    """Return when a denied session is out (Unix seconds): at its next re-check, if it succeeds, or when it expires."""
     if session.revalidate is None:
         return session.expires
     check = session.last + session.revalidate + ASKING_SECONDS

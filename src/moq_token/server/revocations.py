@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from moq_token.errors import InvalidDenialError, shown
 from moq_token.server import denials as limits
-from moq_token.server.api import Banned, Receipt
+from moq_token.server.api import Banned, Receipt, Unreachable
 from moq_token.server.denial import Denial, facts_of
 from moq_token.server.denials import Denials
 from moq_token.server.ending import WAIT_SECONDS, Ending
@@ -32,6 +32,10 @@ _T = TypeVar("_T")
 
 KICK_SECONDS, KICK_CADENCES = 600, 3
 """The id of a kicked session is denied for so long, and for so many of its cadences, unless it expires before."""
+KNOWN_CADENCES: Final = 2
+"""So many cadences after the start, all sessions have asked again, and are known."""
+ASSUMED_CADENCE_SECONDS: Final = 60
+"""The cadence of a policy that does not tell it."""
 STORE_AGAIN_SECONDS: Final = 10.0
 """After how long denials are stored again that could not be stored."""
 
@@ -60,6 +64,8 @@ class Revocations:
         All that are known.
     ending
         Ends sessions at their relays.
+    cadence
+        How often relays ask again about their sessions, in seconds. None if they do not by themselves.
     node
         The name of this server in the denials that are set here.
     share
@@ -78,10 +84,12 @@ class Revocations:
     ) -> None:
         self.denials: Denials = Denials(() if state is None else state.denials)
         self.ending: Ending = Ending(live, now, relays or {}, metrics)
+        self.cadence: float | None = None
         self.node: str = ""
         self.share: Callable[[Sequence[Denial]], None] | None = None
         self._kicks: dict[str, str] = {}  # the denials of kicked sessions, by the id of the session
         self._live, self._now = live, now
+        self._started = now().steady
         self._state = state
         self._storing = asyncio.Lock()
         self._fault: str | None = None
@@ -303,7 +311,42 @@ class Revocations:
         return Pending(self._now().steady)
 
     def _receipt(self, pending: Pending, others_by: float | None = None, *, dry_run: bool = False) -> Receipt:
-        return pending.receipt(stored=self.is_stored, dry_run=dry_run, others_by=others_by, unseen=self.ending.unseen())
+        now, unknown = self._now(), self._unknown_seconds()
+        starting = None
+        if unknown:
+            starting = Unreachable(kind="start", node=self.node, error=self._start_error(now.steady))
+            if unknown < math.inf:
+                # The sessions that are not known are refused at their next re-check, too.
+                others_by = max(now.unix + unknown, others_by or 0)
+        return pending.receipt(
+            stored=self.is_stored,
+            dry_run=dry_run,
+            others_by=others_by,
+            unseen=self.ending.unseen(),
+            starting=starting,
+        )
+
+    def _unknown_seconds(self) -> float:
+        """Return for how long there may be sessions from before the start that are not known here.
+
+        They come back with their re-checks. Relays that are known are told to ask at once, and a receipt names those
+        that could not be told.
+        """
+        if self.ending.nudger.relays:
+            return 0.0
+        if self.cadence is None:
+            return math.inf
+        return max(0.0, self._started + KNOWN_CADENCES * self.cadence - self._now().steady)
+
+    def _start_error(self, steady: float) -> str:
+        if self.cadence is None:
+            lack, fix = (
+                "the sessions from before",
+                "relays ask again only with `serve --revalidate`, or `--relay` for each",
+            )
+        else:
+            lack, fix = "all sessions yet", "they come back with their next re-check"
+        return f"started {steady - self._started:.0f} s ago and does not know {lack}: {fix}"
 
     async def _apart(self, work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.shield(self._start(work))

@@ -74,8 +74,10 @@ def together(own: Receipt, answers: Answers, *, later: str) -> Receipt:
             relays += [replace(each, server=node) for each in reported.receipt.unreachable]
     slowest = [each.slowest_ms for each in receipts if each.slowest_ms is not None]
     out_by = [each.out_by for each in receipts if each.out_by is not None]
+    expires_by = [each.expires_by for each in receipts if each.expires_by is not None]
     # Where one cannot say by when, nobody can.
     is_known = not missing and all(each.complete or each.out_by is not None for each in receipts)
+    ends = not missing and all(each.complete or each.expires_by is not None for each in receipts)
     return replace(
         own,
         matched=sum(each.matched for each in receipts),
@@ -84,5 +86,6 @@ def together(own: Receipt, answers: Answers, *, later: str) -> Receipt:
         unreachable=tuple((missing + relays)[:MAX_UNREACHABLE]),
         slowest_ms=max(slowest, default=None),
         out_by=max(out_by) if out_by and is_known else None,
+        expires_by=max(expires_by) if expires_by and ends else None,
         complete=not missing and all(each.complete for each in receipts),
     )
