@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
+import pickle
+import pydoc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
-from moq_token import Claims, InvalidGrantError, InvalidPatternError, Pattern, Patterns, UnauthorizedError
-from moq_token.contract import Grant
+from moq_token import Claims, InvalidGrantError, InvalidPatternError, Pattern, Patterns, UnauthorizedError, contract
+from moq_token.contract import Grant, Peer, Usage
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "grants.json").read_text(encoding="utf-8"))
 NOW = VECTORS["now"]
@@ -134,11 +139,59 @@ def test_what_is_given_is_converted_and_copied() -> None:
         {"publish": ["a"], "root": 5},
         {"publish": ["a"], "tier": b"gold"},
         {"publish": ["a"], "mounts": 5},
+        {"publish": ["a"], "mounts": "ab"},
+        {"publish": ["a"], "mounts": {"a": 5}},
+        {"publish": ["a"], "mounts": {5: "a"}},
+        {"publish": ["a"], "peer": "yes"},
+        {"publish": ["a"], "peer": None},
     ],
 )
 def test_wrong_types(members: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         Grant(**members)
+
+
+def test_a_grant_is_frozen_with_its_mounts() -> None:
+    given = {"a": "b"}
+    grant = Grant(publish=["x"], mounts=given)
+    given["c"] = "d"
+    mounts: Any = grant.mounts
+    assert mounts == {"a": "b"}
+    changes: list[Any] = [
+        lambda: mounts.__setitem__("x", "y"),
+        lambda: mounts.update(x="y"),
+        lambda: mounts.pop("a"),
+        mounts.clear,
+        lambda: mounts.setdefault("x", "y"),
+        lambda: mounts.__ior__({"x": "y"}),
+        lambda: cast("Any", Grant(publish=["x"])).mounts.__setitem__("x", "y"),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="a grant cannot be changed"):
+            change()
+    same = Grant(publish=["x"], mounts={"a": "b"})
+    assert {grant, same, pickle.loads(pickle.dumps(grant)), copy.deepcopy(grant)} == {grant}  # noqa: S301 - our own
+    assert hash(Grant(publish=["x"])) == hash(Grant(publish=["x"]))
+
+
+def test_help_shows_what_callers_write() -> None:
+    assert str(inspect.signature(Grant)).startswith("(*, publish: 'Patterns | Iterable[Pattern | str]' = (), ")
+    assert str(inspect.signature(Usage)) == "(sent: 'int', received: 'int')"
+    assert "expires: 'int | None' = None" in str(inspect.signature(Peer))
+    for name in contract.__all__:
+        assert "msgspec.Meta" not in pydoc.plain(pydoc.render_doc(getattr(contract, name)))
+    written = list(inspect.signature(Grant).parameters)
+    assert written == list(Grant.__struct_fields__)
+
+
+def test_a_time_in_milliseconds_is_refused_unless_it_is_that_of_the_token() -> None:
+    late = 253402300800
+    with pytest.raises(InvalidGrantError, match="not milliseconds"):
+        Grant(publish=["x"], expires=late).check_unit()
+    Grant(publish=["x"], expires=late - 1).check_unit()
+    # The end of a token counts as it is, as it does for relays.
+    claims = msgspec.structs.replace(Claims("a", publish="x"), expires=late)
+    Grant(publish=["x"], expires=late, claims=claims).check_unit()
 
 
 def test_a_bad_pattern_is_named() -> None:

@@ -160,6 +160,7 @@ FAULTS: dict[str, Callable[..., Any]] = {
     "a dict": returns({"subscribe": ["**"]}),
     "a refusal that is returned": returns(RefusedError("no")),
     "a coroutine function": returns(hang),
+    "milliseconds": returns(grant(expires=NOW * 1000)),
     "an expired grant": returns(grant(expires=NOW)),
     "an old grant of an expired token": returns(grant(expires=5, claims=Claims(subscribe="", expires=5))),
     "a root with a star": returns(grant(root="a/*")),
@@ -206,6 +207,10 @@ def test_a_fault_of_the_policy_is_no_verdict(
         ("BaseException", "the policy raised OddError (test_server_app.py, line "),
         ("UnavailableError", "the database is down"),
         ("CancelledError", "the policy cancelled itself"),
+        (
+            "milliseconds",
+            "a grant that relays reject: invalid grant: `expires` is after the year 9999",
+        ),
         ("SystemExit", "the policy raised SystemExit (test_server_app.py, line "),
         ("a timeout of its own", "the policy raised TimeoutError"),
         ("hang", "the decision took longer than 0.05 s"),

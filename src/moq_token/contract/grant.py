@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias
 
 import msgspec
 from msgspec.structs import force_setattr, replace
 
 from moq_token import path as paths
-from moq_token.contract.wire import Reader, Signed, Unsigned, encode
+from moq_token.contract.wire import Reader, Shown, Signed, Unsigned, encode
 from moq_token.errors import InvalidGrantError, InvalidPatternError, UnauthorizedError
 from moq_token.patterns import Patterns
+from moq_token.times import END_OF_9999
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +26,26 @@ if TYPE_CHECKING:
 _MAX_EXPIRES, _MAX_REVALIDATE = 2**63 - 1, 2**64 - 1
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
+class _Mounts(dict[str, str]):
+    """A dict that cannot be changed, as the grant that it belongs to."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a grant cannot be changed: make another one")
+
+    if not TYPE_CHECKING:
+        __setitem__ = __delitem__ = clear = pop = popitem = setdefault = update = __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[type[_Mounts], tuple[dict[str, str]]]:
+        return _Mounts, (dict(self),)
+
+
+_NO_MOUNTS: Mapping[str, str] = _Mounts()
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     """What a session may publish and subscribe to, and until when.
 
     Parameters
@@ -58,12 +78,26 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     publish: Patterns = Patterns()
     subscribe: Patterns = Patterns()
     root: str | None = None
-    mounts: Mapping[str, str] = {}
+    mounts: Mapping[str, str] = _NO_MOUNTS
     expires: int | None = None
     revalidate: int | None = None
     tier: str | None = None
     peer: bool = False
     claims: Claims | None = None
+
+    def _arguments(
+        self,
+        *,
+        publish: Patterns | Iterable[Pattern | str] = (),
+        subscribe: Patterns | Iterable[Pattern | str] = (),
+        root: str | None = None,
+        mounts: Mapping[str, str] = _NO_MOUNTS,
+        expires: int | None = None,
+        revalidate: int | None = None,
+        tier: str | None = None,
+        peer: bool = False,
+        claims: Claims | None = None,
+    ) -> None: ...
 
     if TYPE_CHECKING:
 
@@ -89,8 +123,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         for name, text in (("root", self.root), ("tier", self.tier)):
             if text is not None and not isinstance(text, str):
                 raise TypeError(f"{name} must be a str or None")
-        if self.mounts:
-            force_setattr(self, "mounts", dict(self.mounts))
+        if not isinstance(self.peer, bool):
+            raise TypeError(f"peer must be a bool, not {type(self.peer).__name__}")
+        if self.mounts is not _NO_MOUNTS:
+            force_setattr(self, "mounts", _frozen(self.mounts))
         if not self.publish and not self.subscribe:
             raise InvalidGrantError("invalid grant: it grants nothing; refuse the session instead", reason="useless")
         self._check_times()
@@ -130,6 +166,13 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         if self.expires is not None and self.expires <= math.floor(now):
             message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
             raise InvalidGrantError(message, reason="expired")
+
+    def check_unit(self) -> None:
+        """Raise :class:`InvalidGrantError` where ``expires`` can hardly be in seconds, and is not that of the token."""
+        late = self.expires is not None and self.expires > END_OF_9999
+        if late and (self.claims is None or self.claims.expires != self.expires):
+            message = "invalid grant: `expires` is after the year 9999: Unix times are in seconds, not milliseconds"
+            raise InvalidGrantError(message)
 
     def check_paths(self) -> None:
         """Raise :class:`InvalidGrantError` for a ``*`` in ``root`` (``bad-root``) and for bad ``mounts``.
@@ -195,6 +238,16 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
                 peer=self.peer,
             )
         )
+
+
+def _frozen(mounts: Mapping[str, str]) -> _Mounts:
+    try:
+        frozen = _Mounts(mounts)
+    except (TypeError, ValueError):
+        raise TypeError(f"mounts must be a mapping of paths, not {type(mounts).__name__}") from None
+    if not all(isinstance(text, str) for mount in frozen.items() for text in mount):
+        raise TypeError("mounts must be a mapping of paths: each a str")
+    return frozen
 
 
 class _Grant(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import msgspec
 
-from moq_token.contract.wire import MAX_UNSIGNED, Reader, Signed, Unsigned, encode
+from moq_token.contract.wire import MAX_UNSIGNED, Reader, Shown, Signed, Unsigned, encode
 from moq_token.encoding import b64decode, b64encode
 from moq_token.errors import InvalidRequestError, sealed, shown
 
@@ -52,7 +52,7 @@ class Token(msgspec.Struct, frozen=True):
         return [("kind", self.kind), ("value", f"<{len(self.value)} bytes>")]
 
 
-class Peer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Peer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, metaclass=Shown):
     """The client certificate that the relay has verified.
 
     ``name`` is its first DNS name, else its common name, else its fingerprint; ``fingerprint`` the SHA-256 of the
@@ -64,12 +64,16 @@ class Peer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     expires: Signed | None = None
     issuer: str
 
+    def _arguments(self, *, name: str, fingerprint: str, expires: int | None = None, issuer: str) -> None: ...
 
-class Usage(msgspec.Struct, frozen=True):
+
+class Usage(msgspec.Struct, frozen=True, metaclass=Shown):
     """The bytes that a session has sent and received. Relays know them for QUIC only, and report 0 otherwise."""
 
     sent: Unsigned
     received: Unsigned
+
+    def _arguments(self, sent: int, received: int) -> None: ...
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from moq_token.errors import InvalidGrantError, InvalidRequestError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from inspect import Signature
 
 MAX_BYTES = 256 * 1024
 """Bytes in one document. The request of a client that dials the longest URL a relay takes is far smaller."""
@@ -30,6 +31,19 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`
 _WRONG = re.compile(r"Expected (.+?) - at `\$\.(.+)`")
 
 encode: Callable[[object], bytes] = msgspec.json.encode
+
+
+class Shown(msgspec.StructMeta):
+    """Shows ``_arguments``, which nothing calls, as the signature: what callers write, not how msgspec reads it."""
+
+    def _arguments(self) -> None: ...
+
+    @property
+    def __signature__(self) -> Signature:
+        from inspect import Signature, signature  # only needed to show help
+
+        found = signature(self._arguments)
+        return Signature(list(found.parameters.values())[1:])
 
 
 class Reader(Generic[_S]):
