@@ -7,6 +7,8 @@ import gc
 import io
 import json
 import logging
+import os
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from moq_token.server import AuthServer, Cap, CapKind, Policy, ending, revocatio
 from moq_token.server.admin import Admin
 from moq_token.server.denial import Denial, Facts, Matcher
 from moq_token.server.http import HttpRequest, HttpResponse
-from moq_token.server.listen import listening
+from moq_token.server.listen import UnixAddress, listening
 from moq_token.server.log import JsonFormatter
 from moq_token.server.metrics import Metrics
 from moq_token.server.nudges import parse_relay
@@ -780,6 +782,8 @@ def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
             banned = answers[1]["denial"]
             assert banned["until"] == END  # until the token expires
             await here.ask("DELETE", f"/bans/{banned['id']}?author=op2")
+            await here.ask("DELETE", "/bans/0123?author=op2", 404)
+            await here.ask("POST", "/kick", 422, id=5)
         shown = f"{answers}{told.getvalue()}"
         assert not any(part in shown for part in secret.split("."))
 
@@ -790,11 +794,41 @@ def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
         log.setLevel(logging.NOTSET)
     lines = [json.loads(line) for line in told.getvalue().splitlines()]
     audit = [(line["action"], line.get("author")) for line in lines if line.get("event") == "admin"]
-    assert audit == [("ban", "op"), ("ban", "op"), ("kick", "op"), ("kick", "op"), ("unban", "op2")]
+    done = [("ban", "op"), ("ban", "op"), ("bans", None), ("sessions", None), ("kick", "op"), ("kick", "op")]
+    assert audit == [*done, ("unban", "op2"), ("DELETE /bans/0123", None), ("POST /kick", None)]
     # A dry run is told as such, and has no receipt, which would read as if nobody had ended.
     told_of = [line["message"].partition(":")[0] for line in lines if line.get("event") == "admin"]
-    assert told_of == ["a dry run of a ban", "ban", "a dry run of a kick", "kick", "unban"]
+    listed = ["bans are listed", "sessions are listed"]
+    failed = ["an operation failed", "an operation failed"]
+    assert told_of == ["a dry run of a ban", "ban", *listed, "a dry run of a kick", "kick", "unban", *failed]
     assert [line["action"] for line in lines if line.get("event") == "receipt"] == ["ban", "kick"]
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="the system does not tell who calls")
+def test_the_log_names_the_process_that_calls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    calls = ["GET /bans", "POST /bans", "DELETE /bans/0123", "POST /kick"]
+    body = {"subject": "alice", "for": "1h"}
+
+    async def work() -> None:
+        async with world(tmp_path, "a") as here:
+            address = UnixAddress(str(tmp_path / "admin"))
+            async with listening(here.admin.handle, address):
+                reader, writer = await asyncio.open_unix_connection(address.path)
+                for call in calls:
+                    data = (
+                        json.dumps(body | ({} if "bans" in call else {"for": ""})).encode() if "POST" in call else b""
+                    )
+                    head = f"{call} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                    writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].split()[0]))
+                writer.close()
+
+    caplog.set_level(logging.INFO)
+    run(work())
+    told = [record for record in caplog.records if getattr(record, "event", None) == "admin"]
+    assert len(told) == len(calls)
+    assert {(record.pid, record.uid, record.gid) for record in told} == {(os.getpid(), os.getuid(), os.getgid())}  # type: ignore[attr-defined]
 
 
 def test_too_many_denials_are_an_error_and_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import socket
+import struct
 import time
 from collections import OrderedDict, deque
 from email.utils import formatdate
@@ -49,21 +51,39 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class Caller(NamedTuple):
+    """The process at the other end of a unix socket, as the system knows it from when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
 class HttpRequest:
     """A request as it arrived.
 
     ``target`` is the path and query, undecoded; ``headers`` holds a few fields by name; ``local`` says that the client
-    is on this machine.
+    is on this machine; ``caller`` is its process, as far as it is known.
     """
 
-    __slots__ = ("body", "headers", "local", "method", "target")
+    __slots__ = ("body", "caller", "headers", "local", "method", "target")
 
-    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, *, local: bool = False) -> None:
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        local: bool = False,
+        caller: Caller | None = None,
+    ) -> None:
         self.method: str = method
         self.target: str = target
         self.headers: dict[str, str] = headers
         self.body: bytes = body
         self.local: bool = local
+        self.caller: Caller | None = caller
 
 
 class HttpResponse(NamedTuple):
@@ -152,6 +172,7 @@ class HttpProtocol(asyncio.Protocol):
         "_answering",
         "_arriving",
         "_body",
+        "_caller",
         "_closing",
         "_head_bytes",
         "_headers",
@@ -182,6 +203,7 @@ class HttpProtocol(asyncio.Protocol):
         self._paused = False
         self._refusal: HttpResponse | None = None
         self._local = False
+        self._caller: Caller | None = None
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._in_head = False
         self._head_bytes = 0
@@ -195,7 +217,10 @@ class HttpProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a new connection, or refuse it where there are too many."""
         self._transport = cast("asyncio.Transport", transport)
-        self._local = _is_local(transport.get_extra_info("peername"))
+        peer = transport.get_extra_info("peername")
+        self._local = _is_local(peer)
+        if not isinstance(peer, tuple):
+            self._caller = _caller_of(transport.get_extra_info("socket"))
         server = self._server
         is_full = len(server.connections) >= server.max_connections
         server.connections.add(self)
@@ -322,6 +347,7 @@ class HttpProtocol(asyncio.Protocol):
             self._headers,
             self._body[0] if len(self._body) == 1 else b"".join(self._body),
             local=self._local,
+            caller=self._caller,
         )
         keep = self._parser.should_keep_alive()
         if not self._answering:
@@ -447,6 +473,21 @@ def too_large() -> HttpResponse:
 def bad(reason: str) -> HttpResponse:
     """Return the answer to a request that breaks a rule of HTTP."""
     return HttpResponse(400, f"{reason}\n".encode())
+
+
+def _caller_of(unix_socket: socket.socket | None) -> Caller | None:
+    """Return the process at the other end, None on systems that do not tell it."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if unix_socket is None or option is None:
+        return None
+    try:
+        return Caller._make(_CREDENTIALS.unpack(unix_socket.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size)))
+    except (OSError, struct.error):
+        return None
+
+
+# struct ucred of Linux
+_CREDENTIALS = struct.Struct("=iII")
 
 
 def _is_local(peer: object) -> bool:

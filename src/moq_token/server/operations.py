@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 
     from moq_token.server.api import Receipt
     from moq_token.server.app import AuthServer
+    from moq_token.server.http import Caller
     from moq_token.server.session import Session
 
 PATHS: Final = ("/sessions", "/bans", "/kick")
 MAX_TOKEN_CHARACTERS: Final = 64 * 1024
 
-_MAX_MESSAGE_CHARACTERS = 500
+_MAX_MESSAGE_CHARACTERS, _MAX_LOGGED_CHARACTERS = 500, 100
 _FILTERS = Filter.__struct_fields__
 _LIMIT = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
 
@@ -70,24 +71,30 @@ class Operations:
         try:
             return HttpResponse(200, msgspec.json.encode(await self._answer(request)), JSON)
         except FaultError as error:
-            return fault(error.status, str(error), error.reason)
+            failed = error
         except InvalidDenialError as error:
-            return fault(409 if error.reason == "too-many" else 422, str(error), error.reason)
+            failed = FaultError(409 if error.reason == "too-many" else 422, str(error), error.reason)
+        extra = _audit(f"{request.method} {request.target.partition('?')[0][:_MAX_LOGGED_CHARACTERS]}", request.caller)
+        log.info("an operation failed: %s", failed, extra=extra | {"reason": failed.reason})
+        return fault(failed.status, str(failed), failed.reason)
 
     async def _answer(self, request: HttpRequest) -> object:
         path, _, query = request.target.partition("?")
+        caller = request.caller
         match request.method, path:
             case "GET" | "HEAD", "/sessions":
+                log.info("sessions are listed", extra=_audit("sessions", caller))
                 return await self._all_sessions(query)
             case "GET" | "HEAD", "/bans":
+                log.info("bans are listed", extra=_audit("bans", caller))
                 revocations = self._server.revocations
                 return Bans(revocations.denials.in_force(self._server.live.now().unix), revocations.is_stored)
             case "POST", "/bans":
-                return await self._ban(_read(request, BanRequest))
+                return await self._ban(_read(request, BanRequest), caller)
             case "POST", "/kick":
-                return await self._kick(_read(request, KickRequest))
+                return await self._kick(_read(request, KickRequest), caller)
             case "DELETE", _ if path.startswith("/bans/"):
-                return await self._lift(unquote(path.removeprefix("/bans/")), query)
+                return await self._lift(unquote(path.removeprefix("/bans/")), query, caller)
         raise FaultError(405, f"method not allowed: {request.method}", "method")
 
     async def _all_sessions(self, query: str) -> Listing:
@@ -117,7 +124,7 @@ class Operations:
                     found.append(_listed(session))
         return Listing(found, count)
 
-    async def _ban(self, asked: BanRequest) -> object:
+    async def _ban(self, asked: BanRequest, caller: Caller | None) -> object:
         server = self._server
         members: dict[str, Any] = {
             name: getattr(asked, name) for name in BanRequest.__struct_fields__ if name not in _NOT_DENIED
@@ -129,7 +136,7 @@ class Operations:
             "%s: %s",
             "a dry run of a ban" if asked.dry_run else "ban",
             denial.whom(),
-            extra=_audit("ban", asked, denial),
+            extra=_audit("ban", caller, asked, denial),
         )
         others_by = server.questions.out_by(denial)
         if server.share is None:
@@ -141,33 +148,35 @@ class Operations:
         _log_receipt("ban", banned.receipt)
         return banned
 
-    async def _kick(self, asked: KickRequest) -> object:
+    async def _kick(self, asked: KickRequest, caller: Caller | None) -> object:
         if all(getattr(asked, name) is None for name in _FILTERS):
             raise FaultError(422, f"say which sessions: at least one of {', '.join(_FILTERS)}", "invalid")
         for name in ("reason", "author"):
             check_text(name, getattr(asked, name))
         _test(asked)  # before other nodes are asked
-        own, share = self.kick_here(asked), self._server.share
+        own, share = self.kick_here(asked, caller=caller), self._server.share
         receipt = await (own if share is None else everywhere.kick(share, asked, own))
         _log_receipt("kick", receipt)
         return receipt
 
-    async def kick_here(self, asked: KickRequest, seconds: float | None = None) -> Receipt:
+    async def kick_here(
+        self, asked: KickRequest, seconds: float | None = None, *, caller: Caller | None = None
+    ) -> Receipt:
         """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
         matches = _test(asked)
         sessions = [session async for session in in_turns(self._server.live.current()) if matches(session)]
         what = "a dry run of a kick" if asked.dry_run else "kick"
-        log.info("%s: %d sessions", what, len(sessions), extra=_audit("kick", asked, None))
+        log.info("%s: %d sessions", what, len(sessions), extra=_audit("kick", caller, asked))
         return await self._server.revocations.kick(
             sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run, seconds=seconds
         )
 
-    async def _lift(self, denial_id: str, query: str) -> object:
+    async def _lift(self, denial_id: str, query: str, caller: Caller | None) -> object:
         author = dict(parse_qsl(query)).get("author", "")
         lifted = await self._server.revocations.lift(denial_id, author=author)
         if lifted is None:
             raise FaultError(404, "no ban with this id is in force: GET /bans lists them", "unknown-ban")
-        extra = {"event": "admin", "action": "unban", "denial": lifted.denial.id, "author": author}
+        extra = _audit("unban", caller, denial=lifted.denial) | {"author": author}
         log.info("unban: %s", lifted.denial.whom(), extra=extra)
         return lifted
 
@@ -288,11 +297,20 @@ def _listed(session: Session) -> ListedSession:
     )
 
 
-def _audit(action: str, asked: BanRequest | KickRequest, denial: Denial | None) -> dict[str, object]:
+def _audit(
+    action: str,
+    caller: Caller | None,
+    asked: BanRequest | KickRequest | None = None,
+    denial: Denial | None = None,
+) -> dict[str, object]:
     """Return what the log says of a call, besides its message."""
     given: dict[str, object] = {"event": "admin", "action": action}
+    if caller is not None:
+        given |= {"uid": caller.uid, "gid": caller.gid, "pid": caller.pid}
     if denial is not None:
         given["denial"] = denial.id
+    if asked is None:
+        return given
     if asked.author:
         given["author"] = asked.author
     if asked.reason:
