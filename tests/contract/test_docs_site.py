@@ -19,7 +19,11 @@ import moq_token.contract
 import moq_token.issuing
 import moq_token.server
 import moq_token.sources
+from moq_token import jws, key, keyset, keytext, material, pattern, patterns, pem
+from moq_token.auth import remembered
+from moq_token.server import bounded, denials, http, sessions
 from moq_token.server.metrics import Metrics
+from moq_token.sources import memory, source, web
 from scripts import check_links, docs, docs_commands, docs_messages, docs_metrics, pictures
 from tests.contract.fences import blocks, run_document
 
@@ -176,6 +180,34 @@ def test_every_reason_is_explained() -> None:
     page = (DOCS / "reasons.md").read_text(encoding="utf-8")
     assert len(reasons()) > 10
     assert set(re.findall(r"^### `([a-z-]+)`$", page, re.MULTILINE)) == reasons() | {"refused"}
+
+
+LIMITS = {
+    "token": f"{jws.MAX_TOKEN_BYTES >> 10} KiB",
+    "key file, body of an HTTP answer, object": f"{min(keytext.MAX_KEY_BYTES, source.MAX_BODY_BYTES) >> 20} MiB",
+    "key set": f"{keyset.MAX_KEYS:,} keys",
+    "RSA key": f"2048 to {material.MAX_RSA_BITS} bits",
+    "secret": f"32 to {material.MAX_SECRET_BYTES:,} bytes",
+    "scope of a key": f"{key.MAX_SCOPE_PREFIXES:,} prefixes",
+    "encrypted PEM": f"{pem.MAX_ITERATIONS:,} iterations; with scrypt, N · r · p up to {pem.MAX_SCRYPT_COST:,}",
+    "`kid`": "128 characters",
+    "one fetch": f"{source.TIMEOUT_SECONDS} s, three redirects within one origin",
+    "requests for unknown keys": f"{web.UNKNOWN_BURST:.0f} at once, {web.UNKNOWN_PER_SECOND:.0f} a second",
+    "cache of a source": f"{memory.MAX_ENTRIES:,} entries, {memory.MAX_BYTES >> 20} MiB",
+    "remembered tokens": f"{remembered.REMEMBERED_TOKENS:,}",
+    "patterns of a grant": f"{patterns.MAX_PATTERNS:,}; each of at most {pattern.MAX_SEGMENTS} segments and "
+    f"{pattern.MAX_CHARACTERS:,} characters",
+    "request to the auth server": f"{http.MAX_HEAD_BYTES >> 10} KiB of header, "
+    f"{http.MAX_BODY_BYTES >> 10} KiB of body, {http.REQUEST_SECONDS:.0f} s; {http.MAX_CONNECTIONS:,} connections",
+    "decision of a policy": f"{bounded.DECISION_SECONDS:.0f} s",
+    "live sessions in the table of the auth server": f"{sessions.MAX_SESSIONS:,}",
+    "bans": f"{denials.MAX_DENIALS:,}, of which {denials.MAX_PATHS:,} of paths",
+}
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    page = (DOCS / "security.md").read_text(encoding="utf-8").partition("## Limits")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| (?!input|---)(.*?) \| (.*?) \|$", page, re.MULTILINE)) == LIMITS
 
 
 def test_every_event_of_the_log_is_explained() -> None:
