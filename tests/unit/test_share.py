@@ -46,6 +46,9 @@ def test_credentials_and_certificates_in_urls() -> None:
     assert (url.username, url.password, url.database) == ("moq", "s/ecret", 0)
     assert dict(url.options) == {"ssl_ca_certs": "/etc/ca.pem", "ssl_certfile": "c", "ssl_keyfile": "k"}
     assert parse_store_url("redis://:only@cache").username is None
+    watched = parse_store_url("redis+sentinel://:p@a/main?sentinel_username=w&sentinel_password=%23secret")
+    assert (watched.password, watched.sentinel_username, watched.sentinel_password) == ("p", "w", "#secret")
+    assert "ecret" not in f"{watched!r}"
     for text in repr(url), str(url), f"{url}", pprint.pformat(url), repr({"url": url}):
         assert "ecret" not in text
         assert "ca.pem" not in text
@@ -70,6 +73,8 @@ def test_credentials_and_certificates_in_urls() -> None:
         ("redis+cluster://cache/1", "has a database, which a cluster does not have"),
         ("redis+sentinel://a,b", "has no service"),
         ("redis+sentinel://a/b/c", "has no service"),
+        ("redis+cluster://a?sentinel_password=hunter2", "has the option sentinel_password, which needs Sentinel"),
+        ("redis+sentinel://a/b?sentinel_password=", "has an invalid option 'sentinel_password'"),
         ("redis://cache?ssl_ca_certs=x", "needs TLS: use rediss://"),
         ("rediss://cache?password=hunter2", "has an invalid option 'password': expected ssl_ca_certs"),
         ("rediss://cache?ssl_ca_certs=", "has an invalid option 'ssl_ca_certs'"),
@@ -143,7 +148,7 @@ def test_a_session_is_as_old_whatever_happens_to_the_clock(step: int) -> None:
     caps = SharedCaps({CapKind.TOKEN: Cap(1, kick_oldest=True)}, Names(SECRET))
     call = caps.call(b"refresh", session("1", first=1000.0, began=50.0), Instant(1060.0 + step, 110.0))
     assert call is not None
-    assert call.arguments[4] == 60_000
+    assert call.arguments[4] == 60_000_000
 
 
 @pytest.mark.parametrize("lease", [None, 0, 10**9])
@@ -165,14 +170,17 @@ def test_unexpected_answers_of_the_store_are_no_verdict(answer: object) -> None:
 def test_health_tells_news_once_and_pauses() -> None:
     health = Health()
     assert not health.is_up
-    assert health.failed("refused", 100.0)
-    assert not health.failed("refused", 101.0)
-    assert health.failed("full", 102.0)
-    assert health.pause(102.0) == RETRY_SECONDS
-    assert health.pause(200.0) == 0
+    assert health.pause(0.0) == 0
+    health.trying(100.0)
+    assert health.failed("refused")
+    assert not health.failed("refused")
+    assert health.failed("full")
+    assert health.pause(100.0) == RETRY_SECONDS
     health.recovered()
     assert health.is_up
-    assert health.failed("refused", 301.0)
+    assert health.failed("refused")
+    assert health.pause(100.0) == RETRY_SECONDS  # it has not lasted
+    assert health.pause(200.0) == 0
 
 
 def test_denials_are_exchanged_until_nothing_is_missing() -> None:

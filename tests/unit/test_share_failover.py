@@ -13,7 +13,7 @@ from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.share import sharing as sharing_module
 from tests.sharing import FakeNode, admits, instant, session, shared, until
-from tests.store import BINARY, Server, free_port, server
+from tests.store import BINARY, Server, free_port, sentinel, server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,19 +27,6 @@ pytestmark = [
 ]
 
 LIMIT, LOST = 5, 2
-
-
-def sentinel(directory: Path, primary: Server) -> Server:
-    """Start a Sentinel that alone decides that the primary is down."""
-    directory.mkdir()
-    config = directory / "sentinel.conf"
-    port = free_port()
-    config.write_text(
-        f"sentinel monitor shared 127.0.0.1 {primary.port} 1\n"
-        "sentinel down-after-milliseconds shared 300\n"
-        "sentinel failover-timeout shared 3000\n"
-    )
-    return Server(directory, str(config), "--sentinel", port=port)
 
 
 async def fail_over(one: Sharing, at_one: FakeNode, primary: Server, replica: Server) -> list[Denial]:

@@ -44,7 +44,7 @@ def cap_calls(draw: st.DrawFn) -> Call:
     operation = draw(st.sampled_from((b"admit", b"admit", b"refresh", b"release")))
     keys, arguments = [b"kicked"], [operation, b"all", draw(sessions)]
     duration = TICK * draw(st.integers(1, 4))
-    age = TICK * draw(st.integers(0, 6)) if operation == b"refresh" else 0
+    age = 1000 * TICK * draw(st.integers(0, 6)) if operation == b"refresh" else 0
     words: list[bytes | int] = [*arguments, duration, age]
     seen = set()
     for (tag, limit, kicks), value in draw(held):

@@ -18,7 +18,7 @@ from moq_token.server.share import sharing as sharing_module
 from moq_token.server.share.health import DEADLINE_SECONDS
 from tests.certificates import Authority
 from tests.sharing import ONE_PER_TOKEN, admits, instant, session, shared, until
-from tests.store import BINARY, Proxy, Server, free_port, server
+from tests.store import BINARY, Proxy, Server, free_port, sentinel, server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -182,9 +182,9 @@ def test_what_others_write_to_the_store_is_skipped(
         async with shared(store.url, caps) as (one, at_one), shared(store.url, denials=[ban]) as (two, _):
             await until(lambda: list(at_one.known) == [ban])
             nodes, denials = one.names.key(b"nodes"), one.names.key(b"denials")
-            large, later = b"x" * 50_000_000, time.time() * 1000 + 60_000
+            large, later = b"x" * 2_000_000, time.time() * 1000 + 60_000
             with store.client() as client:
-                client.hset(denials, "y" * 16, large)
+                client.hset(denials, "y" * 16, 25 * large)
                 client.hset(denials, large, "z")
                 client.hset(denials, "z" * 16, "not a denial")
                 client.zadd(nodes, {large: later})
@@ -381,10 +381,15 @@ def test_a_flushed_store_lets_in_what_it_has_forgotten(store: Server) -> None:
         (("--requirepass", "right"), "", ":wrong@", "the user or the password is missing or wrong"),
         (("--requirepass", "right"), "", "", "the user or the password is missing or wrong"),
         (("--requirepass", "right"), "", ":right@", None),
-        ((), "on >pass ~moq-token:* &moq-token:* -@all +evalsha", "moq:pass@", "this user is not allowed"),
-        ((), "on >pass ~moq-token:* &moq-token:* +@all -zadd", "moq:pass@", "this user is not allowed"),
-        ((), "on >pass ~other:* &moq-token:* +@all", "moq:pass@", "this user is not allowed"),
-        ((), "on >pass ~moq-token:* &other:* +@all", "moq:pass@", "this user is not allowed"),
+        (
+            (),
+            "on >pass resetchannels ~moq-token:* &moq-token:* -@all +evalsha",
+            "moq:pass@",
+            "this user is not allowed",
+        ),
+        ((), "on >pass resetchannels ~moq-token:* &moq-token:* +@all -zadd", "moq:pass@", "this user is not allowed"),
+        ((), "on >pass resetchannels ~other:* &moq-token:* +@all", "moq:pass@", "this user is not allowed"),
+        ((), "on >pass resetchannels ~moq-token:* &other:* +@all", "moq:pass@", "this user is not allowed"),
         (("--rename-command", "EVALSHA", ""), "", "", "it does not know a command that is needed"),
         (("--rename-command", "SCRIPT", ""), "", "", "it does not know a command that is needed"),
         (("--rename-command", "ZADD", ""), "", "", "it does not know a command that is needed"),
@@ -478,9 +483,26 @@ def test_cluster(tmp_path: Path) -> None:
 
     with server(tmp_path, "--cluster-enabled", "yes") as store:
         with store.client() as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             for _ in range(500):
                 if b"cluster_state:ok" in (client.execute_command("CLUSTER", "INFO") or b""):
                     break
                 time.sleep(0.02)  # until the server has noticed
         asyncio.run(run(store.port))
+
+
+def test_sentinel_with_a_password(tmp_path: Path, store: Server) -> None:
+    """See test_share_failover.py for what it is good for."""
+
+    async def problem(options: str) -> str | None:
+        url = f"redis+sentinel://127.0.0.1:{watcher.port}/shared{options}"
+        async with shared(url, ONE_PER_TOKEN) as (one, _):
+            return one.problem
+
+    watcher = sentinel(tmp_path / "sentinel", store, "requirepass guarded")
+    try:
+        assert asyncio.run(problem("?sentinel_password=guarded")) is None
+        for options in "", "?sentinel_password=wrong":
+            assert "the user or the password is missing or wrong" in (asyncio.run(problem(options)) or "")
+    finally:
+        watcher.kill()

@@ -69,7 +69,7 @@ class SharedCaps:
             self._channel,
             self.digest(session.id),
             _milliseconds(MAX_LEASE_SECONDS if session.lease is None else session.lease - now.steady),
-            max(0, int((now.steady - session.began) * 1000)),
+            max(0, int((now.steady - session.began) * 1_000_000)),
         ]
         for _, tag, held, limit, kicks in self._caps:
             value = held(session)

@@ -8,7 +8,7 @@ from typing import Final
 DEADLINE_SECONDS: Final = 0.25
 """How long a decision waits for the store. Then this node decides by what it knows."""
 RETRY_SECONDS: Final = 1.0
-"""The pause between two attempts to reach a store that has failed. Nobody waits for it meanwhile."""
+"""Attempts to reach the store begin so far apart at least. Nobody waits for them."""
 
 
 class Health:
@@ -19,18 +19,21 @@ class Health:
 
     def __init__(self) -> None:
         self.problem: str | None = "not connected yet"
-        self._retry = -math.inf
+        self._tried = -math.inf
 
     @property
     def is_up(self) -> bool:
         """Whether decisions are to ask the store."""
         return self.problem is None
 
-    def failed(self, problem: str, now: float) -> bool:
+    def trying(self, now: float) -> None:
+        """Note that an attempt to reach the store begins."""
+        self._tried = now
+
+    def failed(self, problem: str) -> bool:
         """Note a failure. Returns whether it is news: another problem than before."""
         is_news = problem != self.problem
         self.problem = problem
-        self._retry = now + RETRY_SECONDS
         return is_news
 
     def recovered(self) -> None:
@@ -38,5 +41,8 @@ class Health:
         self.problem = None
 
     def pause(self, now: float) -> float:
-        """Return how long to wait before the store is tried again, in seconds."""
-        return max(0.0, self._retry - now)
+        """Return how long to wait before the store is tried again, in seconds.
+
+        That is not at all after a connection that has lasted: the store may only have moved to another server.
+        """
+        return max(0.0, self._tried + RETRY_SECONDS - now)

@@ -18,8 +18,9 @@ local function keep(key, ms)
 end
 
 -- Caps: KEYS are the kicked sessions, then for each cap the ends of its leases and the starts of its sessions.
--- ARGV are the channel, the session, its lease and its age, then for each cap its limit and its tag. A cap without a
--- tag refuses the newcomer, one with a tag ends the oldest session. The starts are only kept for such caps.
+-- ARGV are the channel, the session, its lease and its age (in microseconds), then for each cap its limit and its tag.
+-- A cap without a tag refuses the newcomer, one with a tag ends the oldest session. The starts are only kept for such
+-- caps.
 local function caps()
   local list = {}
   for i = 1, (#KEYS - 1) / 2 do
@@ -94,7 +95,7 @@ local function lease(is_newcomer)
     redis.call('ZADD', cap.leases, now + duration, session)
     keep(cap.leases, duration)
     if cap.tag ~= '' then
-      redis.call('ZADD', cap.starts, 'NX', micros - 1000 * age, session)
+      redis.call('ZADD', cap.starts, 'NX', micros - age, session)
       keep(cap.starts, duration)
     end
   end

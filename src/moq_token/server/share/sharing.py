@@ -299,13 +299,14 @@ class Sharing:
     async def _run(self) -> None:
         while True:
             problem = _CLOSED
+            self._health.trying(asyncio.get_running_loop().time())
             try:
                 await self._attached()
             except StoreError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - decisions go on, and so do the attempts
                 problem = f"an unexpected fault ({type(error).__name__})"
-            if self._health.failed(problem, asyncio.get_running_loop().time()):
+            if self._health.failed(problem):
                 log.warning(
                     "the share cannot be reached, this server decides by itself: %s",
                     problem,

@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
@@ -31,6 +32,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from moq_token.server.share.health import DEADLINE_SECONDS
@@ -59,7 +61,9 @@ _MEANINGS: dict[type[Exception], str] = {
     ReadOnlyError: "it is a replica, which takes no writes",
     NoScriptError: "it has lost the script",
     BusyLoadingError: "it is loading its data",
-    MovedError: "the slot of the share has moved to another server",
+    MovedError: "the slot of the share is on another server of the cluster: redis+cluster:// finds it",
+    AskError: "the slot of the share is being moved to another server of the cluster",
+    TryAgainError: "the slot of the share is being moved to another server of the cluster",
     ClusterDownError: "the cluster is down",
     MasterDownError: "it is a replica, and has lost its primary",
     NoPermissionError: "this user is not allowed to do what is needed (see the ACL in the documentation)",
@@ -73,6 +77,9 @@ _PHRASES = {
     "executing the script can": _MEANINGS[NoPermissionError],
     "ACL failure": _MEANINGS[NoPermissionError],
     "WRONGTYPE": "a key of the share has a value of another kind: delete the keys moq-token:*",
+    # Redis 6.2 has no code of its own for what fails within a script.
+    "OOM command not allowed": _MEANINGS[OutOfMemoryError],
+    "READONLY": _MEANINGS[ReadOnlyError],
     "MISCONF": "it cannot save its data, and takes no writes",
 }
 
@@ -138,9 +145,9 @@ class Store:
         return None
 
     def _connection(self, host: str, port: int, *, is_sentinel: bool = False) -> redis.asyncio.Connection:
-        options: dict[str, Any] = (
-            {} if is_sentinel else {"username": self._url.username, "password": self._url.password}
-        )
+        url = self._url
+        user = (url.sentinel_username, url.sentinel_password) if is_sentinel else (url.username, url.password)
+        options: dict[str, Any] = dict(zip(("username", "password"), user, strict=True))
         kind = redis.asyncio.Connection
         if self._url.tls:
             kind = redis.asyncio.SSLConnection

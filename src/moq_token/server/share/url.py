@@ -18,15 +18,18 @@ _FORMS = (
     "redis://HOST:PORT, rediss://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT"
 )
 _KINDS: dict[str, Kind] = {"": "standalone", "sentinel": "sentinel", "cluster": "cluster"}
-_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OF_TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_OF_SENTINEL = ("sentinel_username", "sentinel_password")
+_OPTIONS = (*_OF_TLS, *_OF_SENTINEL)
 _MAX_PORT = 65535
 
 
 class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     """Where a store is. ``hosts`` are the store itself, its sentinels, or some nodes of its cluster.
 
-    ``service`` is what the sentinels call the store. ``options`` are ``ssl_ca_certs``, ``ssl_certfile`` and
-    ``ssl_keyfile``: paths of PEM files, for TLS. Nothing here shows the password, but the attribute.
+    ``service`` is what the sentinels call the store; they can have a user and a password of their own. ``options`` are
+    ``ssl_ca_certs``, ``ssl_certfile`` and ``ssl_keyfile``: paths of PEM files, for TLS. Nothing here shows a password,
+    but the attributes.
     """
 
     kind: Kind
@@ -36,6 +39,8 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
     database: int = 0
     service: str = ""
+    sentinel_username: str | None = None
+    sentinel_password: str | None = None
     options: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
@@ -75,8 +80,12 @@ def parse_store_url(text: str) -> StoreUrl:
             raise ConfigError(
                 f"the URL of the store has an invalid option {shown(name)}: expected {', '.join(_OPTIONS)}"
             )
-    if options and base != "rediss":
-        raise ConfigError(f"the URL of the store has the option {options[0][0]}, which needs TLS: use rediss://")
+        if name in _OF_TLS and base != "rediss":
+            raise ConfigError(f"the URL of the store has the option {name}, which needs TLS: use rediss://")
+        if name in _OF_SENTINEL and kind != "sentinel":
+            raise ConfigError(
+                f"the URL of the store has the option {name}, which needs Sentinel: use redis+sentinel://"
+            )
     user, colon, password = userinfo.partition(":")
     return StoreUrl(
         kind=kind,
@@ -86,7 +95,8 @@ def parse_store_url(text: str) -> StoreUrl:
         password=unquote(password) if colon else None,
         service=_service(split) if kind == "sentinel" else "",
         database=0 if kind == "sentinel" else _database(split, kind),
-        options=options,
+        options=tuple(each for each in options if each[0] in _OF_TLS),
+        **{name: value for name, value in options if name in _OF_SENTINEL},
     )
 
 
