@@ -273,6 +273,16 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     return repr(f"{text[: _SHOWN_CHARACTERS - (len(text) - end)]}…{text[end:]}")
 
 
+def raised_at(error: BaseException) -> str:
+    """Say where an error was raised, for messages that must not have its text: ``policy.py, line 7``."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return "an unknown place"
+    return f"{os.path.basename(last.tb_frame.f_code.co_filename)}, line {last.tb_lineno}"  # noqa: PTH119 - as above
+
+
 def bare(error: _E) -> _E:
     """Strip the traceback and the causes from an error that is raised again, because they may hold a secret.
 

@@ -227,12 +227,22 @@ def name_of_members(members: Mapping[str, object]) -> str | None:  # noqa: C901,
 # -- a key where a name is expected
 
 
-def what_is_secret(text: str) -> str | None:  # noqa: PLR0911 - as above
+def what_is_secret(text: str) -> str | None:
     """Say what a text given as a name looks like, if it looks like a key, a secret or a token, else return None.
 
     The answer names the function that takes it, and repeats nothing of it.
     """
-    bare = text.strip(" \t\r\n\ufeff'\"`")
+    what = what_is_key_or_token(text)
+    if what is None and len(text) > _MAX_NAME_CHARACTERS:
+        return "content: Key.from_str takes a key"
+    if what is None and _is_random(_bare(text)):
+        return "a secret: Key.from_secret takes it"
+    return what
+
+
+def what_is_key_or_token(text: str) -> str | None:
+    """Say the same where it is sure: an id or a label can look like a secret, but not like a key or a token."""
+    bare = _bare(text)
     if bare.startswith(("-----BEGIN ", "LS0tLS1CRUdJTi")) or "PRIVATE KEY-" in bare:
         return "a PEM key: Key.from_pem takes it"
     if '"keys"' in bare:
@@ -243,11 +253,11 @@ def what_is_secret(text: str) -> str | None:  # noqa: PLR0911 - as above
         return "a token" if bare.count(".") > 1 else "a key in base64url: Key.from_str takes it"
     if bare.startswith((*_SSH, "AGE-SECRET-KEY-")) and " " in bare:
         return "a key of another kind"
-    if len(text) > _MAX_NAME_CHARACTERS:
-        return "content: Key.from_str takes a key"
-    if _is_random(bare):
-        return "a secret: Key.from_secret takes it"
     return None
+
+
+def _bare(text: str) -> str:
+    return text.strip(" \t\r\n\ufeff'\"`")
 
 
 _RANDOM_CHARACTERS, _RANDOM_HEX_DIGITS = 40, 32

@@ -16,7 +16,7 @@ from moq_token.server.identity import Identity
 from moq_token.server.session import Admission, Ended, Kicked, Lost
 from moq_token.server.sessions import Sessions
 from moq_token.server.spread import spread
-from moq_token.server.verdict import affected
+from moq_token.server.verdict import concerns
 from tests.simulation.loop import promise
 from tests.simulation.oracle import CapRule, Orders, Table
 
@@ -154,7 +154,7 @@ class AuthNode:
         now = self.machine.now()
         self._put(self.denials.stamped(denial, now.unix, self.name))
         self.advance()
-        self._nudge([session.id for session in affected(denial, self.sessions)])
+        self._nudge([session.id for session in filter(concerns(denial), self.sessions)])
 
     def lift(self, denial_id: str) -> None:
         if not self.is_up:

@@ -16,7 +16,7 @@ from moq_token.server.denial import Denial
 from moq_token.server.http import HttpRequest
 from moq_token.server.identity import digest
 from moq_token.server.nudges import parse_relay
-from moq_token.server.verdict import affected
+from moq_token.server.verdict import concerns
 from tests.simulation.aio import VirtualLoop
 from tests.simulation.loop import promise
 from tests.simulation.node import AuthNode, WatchedSessions
@@ -131,7 +131,7 @@ class ServerNode(AuthNode):
             return
         now = self.machine.now()
         self.advance()
-        matched = {session.id for session in affected(denial, self.sessions)}
+        matched = {session.id for session in filter(concerns(denial), self.sessions)}
         self.ordered(self.denials.stamped(denial, now.unix, self.name))
         self.do(lambda: self.server.revocations.ban(denial), functools.partial(self._banned, matched))
 

@@ -356,11 +356,22 @@ def test_listings_for_people(cli: Cli, server: Listener) -> None:
         ("unban", "the id of a ban is missing"),
         ("unban mallory", "expected the id of a ban, got 'mallory': `bans` lists them"),
         ("unban ../kick", "expected the id of a ban, got '../kick'"),
+        (f"ban --subject {TOKEN} --for 1h", "--subject: this looks like a token: pass it with --token FILE"),
+        (f"kick --session {TOKEN}", "--session: this looks like a token"),
+        (f"sessions --jti {TOKEN}", "--jti: this looks like a token"),
+        (f"ban --subject x --for 1h --reason {TOKEN}", "--reason: this looks like a token"),
+        (f"ban --subject x --for {TOKEN}", "--for must be a duration such as"),
+        (f"ban --subject x --for {'9' * 9000}", "--for must be a duration such as"),
+        (f"unban {TOKEN}", "expected the id of a ban: `bans` lists them"),
+        (f"bans --admin {TOKEN}", "--admin must be unix:PATH"),
         (f"ban --token {TOKEN}", "--token expects a file name, but this looks like a key or a token"),
     ],
 )
 def test_wrong_usage(cli: Cli, server: Listener, argv: str, message: str) -> None:
-    assert message in cli.refused(2, *argv.split())
+    said = cli.refused(2, *argv.split())
+    assert message in said
+    assert TOKEN[:20] not in said
+    assert len(said) < 300
     assert server.requests == []
 
 

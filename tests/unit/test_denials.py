@@ -16,7 +16,7 @@ from moq_token.server import denials as module
 from moq_token.server.denial import KEPT_SECONDS, Denial, Facts, Matcher
 from moq_token.server.denials import Denials
 from moq_token.server.session import Place, Session
-from moq_token.server.verdict import Verdict, affected
+from moq_token.server.verdict import Verdict, concerns
 
 NOW = 1_800_000_000
 LATER = NOW + 3600
@@ -385,4 +385,4 @@ def test_the_live_sessions_that_a_denial_is_for() -> None:
         ({"path": "**", "narrow_path": "x"}, [bob, nobody]),
     ]
     for members, hit in cases:
-        assert affected(denial(**members), everyone) == hit, members
+        assert list(filter(concerns(denial(**members)), everyone)) == hit, members

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from moq_token import (
     UnauthorizedError,
     UnavailableError,
 )
-from moq_token.errors import shown, shown_path
+from moq_token.errors import raised_at, shown, shown_path
 
 PARENTS: dict[type[Error], type[Exception]] = {
     Error: Exception,
@@ -90,6 +91,13 @@ def test_foreign_names_cannot_spoil_a_line(name: str) -> None:
     for text in (shown(name), shown_path(name), shown_path(f"/{name}/{name}")):
         assert text.isprintable()
         assert len(text) < 1000
+
+
+def test_where_an_error_was_raised_is_told_without_its_text() -> None:
+    with pytest.raises(ValueError, match="hidden") as caught:
+        int("hidden")
+    assert re.fullmatch(r"test_errors\.py, line \d+", raised_at(caught.value))
+    assert raised_at(ValueError("hidden")) == "an unknown place"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,21 @@ def test_what_is_no_duration(text: str) -> None:
         parse_humantime(text)
 
 
+def test_a_secret_in_place_of_a_duration_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"or 1d$"):
+        parse_humantime("9AbCdEfGhIjKlMnOpQrStUvWxYz")
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_a_key_or_a_token_in_place_of_a_value_is_not_repeated(name: str) -> None:
+    for secret in ("eyJhbGciOiJIUzI1NiJ9.eyJoaWRkZW4iOjF9.hidden", '{"kty":"oct","k":"hidden"}'):
+        variable = f"MOQ_TOKEN_SERVE_{name.upper()}"
+        with pytest.raises(ConfigError, match=f"`{variable}`") as caught:
+            read_settings(environ={variable: secret})
+        assert "hidden" not in str(caught.value)
+        assert "eyJ" not in str(caught.value)
+
+
 def test_parts_of_seconds_are_rounded_up() -> None:
     assert [parse(SETTINGS["revalidate"], text) for text in ("500ms", "1500ms", "1ns", "2s")] == [1, 2, 1, 2]
 

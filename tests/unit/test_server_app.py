@@ -14,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moq_token import Algorithm, Claims, Key, KeyNotFoundError, Pattern, Patterns, RefusedError, UnavailableError
+from moq_token import (
+    Algorithm,
+    Claims,
+    ConfigError,
+    Key,
+    KeyNotFoundError,
+    Pattern,
+    Patterns,
+    RefusedError,
+    UnavailableError,
+)
 from moq_token.server import Answer, AuthServer, Cap, CapKind, Grant, Policy, Question, Request, bounded, keys
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.publish import PublishedKeys
@@ -639,6 +649,15 @@ def test_public_rules() -> None:
 
 async def grant_all(_: Request) -> Grant:
     return grant()
+
+
+def test_options_that_could_never_work_are_refused() -> None:
+    wrong: list[dict[str, Any]] = [{"contract": "put"}, {"secret": "password"}, {"secret": ":"}, {"relays": ["x"]}]
+    for options in wrong:
+        with pytest.raises(ConfigError):
+            AuthServer(hang, **options)
+    with pytest.raises(ConfigError, match="at least 0, got -1"):
+        Cap(-1, kick_oldest=True)
 
 
 def test_a_lookup_of_ones_own() -> None:

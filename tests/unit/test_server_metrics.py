@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from moq_token.contract import Event
-from moq_token.server.metrics import _BUCKETS, Metrics
+from moq_token.server.metrics import _BUCKETS, MAX_NODES, MAX_TIERS, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,3 +44,24 @@ def test_decisions_are_counted_as_the_series_of_the_library_count() -> None:
     expected = set(samples(generate_latest(registry)))
     assert len(expected) == 2 * (3 + len(_BUCKETS) + 3)
     assert set(samples(ours.render())) == expected
+
+
+def test_labels_that_others_choose_have_a_bounded_number_of_values() -> None:
+    sessions = [
+        SimpleNamespace(place=SimpleNamespace(node=f"n{number}", transport=f"t{number}"), tier=f"r{number}")
+        for number in range(MAX_NODES + 10)
+    ]
+    metrics = Metrics()
+    metrics.watch(lambda: sessions)  # type: ignore[arg-type,return-value]
+    (family,) = (
+        family
+        for family in text_string_to_metric_families(metrics.render().decode())
+        if family.name == "moq_token_sessions"
+    )
+    values = {name: {sample.labels[name] for sample in family.samples} for name in ("node", "tier", "transport")}
+    assert {name: len(found) for name, found in values.items()} == {
+        "node": MAX_NODES + 1,
+        "tier": MAX_TIERS + 1,
+        "transport": 1,
+    }
+    assert sum(sample.value for sample in family.samples) == len(sessions)

@@ -11,6 +11,7 @@ import click
 from moq_token.cli.output import Failed, reason
 from moq_token.encoding import parse_json
 from moq_token.errors import shown
+from moq_token.recognizer import what_is_key_or_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,9 +59,10 @@ class Admin:
             good = self._read_url(place)
             self._name = f"http://{self._host}:{self._port}"
         if not good:
+            got = "" if what_is_key_or_token(place) else f", got {shown(place.rpartition('@')[2].partition('?')[0])}"
             raise click.UsageError(
                 f"{where} must be unix:PATH, or http:// with a loopback address and a port, such as "
-                f"http://127.0.0.1:4441, got {shown(place.rpartition('@')[2].partition('?')[0])}"
+                f"http://127.0.0.1:4441{got}"
             )
 
     def _read_url(self, place: str) -> bool:

@@ -10,8 +10,9 @@ import click
 
 from moq_token.cli import options, output, receipts, times
 from moq_token.cli.admin import Admin, admin
-from moq_token.cli.grammar import command
+from moq_token.cli.grammar import REPEATED_CHARACTERS, command
 from moq_token.errors import shown
+from moq_token.recognizer import what_is_key_or_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -138,7 +139,7 @@ def _deny(
     as_json: bool,
 ) -> int:
     duration, reason, author = terms
-    _check_encoding({"without_path": effect.get("narrow_path")})
+    _check_texts({"without_path": effect.get("narrow_path")})
     matchers = _matchers(who)
     body = {**matchers, **{name: value for name, value in effect.items() if value is not None}}
     if duration is not None:
@@ -198,7 +199,8 @@ def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> Non
         raise click.UsageError("the id of a ban is missing: `bans` lists them")
     for name in ids:
         if not set(name) <= _ID_DIGITS:
-            raise click.UsageError(f"expected the id of a ban, got {shown(name)}: `bans` lists them")
+            got = f", got {shown(name)}" if len(name) <= REPEATED_CHARACTERS else ""
+            raise click.UsageError(f"expected the id of a ban{got}: `bans` lists them")
     server = Admin(admin)
     for name in ids:
         answer = server.ask("DELETE", f"{_BANS}/{name}", query={"author": _user()})
@@ -226,7 +228,7 @@ def bans_command(admin: str | None, as_json: bool) -> None:
 @options.as_json
 def sessions_command(limit: int | None, admin: str | None, as_json: bool, **who: str | None) -> None:
     """List the live sessions that the auth server knows: id, subject, path, address, relay, and for how long."""
-    _check_encoding(who)
+    _check_texts(who)
     found = who if who["path"] is None else who | {"path": _below_root(who["path"])}
     query = _filter(found) | {"limit": None if limit is None else str(limit)}
     answer = Admin(admin).get(_SESSIONS, query)
@@ -244,7 +246,7 @@ def _print(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> No
 def _matchers(who: dict[str, Any]) -> dict[str, Any]:
     """Return whom the options name, as members of the request. Raises :class:`click.UsageError` for nobody."""
     found = {name: value for name, value in who.items() if value not in {None, False}}
-    _check_encoding(found)
+    _check_texts(found)
     if not found:
         raise click.UsageError("say whom: add --subject, --session, --token or another of the options; see --help")
     if "issued_before" in found:
@@ -285,13 +287,18 @@ def _terms(reason: str | None, author: str | None, *, dry_run: bool) -> dict[str
         terms["reason"] = reason
     if dry_run:
         terms["dry_run"] = True
-    _check_encoding(terms)
+    _check_texts(terms)
     return terms
 
 
-def _check_encoding(given: dict[str, Any]) -> None:
-    """Raise :class:`click.UsageError` for bytes on the command line that are not UTF-8, which Python shows as such."""
+def _check_texts(given: dict[str, Any]) -> None:
+    """Raise :class:`click.UsageError` for a token in the wrong place, and for bytes that are not UTF-8."""
     for name, value in given.items():
+        if isinstance(value, str) and what_is_key_or_token(value):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')}: this looks like a token: pass it with --token FILE, or --token - to read "
+                "it from standard input"
+            )
         if isinstance(value, str) and not value.isascii():
             try:
                 value.encode()
@@ -305,5 +312,5 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (ImportError, KeyError, OSError):
         return ""

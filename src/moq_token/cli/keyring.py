@@ -257,7 +257,7 @@ def read_token(word: str | None, path: str | None, key: Source | None = None) ->
 def _refuse_file_name(word: str) -> None:
     """Raise :class:`click.UsageError` where a token should be and the name of a file is."""
     if os.path.lexists(word):
-        raise click.UsageError(f"expected a token, got a file name: use --in {shown(word)}")
+        raise click.UsageError(f"expected a token, got a file name: use --in {shown_path(word)}")
     if "://" not in word and word.endswith(_TOKEN_SUFFIXES):
         raise click.UsageError(f"expected a token, got {shown(word)}: file not found, and files are passed with --in")
 

@@ -8,9 +8,7 @@ import logging
 import math
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from pathlib import PurePath
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -24,6 +22,7 @@ from moq_token.errors import (
     NotAdmittedError,
     RefusedError,
     UnavailableError,
+    raised_at,
     shown,
 )
 from moq_token.issuing.issuer import Issuer
@@ -285,9 +284,7 @@ def _described(error: BaseException) -> str:
         return str(error)[:_MAX_MESSAGE_CHARACTERS]
     if isinstance(error, TimeoutError):
         return f"`authorize` timed out, it may take {AUTHORIZE_SECONDS:g} s"
-    frames = list(traceback.walk_tb(error.__traceback__))
-    frame, line = frames[-1]
-    return f"{type(error).__name__} in {PurePath(frame.f_code.co_filename).name}, line {line}"
+    return f"{type(error).__name__} in {raised_at(error)}"
 
 
 async def _live(receive: Receive, send: Send) -> None:

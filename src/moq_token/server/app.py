@@ -12,9 +12,9 @@ import os
 import time
 from contextlib import asynccontextmanager, nullcontext
 from hmac import compare_digest
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from moq_token.errors import RefusedError, UnavailableError
+from moq_token.errors import ConfigError, RefusedError, UnavailableError
 from moq_token.server import asgi
 from moq_token.server.bounded import Bounded
 from moq_token.server.events import Events
@@ -87,6 +87,8 @@ class AuthServer:
     steady
         Returns the time that passes, in seconds: sessions are lost by this clock, which nobody sets.
 
+    Raises :class:`ConfigError` for an invalid contract, secret or relay.
+
     """
 
     def __init__(
@@ -121,6 +123,8 @@ class AuthServer:
         self.questions: Questions = Questions(
             self._bounded, self.revocations.denials, share_secrets=share_secrets, clock=clock
         )
+        if contract not in get_args(Contract):
+            raise ConfigError("`contract` must be post, get or both")
         self._contract = contract
         self.change_policy(decide, lookup=lookup, max_age=max_age)
         # Whether relay 0.14 is answered.
@@ -142,7 +146,9 @@ class AuthServer:
             self.questions.max_age = getattr(decide, "revalidate", None) if max_age is None else max_age
 
     def set_secret(self, secret: str | None) -> None:
-        """Replace the required secret (``user:password``); None removes it."""
+        """Replace the required secret (``user:password``); None removes it. Raises :class:`ConfigError`."""
+        if secret is not None and not all(secret.partition(":")):
+            raise ConfigError("`secret` must be user:password")
         self._secret = None if secret is None else b"Basic " + base64.b64encode(secret.encode())
 
     @property

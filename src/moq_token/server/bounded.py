@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from moq_token.errors import RefusedError, UnavailableError
+from moq_token.errors import RefusedError, UnavailableError, raised_at
 from moq_token.server.tasks import start
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ class Bounded:
             raise UnavailableError("the policy cancelled itself") from None
         except BaseException as error:  # noqa: BLE001 - a bug of the policy must not become a verdict
             # Where it was raised, and nothing of its text, which could hold a token.
-            raise UnavailableError(f"the policy raised {type(error).__name__}{_place(error)}") from None
+            raise UnavailableError(f"the policy raised {type(error).__name__} ({raised_at(error)})") from None
 
     async def _wait(self, deciding: asyncio.Task[Any]) -> None:
         is_full = len(self._running) >= MAX_WAITING
@@ -75,10 +73,4 @@ async def _ask(policy: Callable[..., Awaitable[Any]], asked: tuple[object, ...])
         return await policy(*asked)
     except SystemExit as error:
         # In a task, it would end the event loop: one request would stop the server.
-        raise UnavailableError(f"the policy raised SystemExit{_place(error)}") from None
-
-
-def _place(error: BaseException) -> str:
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    lines = [line for _, line in traceback.walk_tb(error.__traceback__)]
-    return f" ({PurePath(frames[-1].f_code.co_filename).name}, line {lines[-1]})" if frames else ""
+        raise UnavailableError(f"the policy raised SystemExit ({raised_at(error)})") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from moq_token.errors import ConfigError
 from moq_token.server.groups import Groups
 from moq_token.server.session import Refusal
 
@@ -27,11 +28,16 @@ class CapKind(StrEnum):
 class Cap(msgspec.Struct, frozen=True):
     """How many live sessions one token, address or subject may have, and what happens to one more.
 
-    ``kick_oldest`` admits the newcomer and ends the oldest session instead, at its next re-check.
+    ``kick_oldest`` admits the newcomer and ends the oldest session instead, at its next re-check. Raises
+    :class:`ConfigError` for a negative limit.
     """
 
     limit: int
     kick_oldest: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ConfigError(f"the limit of a cap must be at least 0, got {self.limit}")
 
     @property
     def rejects(self) -> bool:

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moq_token.errors import ConfigError, shown
+from moq_token.errors import ConfigError, shown, shown_path
 
 if TYPE_CHECKING:
     from moq_token.server.events import Decide
@@ -55,6 +55,6 @@ def _is_async(decide: Any) -> bool:  # noqa: ANN401 - whatever the module has
 def _why(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "importlib" not in frame.filename]
-    where = f" ({own[-1].filename}, line {own[-1].lineno})" if len(own) > 1 else ""
+    where = f" ({shown_path(own[-1].filename)[1:-1]}, line {own[-1].lineno})" if len(own) > 1 else ""
     message = f": {shown(str(error))[1:-1]}" if isinstance(error, _TELLING) else ""
     return f"{type(error).__name__}{message}{where}"

@@ -305,9 +305,6 @@ def network(text: str) -> Network:
     return found
 
 
-_MAPPED_BITS = 96
-
-
 def _network_text(found: Network) -> str:
     return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
 

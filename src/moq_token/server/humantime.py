@@ -23,6 +23,7 @@ _UNITS = {
     )
     for name in names.split()
 }
+_MAX_UNIT_CHARACTERS = 12
 # The digits are bounded so that no number takes long to convert.
 _PART = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-zA-Zµ]+)", re.ASCII)
 
@@ -43,7 +44,8 @@ def parse_humantime(text: str) -> float:
     while position < len(bare) or position == 0:
         match = _PART.match(bare, position)
         if match is None or match[2] not in _UNITS:
-            unit = f": unknown unit {shown(match[2])}" if match else ""
+            # A longer word may be part of a secret that was given in the wrong place.
+            unit = f": unknown unit {shown(match[2])}" if match and len(match[2]) <= _MAX_UNIT_CHARACTERS else ""
             raise ValueError(f"expected a duration {example}{unit}")
         total += float(match[1]) * _UNITS[match[2]]
         position = match.end()

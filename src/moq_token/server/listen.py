@@ -87,7 +87,8 @@ def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLCont
         try:
             context.load_verify_locations(client_ca)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the CA file {shown_path(client_ca)} {_why(error)}") from None
+            why = _why(error, "no PEM certificate in it")
+            raise ConfigError(f"the CA file {shown_path(client_ca)}: {why}") from None
     return context
 
 
@@ -96,13 +97,14 @@ def load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the TLS files {shown_path(cert)} and {shown_path(key)}: {_why(error)}") from None
+        why = _why(error, "expected a PEM certificate and its unencrypted key")
+        raise ConfigError(f"the TLS files {shown_path(cert)} and {shown_path(key)}: {why}") from None
 
 
-def _why(error: OSError | ValueError) -> str:
+def _why(error: OSError | ValueError, otherwise: str) -> str:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
         return f"cannot be read: {error.strerror}"
-    return "are not a PEM certificate and its unencrypted key"
+    return otherwise
 
 
 def _no_password() -> str:

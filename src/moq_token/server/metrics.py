@@ -25,8 +25,8 @@ _REASONS = frozenset(("", "unavailable", *get_args(Reason)))
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 10.0)
 _REVOKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _KNOWN_TRANSPORTS = frozenset(("quic", "webtransport", "iroh", "websocket", "tcp", "unix", "http"))
-MAX_NODES = 1000
-"""Nodes with a series of their own. The sessions of further ones are counted under ``other``."""
+MAX_NODES, MAX_TIERS = 1000, 100
+"""Nodes and tiers with a series of their own. The sessions of further ones are counted under ``other``."""
 
 
 class Metrics:
@@ -149,11 +149,14 @@ class _Live:
 
         counts: dict[tuple[str, str, str], int] = {}
         nodes: set[str] = set()
+        tiers: set[str] = set()
         for session in self._live():
-            node = session.place.node if session.place.node in nodes or len(nodes) < MAX_NODES else "other"
-            nodes.add(node)
             transport = session.place.transport if session.place.transport in _KNOWN_TRANSPORTS else "other"
-            labels = node, transport, session.tier or ""
+            labels = (
+                _among(nodes, session.place.node, MAX_NODES),
+                transport,
+                _among(tiers, session.tier or "", MAX_TIERS),
+            )
             counts[labels] = counts.get(labels, 0) + 1
         gauge = GaugeMetricFamily(
             "moq_token_sessions", "Live sessions, by node, transport and tier.", labels=("node", "transport", "tier")
@@ -161,3 +164,11 @@ class _Live:
         for labels, count in counts.items():
             gauge.add_metric(labels, count)
         yield gauge
+
+
+def _among(known: set[str], value: str, limit: int) -> str:
+    """Return the value of a label: itself, or ``other`` if ``limit`` others are known already."""
+    if value not in known and len(known) >= limit:
+        return "other"
+    known.add(value)
+    return value

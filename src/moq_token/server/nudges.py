@@ -109,7 +109,7 @@ def queries(concerned: Sequence[Session], paths: Counter[str]) -> Iterable[str]:
 
 
 class Nudger:
-    """Nudges relays. Use :meth:`aclose` at the end."""
+    """Nudges relays. Call :meth:`close` at the end."""
 
     def __init__(self, relays: Mapping[str, Relay]) -> None:
         self.relays: Mapping[str, Relay] = relays

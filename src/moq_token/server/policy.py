@@ -315,9 +315,10 @@ def rule(name: str, text: str) -> Pattern:
     except InvalidPatternError as error:
         raise ConfigError(f"`{name}`: {error}") from None
     if pattern.is_literal and len(pattern.head) < MAX_SEGMENTS:
-        subtree = paths.join(text, "**")
+        subtree = shown(paths.join(text, "**"))
         raise ConfigError(
-            f"`{name}`: {text!r} has no wildcard, so it names exactly one broadcast; write {subtree!r} for the subtree"
+            f"`{name}`: {shown(text)} has no wildcard, so it names exactly one broadcast; write {subtree} for the "
+            "subtree"
         )
     return pattern
 

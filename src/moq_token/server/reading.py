@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from moq_token.auth.tables import read_toml
 from moq_token.errors import ConfigError, InvalidPatternError, shown, shown_path
 from moq_token.pattern import Pattern
+from moq_token.recognizer import what_is_key_or_token
 from moq_token.server.caps import CapKind
 from moq_token.server.humantime import parse_humantime
 from moq_token.server.nudges import parse_relay
@@ -109,6 +110,8 @@ def read_settings(
 
 def parse(setting: Setting, text: str) -> Any:  # noqa: ANN401 - as its kind says
     """Read the text of one value, of several one by one. Raises :class:`ValueError` with what is expected."""
+    if what_is_key_or_token(text):
+        raise ValueError("this looks like a key or a token, which no setting takes: give the file of a key with --key")
     if setting.choices:
         if text not in setting.choices:
             raise ValueError(f"expected {' or '.join(setting.choices)}, got {shown(text)}")

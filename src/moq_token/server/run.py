@@ -45,7 +45,7 @@ EXIT_SECONDS = 5.0
 """The process ends this long after the signal, even if a thread of a policy or of a file system hangs."""
 
 _MAX_SECRET_BYTES = 1024
-_MIN_SHARE_SECRET = 32
+_MIN_SHARE_SECRET_CHARACTERS = 32
 _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 
 
@@ -127,10 +127,9 @@ class Service:
         """
         settings.check()
         secret = read_secret(settings.secret_file)
-        old, tls = (
-            self.settings,
-            _tls(dataclasses.replace(settings, **{name: getattr(self.settings, name) for name in FIXED})),
-        )
+        old = self.settings
+        fixed = {name: getattr(old, name) for name in FIXED}
+        tls = _tls(dataclasses.replace(settings, **fixed))
         if settings.policy is None and old.policy is None:
             same = all(getattr(settings, name) == getattr(old, name) for name in ("key", "key_dir", "lenient"))
             same = same and not self._has_another_form(settings)
@@ -140,7 +139,6 @@ class Service:
         self.server.revocations.ending.change_relays(settings.relays)
         if tls is not None and self.tls is not None:
             load_certificate(self.tls, old.tls_cert or "", old.tls_key or "")
-        fixed = {name: getattr(old, name) for name in FIXED}
         self.settings = dataclasses.replace(settings, **fixed)
         return [name for name, value in fixed.items() if getattr(settings, name) != value]
 
@@ -247,10 +245,10 @@ def _share(settings: Settings) -> Sharing | None:
     if url is None or settings.share_secret_file is None:
         return None
     secret = _secret_line("share_secret_file", settings.share_secret_file)
-    if len(secret) < _MIN_SHARE_SECRET or not secret.isprintable():
+    if len(secret) < _MIN_SHARE_SECRET_CHARACTERS or not secret.isprintable():
         raise ConfigError(
             f"`share_secret_file`: {shown_path(settings.share_secret_file)} must hold one line of at least "
-            f"{_MIN_SHARE_SECRET} characters: run openssl rand -hex 32"
+            f"{_MIN_SHARE_SECRET_CHARACTERS} characters: run openssl rand -hex 32"
         )
     try:
         from moq_token.server.share.store import Store

@@ -146,11 +146,12 @@ class Sessions:
     def kick(self, session_id: str, refusal: Refusal) -> tuple[Effect, ...]:
         """Refuse the next re-check of a session, as a newer one has its place. Unknown ids have no effect."""
         session = self.get(session_id)
-        if session is None or session.kicked is not None:
-            return ()
+        return () if session is None or session.kicked is not None else (self._kick(session, refusal),)
+
+    def _kick(self, session: Session, refusal: Refusal) -> Kicked:
         session.kicked = refusal
         self._release(session)
-        return (Kicked(session, refusal.reason),)
+        return Kicked(session, refusal.reason)
 
     def _refusal(self, newcomer: Session) -> Refusal | None:
         for cap in self._caps:
@@ -195,8 +196,8 @@ class Sessions:
         """Kick the oldest sessions where one more would exceed a cap. No cap rejects the newcomer."""
         kicked: list[Effect] = []
         for cap in self._caps:
-            while cap.is_full(newcomer):
-                kicked += self.kick(cap.oldest(newcomer).id, cap.refusal)
+            while cap.is_full(newcomer):  # ends: each kick frees a place
+                kicked.append(self._kick(cap.oldest(newcomer), cap.refusal))
         return tuple(kicked)
 
     def _register(self, session: Session, now: Instant) -> None:

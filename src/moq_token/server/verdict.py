@@ -15,7 +15,7 @@ from moq_token.patterns import Patterns
 from moq_token.server.denial import Matcher, facts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from moq_token.server.denial import Denial
     from moq_token.server.session import Session
@@ -54,11 +54,6 @@ class Verdict(msgspec.Struct, frozen=True):
             subscribe=tuple(prefix for prefix, subtree in subscribe.items() if grant.subscribe.contains(subtree)),
             publish=tuple(prefix for prefix, subtree in publish.items() if grant.publish.contains(subtree)),
         )
-
-
-def affected(denial: Denial, sessions: Iterable[Session]) -> list[Session]:
-    """Return the live sessions that a denial refuses, or takes something away from."""
-    return list(filter(concerns(denial), sessions))
 
 
 def concerns(denial: Denial) -> Callable[[Session], bool]:

@@ -46,6 +46,9 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<StoreUrl {self}>"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("url", str(self))]
+
     def __str__(self) -> str:
         """Return the URL without the password and the options."""
         scheme = ("rediss" if self.tls else "redis") + ("" if self.kind == "standalone" else f"+{self.kind}")
