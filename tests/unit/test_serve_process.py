@@ -10,6 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -592,6 +593,22 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
             assert answers == [403] * 300
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 1>&- 2>&-"])
+def test_it_runs_without_standard_error(tmp_path: Path, closed: str) -> None:
+    path = tmp_path / "auth"
+    command = [sys.executable, "-m", "moq_token", "serve", "--listen", f"unix:{path}"]
+    with subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command], env=environment()) as process:
+        try:
+            while not path.exists():
+                assert process.poll() is None
+                time.sleep(0.01)  # it has no other way to say that it listens
+            assert ask(f"unix:{path}", "/healthz")[0] == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
         finally:
             process.kill()
 

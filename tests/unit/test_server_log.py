@@ -70,3 +70,17 @@ def test_what_is_queued_is_written_before_the_end() -> None:
     stream.close()
     with os.fdopen(reading) as pipe:
         assert pipe.read() == "".join(f"{number} {_TEXT}\n" for number in range(10))
+
+
+def test_an_interrupt_while_the_log_starts_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its exit, Python closes each handler that has been made, which must not wait for a thread that never ran."""
+
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    closed_at_exit: list[object] = vars(logging)["_handlerList"]
+    before = list(closed_at_exit)
+    with pytest.raises(KeyboardInterrupt):
+        ThreadedHandler(io.BytesIO())
+    assert closed_at_exit == before

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from moq_token.server.settings import Settings
 
 _RULE = "PATTERN"
+_STANDARD_ERROR = 2
 
 
 @contextlib.contextmanager
@@ -119,6 +120,7 @@ def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noq
     --tls-cert.
     """
     given = parsed(flags)
+    _open_standard_files()
 
     def read() -> Settings:
         from moq_token.server.reading import read_settings
@@ -209,6 +211,16 @@ def needs_server() -> None:
         raise ConfigError(missing_extra("the commands of the auth server", "server"))
 
 
+def _open_standard_files() -> None:
+    """Open the null device as each of standard input, output and error that is closed.
+
+    The event loop would use its number for a file of its own, and libuv aborts the process when it closes one of these.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+
+
 @contextlib.contextmanager
 def _logging(form: str) -> Iterator[None]:
     """Log to standard error."""
@@ -216,8 +228,10 @@ def _logging(form: str) -> Iterator[None]:
 
     from moq_token.server.log import JsonFormatter, TextFormatter, ThreadedHandler
 
-    stream: BinaryIO = sys.stderr.buffer
-    handler = ThreadedHandler(getattr(stream, "raw", stream))
+    handler: logging.Handler = logging.NullHandler()
+    if sys.stderr is not None:  # None where standard error is closed
+        stream: BinaryIO = sys.stderr.buffer
+        handler = ThreadedHandler(getattr(stream, "raw", stream))
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     log = logging.getLogger("moq_token")
     before = log.level, log.propagate

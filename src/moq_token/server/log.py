@@ -52,12 +52,13 @@ class ThreadedHandler(logging.Handler):
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
         self._stream = stream
         self._dropped = 0
         self._lines: queue.Queue[str | None] = queue.Queue(MAX_LINES)
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
+        # Last, as it makes Python close this handler at its exit, which waits for the thread.
+        super().__init__()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record, formatted: the thread sees nothing but its text."""
