@@ -6,6 +6,7 @@ External links are not followed, so a page that somebody else removes does not b
 *loads* something from another site, because the site must work without a network.
 """
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,8 @@ LINKS = {"a": "href"}
 LOADS = {"link": "href", "script": "src", "img": "src", "source": "src", "iframe": "src"}
 # Browsers fetch these kinds of <link>. Others, such as the canonical address, are only informative.
 FETCHED = {"stylesheet", "icon", "preload", "modulepreload", "manifest"}
+# What a reference or an inclusion looks like on a page if it was not resolved.
+UNRESOLVED = re.compile(r"\]\[|--8<--|:(?:attr|class|data|exc|func|meth|mod):|::\s*$")
 
 
 class Page(HTMLParser):
@@ -39,8 +42,7 @@ class Page(HTMLParser):
         self._verbatim -= tag in {"pre", "code", "script", "style"}
 
     def handle_data(self, data: str) -> None:
-        # A reference that was not resolved looks like this on a page.
-        if not self._verbatim and ("][" in data or "--8<--" in data or ":class:" in data or ":meth:" in data):
+        if not self._verbatim and UNRESOLVED.search(data):
             self.unresolved.append(data.strip())
 
 

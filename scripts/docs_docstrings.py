@@ -10,6 +10,7 @@ import griffe
 from moq_token import __all__ as PACKAGE_NAMES  # noqa: N812 - a constant here
 from moq_token.auth import __all__ as AUTH_NAMES  # noqa: N812 - as above
 from moq_token.contract import __all__ as CONTRACT_NAMES  # noqa: N812 - as above
+from moq_token.issuing import __all__ as ISSUING_NAMES  # noqa: N812 - as above
 from moq_token.server import __all__ as SERVER_NAMES  # noqa: N812 - as above
 from moq_token.sources import __all__ as SOURCES_NAMES  # noqa: N812 - as above
 
@@ -20,6 +21,7 @@ HOMES = {
     **dict.fromkeys(PACKAGE_NAMES, "moq_token"),
     **dict.fromkeys(AUTH_NAMES, "moq_token.auth"),
     **dict.fromkeys(SOURCES_NAMES, "moq_token.sources"),
+    **dict.fromkeys(ISSUING_NAMES, "moq_token.issuing"),
 }
 # In the contract and the auth server, `Grant` is the one of the contract.
 SERVER_HOMES = {
@@ -28,7 +30,9 @@ SERVER_HOMES = {
     **dict.fromkeys(CONTRACT_NAMES, "moq_token.contract"),
 }
 # A reference, or code that is the name of something public, such as `Key.verify`.
-REFERENCE = re.compile(r"(:(?:class|meth|func|data|exc):)?`([^`\n]+)`")
+REFERENCE = re.compile(r"(:(?:attr|class|data|exc|func|meth|mod):)?`([^`]+)`")
+# A reference with a text of its own, such as `the grant <moq_token.contract.Grant>`.
+TITLED = re.compile(r"(.+?)\s+<(moq_token(?:\.\w+)+)>")
 
 
 def prose_first(text: str) -> str:
@@ -50,6 +54,10 @@ def linked(text: str, members: set[str], path: str, homes: Mapping[str, str] = H
 
     def link(match: re.Match[str]) -> str:
         role, target = match.groups()
+        if role and (titled := TITLED.fullmatch(target)):
+            return f"[`{titled[1]}`][{titled[2]}]"
+        if role == ":mod:":
+            return f"`{target}`"
         name = target.removeprefix("~")
         label = name.rpartition(".")[2] if target.startswith("~") else name
         if name.startswith("moq_token."):
@@ -76,4 +84,5 @@ class Docstrings(griffe.Extension):
         home = f"{homes[owner.name]}.{owner.name}" if owner is not None and owner.name in homes else ""
         members = set(owner.members) if owner is not None and home else set()
         text = obj.docstring.value.replace("``", "`")
+        text = re.sub(r"::$", ":", text, flags=re.MULTILINE)  # in front of indented code, which Markdown knows too
         obj.docstring.value = prose_first(linked(text, members, home, homes))

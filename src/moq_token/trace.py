@@ -46,7 +46,7 @@ class Trace:
     ----------
     allowed : bool | None
         True where the block was left without an error, False where a ``RefusedError`` left it, and None before
-        that and after any other error: then nobody could tell.
+        that and after any other error, when the decision is not known.
     reason : Reason | None
         The reason code of the refusal.
     message : str

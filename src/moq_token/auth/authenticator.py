@@ -48,7 +48,7 @@ class Authenticator:
     """Decide about connections as a relay with this configuration does.
 
     Use it as ``async with Authenticator(config) as authenticator``, which opens what ``config`` names. It is safe to
-    use from many tasks at once. Raises :class:`ConfigError` where nobody could get in, because nothing is configured.
+    use from many tasks at once. Raises :class:`ConfigError` if nothing is configured, so that nobody could be admitted.
 
     The logger ``moq_token.auth`` has a WARNING when a source of keys or a server fails, and an INFO when it answers
     again, once each. Their ``extra`` is ``event`` (``"outage"`` or ``"recovery"``), ``source``, and ``cause`` or
@@ -102,8 +102,8 @@ class Authenticator:
     async def authenticate(self, connection: Connection, *, trace: Trace | None = None) -> Grant:
         """Admit a connection, or say why not. ``trace`` records the checks as they are made.
 
-        Raises :class:`RefusedError`, with the reason for the operator, where the answer is no, and
-        :class:`UnavailableError` where nobody could tell. Show neither to the client: send it :class:`Rejection`.
+        Raises :class:`RefusedError` if the client is refused, and :class:`UnavailableError` if that cannot be decided,
+        because a key server is down. Both are for your log. Send the client a :class:`Rejection`.
         """
         if self._opened is None:
             raise RuntimeError("use the Authenticator inside its `async with` block")

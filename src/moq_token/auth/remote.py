@@ -60,8 +60,8 @@ class RemoteAuthenticator(Closing):
     """Admit sessions as relay 0.17 does: by asking an auth server, or by rules that are the same for everybody.
 
     Use it as ``async with RemoteAuthenticator(config) as authenticator``. It is safe to use from many tasks at once. At
-    the end of the block it waits for the reports of ends, 10 s at most. An outage never admits anybody, and ends no
-    session before its grant expires.
+    the end of the block it waits for the reports of ends, 10 s at most. During an outage nobody is admitted, and no
+    session ends before its grant expires.
 
     The logger ``moq_token.auth`` has a WARNING when the auth server fails, and an INFO when it answers again, once
     each, as for :class:`Authenticator`.
@@ -111,8 +111,8 @@ class RemoteAuthenticator(Closing):
     async def connect(self, request: Request) -> RemoteSession:
         """Admit a session, or say why not. The event and the node of the request are filled in.
 
-        Every session that is returned must be closed (:meth:`RemoteSession.close`). Raises :class:`RefusedError` where
-        the answer is no, and :class:`UnavailableError` where there is none, or none that can be used.
+        Close every session that is returned (:meth:`RemoteSession.close`). Raises :class:`RefusedError` if the auth
+        server refuses the session, and :class:`UnavailableError` if it does not answer, or not with a valid grant.
         """
         if not self._opened:
             raise RuntimeError("use the RemoteAuthenticator inside its `async with` block")

@@ -49,14 +49,14 @@ _DIGEST_KEY_BYTES = 32
 
 
 class AuthServer:
-    """Answers relays as a policy decides.
+    """Answer relays as a policy decides.
 
     Parameters
     ----------
     decide
         An async function from a :class:`Request` to a :class:`Grant`, such as a :class:`Policy`. It raises
-        :class:`RefusedError` for no, and :class:`UnavailableError` where it cannot tell. Whatever else it raises or
-        returns, and a decision of more than 8 s, is answered with 503, so that no session ends for it.
+        :class:`RefusedError` to refuse, and :class:`UnavailableError` if it cannot tell. Any other exception, a result
+        that is not a grant, and a decision of more than 8 s are answered with 503, which ends no session.
     lookup
         The same for relay 0.14, from a :class:`Question` to an :class:`Answer`. None takes ``decide.lookup`` if there
         is one.
@@ -67,25 +67,25 @@ class AuthServer:
     max_age
         How often, in seconds, relay 0.14 asks again about a live session. None takes ``decide.revalidate``.
     secret
-        ``user:password``, which every request must bring by HTTP Basic authentication; health checks excepted.
+        ``user:password``, which every request except health checks must have as HTTP Basic authentication.
     share_secrets
         Give the secret of an HMAC key to relay 0.14, which cannot verify such tokens without it. Only to callers on
         this machine, and never through :attr:`asgi`.
     published
         What ``/keys/{kid}.jwk`` and ``/.well-known/jwks.json`` show; None for nothing.
     share
-        The share with other auth servers, whose caps count together. None for this one alone.
+        The share with other auth servers, which caps count together. None for a server that works alone.
     metrics
         Where decisions are counted.
     state
         The directory that keeps denials over restarts, which is closed with the server. None keeps them in memory.
     relays
-        The internal listeners of relays, where sessions that are denied are ended at once: ``NODE=URL``, such as
-        ``edge-1=http://127.0.0.1:9101``.
+        The internal listeners of relays, which are told at once which sessions to ask about again: ``NODE=URL``, such
+        as ``edge-1=http://127.0.0.1:9101``.
     clock
         Returns the time in Unix seconds.
     steady
-        Returns the time that passes, in seconds: sessions are lost by this clock, which nobody sets.
+        Returns the time that passes, in seconds. It decides when a session is lost, whatever happens to the clock.
 
     Raises :class:`ConfigError` for an invalid contract, secret or relay.
 
@@ -218,7 +218,7 @@ class AuthServer:
     async def problems(self) -> list[Problem]:
         """Return what is wrong: keys that cannot be read, denials that are not stored, a share that is out of reach.
 
-        Raises nothing of the policy.
+        An exception of the policy is one of the problems, and is not raised.
         """
         check = getattr(self._decide, "problems", None)
         try:

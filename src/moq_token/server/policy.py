@@ -51,13 +51,13 @@ _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhe
 
 
 class Policy(Closing):
-    """Decides about sessions by keys and rules: ``await policy(request)`` returns a :class:`Grant`.
+    """Decide about sessions by keys and rules: ``await policy(request)`` returns a :class:`Grant`.
 
     Parameters
     ----------
     keys
         What verifies tokens: a source of :mod:`moq_token.sources`, or the path of a key file or of a directory of
-        ``{kid}.jwk`` files. None refuses every token. A source that was given stays the caller's to close.
+        ``{kid}.jwk`` files. None refuses every token. The caller closes a source that it passes.
     public_publish, public_subscribe
         Patterns for sessions with neither token nor certificate, from the root, such as ``"lobby/**"``. A text without
         a wildcard is an error, as it names one broadcast where a subtree may be meant; ``Pattern("lobby")`` is not.
@@ -67,19 +67,19 @@ class Policy(Closing):
         A label for the relay's statistics, on every grant.
     expires
         How long a grant without an end of its own lasts: seconds, a :class:`~datetime.timedelta` or a text such as
-        ``"1h"``. Each re-check counts from anew.
+        ``"1h"``. Each re-check starts it again.
     revalidate
-        How often a relay asks again, likewise. Needs ``expires``, so that a session ends if nobody answers.
+        How often a relay asks again, in the same forms. Needs ``expires``, so that a session ends if nobody answers.
     lenient
-        Read tokens as relays to 0.14 do: unknown claims are ignored. For the time of an upgrade.
+        Read tokens as relays up to 0.14 do: ignore unknown claims. Use it while you upgrade.
     spread
         The part of ``expires`` and ``revalidate``, at most 0.1, by which they may be shortened, differently for each
         session, so that sessions which start together are not re-checked together. The end of a token is kept.
     remember
-        How many verified tokens are remembered, so that re-checks cost little; 0 turns that off. None is accepted
-        beyond its end, or with another key than the one that verified it.
+        How many verified tokens are remembered, so that re-checks cost little; 0 turns that off. A token is not
+        accepted after its expiry, or with another key than the one that verified it.
     clock
-        Tells the time in Unix seconds.
+        Returns the time in Unix seconds.
 
     Raises :class:`ConfigError` for rules and times that contradict themselves.
 
