@@ -16,7 +16,7 @@ from moq_token.issuing import Issuer
 RELAY = "https://relay.example.com"
 MEMBERS = {"123": {"alice", "bob"}}  # replace with a model of yours
 
-issuer = Issuer(settings.MOQ_SIGNING_KEYS, RELAY, lifetime="10m")
+issuer = Issuer(settings.MOQ_SIGNING_KEYS, RELAY, lifetime="1h")
 
 
 @never_cache

@@ -19,7 +19,7 @@ from moq_token.server import AuthServer, Grant, Policy, Request
 RELAY = "https://relay.example.com"
 MEMBERS = {"123": {"alice", "bob"}}  # replace with your database
 
-issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="10m")
+issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="1h")
 policy = Policy(keys=os.environ["MOQ_KEYS"], expires="1h", revalidate="1m")
 
 

@@ -14,7 +14,7 @@ RELAY = "https://relay.example.com"
 MEMBERS = {"123": {"alice", "bob"}}  # replace with your database
 
 app = FastAPI()
-issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="10m")
+issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="1h")
 
 
 def signed_in() -> str:

@@ -17,7 +17,7 @@ app = Flask(__name__)
 app.config.from_prefixed_env()
 # Other sites cannot send requests as this user.
 app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="10m")
+issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="1h")
 
 
 @app.post("/rooms/<room>/token")

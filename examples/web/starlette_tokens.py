@@ -18,7 +18,7 @@ RELAY = "https://relay.example.com"
 PAGES = ["https://app.example.com"]  # other origins that may ask (CORS)
 MEMBERS = {"123": {"alice", "bob"}}  # replace with your database
 
-issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="10m")
+issuer = Issuer(os.environ["MOQ_SIGNING_KEYS"], RELAY, lifetime="1h")
 
 
 def authorize(request: TokenRequest) -> Claims:

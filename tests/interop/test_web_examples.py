@@ -59,7 +59,7 @@ def check_answer(rotation: Rotation, body: Mapping[str, Any], headers: Mapping[s
     assert (body["server_url"], body["participant_token"]) == (body["url"].partition("?")[0], connection.token)
     assert (claims.subject, claims.expires) == ("alice", body["expires"])
     assert claims.id is not None
-    assert claims.issued == body["expires"] - 600
+    assert claims.issued == body["expires"] - 3600
     assert claims.expires is not None
     with pytest.raises(Exception, match="expired"):
         public.verify(connection.token, now=claims.expires)
