@@ -481,7 +481,7 @@ class Key:
 
 
 def read_file(path: str | Path) -> bytes:
-    """Read a file of keys, as ``moq_token.files.read``; for a directory, the error names what reads it."""
+    """Read a file of keys, and raise as ``moq_token.files.read``; for a directory, the error names what reads it."""
     if os.path.isdir(path):  # noqa: PTH112 - a Path would only wrap this
         raise InvalidKeyError(
             f"{shown_path(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "

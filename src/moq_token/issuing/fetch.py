@@ -43,7 +43,10 @@ class RetryLaterError(UnavailableError):
 
 
 class Fetch:
-    """Asks one token endpoint. Calling it blocks, for about 10 s at most."""
+    """Asks one token endpoint. Calling it blocks, for about 10 s at most.
+
+    Raises :class:`ConfigError` for an invalid URL or header field.
+    """
 
     @sealed
     def __init__(self, url: str, body: Mapping[str, object] | None, headers: Mapping[str, str] | None) -> None:

@@ -150,7 +150,7 @@ class Revocations:
         dry_run: bool = False,
         seconds: float | None = None,
     ) -> Receipt:
-        """End live sessions, whose clients may connect again. Waits and raises as :meth:`ban` does."""
+        """End live sessions, whose clients may connect again. Waits as :meth:`ban` does, and raises as it does."""
         if dry_run:
             return await self._preview(sessions, _every)
         if not sessions:

@@ -111,7 +111,7 @@ class Http(Closing):
     async def retrieve(self, url: str, *, revalidate: bool = False, admit: Callable[[], None] | None = None) -> Fetched:
         """Fetch as :meth:`fetch` does, and return also whether a request was made; ``revalidate`` forces one.
 
-        ``admit`` is called before a new request, and can refuse it by raising.
+        ``admit`` is called before a new request, and can refuse it by raising. Raises as :meth:`fetch`.
         """
         if len(url) > MAX_URL_CHARACTERS:
             raise UnavailableError(f"the URL is too long: {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}")
