@@ -19,6 +19,7 @@ import pytest
 
 from moq_token import Algorithm, Claims
 from moq_token.cli import admin, output
+from moq_token.server.api import BanRequest, Filter
 from tests import forge
 from tests.command_line import Cli
 
@@ -209,6 +210,31 @@ def test_unban(cli: Cli, server: Listener) -> None:
         ("DELETE", "/bans/01ab?author=carol"),
         ("DELETE", "/bans/cd?author=carol"),
     ]
+
+
+def test_unban_goes_on_after_a_ban_that_is_not_in_force(cli: Cli, server: Listener) -> None:
+    server.answers({"error": {"message": "x", "reason": "unknown-ban"}}, 404)
+    status, out, err = cli.run("unban", "01ab", "cd")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        f"error: no ban with the id '{name}' is in force: `bans` lists them" for name in ("01ab", "cd")
+    ]
+    server.answers({"error": {"message": "the disk is full", "reason": "x"}}, 503)
+    assert "the disk is full" in cli.refused(1, "unban", "01ab", "cd")
+
+
+@pytest.mark.parametrize("name", [*BanRequest.__struct_fields__, *Filter.__struct_fields__])
+def test_what_is_wrong_is_named_as_the_option(cli: Cli, server: Listener, name: str) -> None:
+    options = {
+        "narrow_path": "--without-path",
+        "role": "--without",
+        "id": "`id`",
+        "tier": "`tier`",
+        "transport": "`transport`",
+    }
+    server.answers({"error": {"message": f"`{name.rstrip('_')}` is `a/**`", "reason": "invalid"}}, 422)
+    told = cli.refused(2, "ban", "--subject", "x", "--for", "1h")
+    assert f"{options.get(name, '--' + name.rstrip('_').replace('_', '-'))} is `a/**`" in told
 
 
 @pytest.mark.parametrize("command", ["ban --subject mallory --for 1h", "kick --subject mallory"])
@@ -422,9 +448,9 @@ def test_arguments_that_are_not_utf_8(cli: Cli, server: Listener, argv: str) -> 
     [
         (b"<html>", 200, (1, "answered 200 without a reason")),
         (b"[]", 200, (1, "answered 200 without a reason")),
-        (b"not found\n", 404, (1, "answered 404 without a reason: run a version of `serve` that can ban")),
+        (b"not found\n", 404, (1, "is not an admin listener: give the address of `serve --admin`")),
         (b'{"error":{"message":"unknown ban","reason":"not-found"}}', 404, (1, "unknown ban")),
-        (b'{"error":{"message":"`remote` must be an address","reason":"invalid"}}', 400, (2, "`remote` must be")),
+        (b'{"error":{"message":"`remote` must be an address","reason":"invalid"}}', 400, (2, "--remote must be")),
         (b'{"error":{"message":"' + b"x" * 9999 + b'"}}', 503, (1, "x" * 500)),
         (b'{"error":{"message":"a\\u001bb\\nc"}}', 500, (1, "a\\x1bb\\nc")),
     ],

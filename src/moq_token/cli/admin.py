@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,23 @@ admin: Decorator = click.option(
     metavar="unix:PATH|URL",
     help=f"Admin listener of the auth server: unix:PATH or http://127.0.0.1:PORT; default: {_VARIABLE}.",
 )
+
+
+# What the admin listener calls otherwise than the options do.
+_OPTIONS = {"narrow_path": "without-path", "role": "without"}
+_NAMES = (
+    "author|dry_run|everybody|for|issued_before|jti|kid|limit|narrow_path|node|path|reason|remote|role|session|subject|"
+    "token|until"
+)
+_NAMED = re.compile(f"`({_NAMES})`")
+
+
+class Refused(Failed):
+    """The auth server refuses a request; ``reason`` is the code that it gives."""
+
+    def __init__(self, message: str, reason: object) -> None:
+        super().__init__(message)
+        self.reason: object = reason
 
 
 class Admin:
@@ -93,7 +111,7 @@ class Admin:
     ) -> dict[str, Any]:
         """Send one request and return the answer, a JSON object. The query is encoded here.
 
-        Raises :class:`Failed` if nothing usable answers, or the server refuses the request, and
+        Raises :class:`Failed` if nothing usable answers, :class:`Refused` if the server refuses the request, and
         :class:`click.UsageError` where it says that the request is invalid.
         """
         from http.client import HTTPConnection, HTTPException
@@ -127,12 +145,13 @@ class Admin:
         error = answer.get("error") if isinstance(answer, dict) else None
         message = error.get("message") if isinstance(error, dict) else None
         if not isinstance(message, str) or not message:
-            listens = "run a version of `serve` that can ban" if status == _HTTP_NOT_FOUND else "see its log"
-            raise Failed(f"{shown(self._name)} answered {status} without a reason: {listens}")
+            if status == _HTTP_NOT_FOUND:  # such as the address that relays ask
+                raise Failed(f"{shown(self._name)} is not an admin listener: give the address of `serve --admin`")
+            raise Failed(f"{shown(self._name)} answered {status} without a reason: see the log of the auth server")
         message = message[:_MAX_MESSAGE_CHARACTERS]
         if status in {_HTTP_BAD, _HTTP_UNPROCESSABLE}:
-            raise click.UsageError(message)
-        raise Failed(message)
+            raise click.UsageError(_NAMED.sub(_option, message))
+        raise Refused(message, error.get("reason") if isinstance(error, dict) else None)
 
     def _advice(self, error: OSError) -> str:
         if isinstance(error, FileNotFoundError):
@@ -154,3 +173,8 @@ class Admin:
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(SECONDS)
         connection.sock.connect(self._path)
+
+
+def _option(named: re.Match[str]) -> str:
+    name = named[1]
+    return f"--{_OPTIONS.get(name, name.replace('_', '-'))}"

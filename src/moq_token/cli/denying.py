@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from moq_token.cli import options, output, receipts, times
-from moq_token.cli.admin import Admin, admin
+from moq_token.cli.admin import Admin, Refused, admin
 from moq_token.cli.grammar import REPEATED_CHARACTERS, command
 from moq_token.errors import shown
 from moq_token.recognizer import what_is_key_or_token
@@ -193,18 +193,29 @@ def _show(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool, dry_ru
 @click.argument("ids", nargs=-1, metavar="ID...")
 @admin
 @options.as_json
-def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> None:
-    """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. Whom they kept out may dial again."""
+def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> int:
+    """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. Whom they kept out may dial again.
+
+    Exits 1 if one of the bans is not in force, and lifts the others.
+    """
     if not ids:
         raise click.UsageError("the id of a ban is missing: `bans` lists them")
     for name in ids:
         if not set(name) <= _ID_DIGITS:
             got = f", got {shown(name)}" if len(name) <= REPEATED_CHARACTERS else ""
             raise click.UsageError(f"expected the id of a ban{got}: `bans` lists them")
-    server = Admin(admin)
+    server, status = Admin(admin), 0
     for name in ids:
-        answer = server.ask("DELETE", f"{_BANS}/{name}", query={"author": _user()})
-        _print(answer, receipts.lifted(answer, time.time()), as_json=as_json)
+        try:
+            answer = server.ask("DELETE", f"{_BANS}/{name}", query={"author": _user()})
+        except Refused as error:
+            if error.reason != "unknown-ban":
+                raise
+            output.complain(f"no ban with the id {shown(name)} is in force: `bans` lists them")
+            status = 1
+        else:
+            _print(answer, receipts.lifted(answer, time.time()), as_json=as_json)
+    return status
 
 
 @command("bans", short_help="List the bans in force.", examples=("bans", "bans --json"))

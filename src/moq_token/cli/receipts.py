@@ -138,7 +138,8 @@ def sessions(answer: dict[str, Any], now: float) -> Iterator[str]:
 
 def whom(denial: dict[str, Any]) -> str:
     """Say in words whom a denial is about."""
-    words = [f"{text} {denial[name]}" for name, text in _MATCHERS.items() if denial.get(name) is not None]
+    # The pattern of the path `/` is empty.
+    words = [f"{text} {denial[name] or '/'}" for name, text in _MATCHERS.items() if denial.get(name) is not None]
     if isinstance(denial.get("issued_before"), int):
         words.append(f"tokens issued before {utc(denial['issued_before'])}")
     return ", ".join(words) or "nobody"

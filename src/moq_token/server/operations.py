@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from moq_token.contract.wire import MAX_BYTES
-from moq_token.errors import Error, InvalidDenialError, InvalidPatternError
+from moq_token.errors import Error, InvalidDenialError, InvalidPatternError, shown
 from moq_token.pattern import Pattern
 from moq_token.server.api import (
     DEFAULT_SESSIONS,
@@ -175,7 +175,9 @@ class Operations:
         author = dict(parse_qsl(query)).get("author", "")
         lifted = await self._server.revocations.lift(denial_id, author=author)
         if lifted is None:
-            raise FaultError(404, "no ban with this id is in force: GET /bans lists them", "unknown-ban")
+            raise FaultError(
+                404, f"no ban with the id {shown(denial_id)} is in force: GET /bans lists them", "unknown-ban"
+            )
         extra = _audit("unban", caller, denial=lifted.denial) | {"author": author}
         log.info("unban: %s", lifted.denial.whom(), extra=extra)
         return lifted
