@@ -1,5 +1,5 @@
 {
-  description = "Keys and tokens for Media over QUIC relays: generate, sign, verify, inspect";
+  description = "Keys, tokens and an auth server for Media over QUIC relays";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
 

@@ -51,7 +51,7 @@ buildPythonApplication {
   pythonImportsCheck = [ "moq_token" ];
 
   meta = {
-    description = "Keys and tokens for Media over QUIC relays: generate, sign, verify, inspect";
+    description = "Keys, tokens and an auth server for Media over QUIC relays";
     license = with lib.licenses; [
       asl20
       mit

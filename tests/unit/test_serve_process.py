@@ -17,6 +17,8 @@ import pytest
 
 from moq_token import Algorithm, Claims, Key, KeySet
 from moq_token.cli import serve as serve_module
+from moq_token.server.ending import Ending
+from moq_token.server.share.sharing import Sharing
 from tests.certificates import Authority
 from tests.serving import ask, dial, environment, serving
 
@@ -549,6 +551,32 @@ def test_explain(cli: Cli, tmp_path: Path, keys: Path, monkeypatch: pytest.Monke
     assert explain("https://relay.example.com/lobby/x", 0).startswith("allowed: ")
     (tmp_path / "serve.toml").write_text("[serve]\n")
     assert explain("https://relay.example.com/", 1).startswith("refused: no-public-grant: ")
+
+
+def test_explain_tells_nobody(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for owner in (Ending, Sharing):
+        for name in ("discover", "lifespan"):
+            monkeypatch.setattr(owner, name, lambda *_: pytest.fail("a relay or the store was told"), raising=False)
+    (tmp_path / "secret").write_text(f"{'x' * 32}\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "own_closed.py").write_text(
+        "from moq_token.server import Grant, Policy\n"
+        "class Own(Policy):\n"
+        "    async def __call__(self, request):\n"
+        "        return Grant(publish=['**'])\n"
+        "    async def aclose(self):\n"
+        "        print('closed')\n"
+        "decide = Own()\n"
+    )
+    (tmp_path / "serve.toml").write_text(
+        '[serve]\npolicy = "own_closed:decide"\nrelay = "n=http://127.0.0.1:1"\n'
+        'share = "redis://127.0.0.1:1"\nshare_secret_file = "secret"\n'
+    )
+    out = cli.done("explain", "--config", "serve.toml", "https://relay.example.com/")
+    assert "allowed: may publish" in out
+    assert out.startswith("closed\n")
 
 
 def test_explain_a_policy_that_answers_nonsense(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,11 +44,14 @@ def ask(config: str, request: Request, trace: Trace) -> Permissions:
     service = Service(read_settings(config=config, environ=os.environ))
 
     async def asked() -> Grant:
-        async with service.server.lifespan():
-            try:
-                grant = await Bounded().ask(service.decide, request)
-            finally:
-                await service.aclose()
+        # Not within the lifespan of the server, which joins the share, and has the relays ask again.
+        try:
+            grant = await Bounded().ask(service.decide, request)
+        finally:
+            close = getattr(service.decide, "aclose", None)
+            if close is not None:
+                await close()
+            await service.aclose()
         if not isinstance(grant, Grant):
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
         return grant

@@ -32,6 +32,7 @@ class Question(msgspec.Struct, frozen=True):
     transport: str | None = None
 
     @classmethod
+    @sealed
     def from_query(cls, query: str) -> Self:
         """Read the query of the URL, without ``?``. Unknown parameters are ignored, as the URL may have its own.
 
