@@ -9,7 +9,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from moq_token.server.share.names import DIGEST_BYTES
-from moq_token.server.share.sharing import MAX_NODE_BYTES
+
+MAX_NODE_BYTES = 256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ class StoreModel:
                     starts.pop(arguments[2], None)
                 return [0]
             case b"pull":
-                return self._pull(call.keys, arguments[1], int(arguments[2]), now)
+                return self._pull(call.keys, arguments[1:], now)
             case b"fetch":
                 records = [self.hashes[call.keys[1]].get(digest) for digest in arguments[2:]]
                 return [b"" if record and len(record) > int(arguments[1]) else record for record in records]
@@ -103,16 +104,24 @@ class StoreModel:
         self.messages.append((channel, b"K" + tag + oldest))
         return [tag + oldest]
 
-    def _pull(self, keys: Sequence[bytes], node: bytes, duration: int, now: int) -> list[Any]:
+    def _pull(self, keys: Sequence[bytes], words: Sequence[bytes], now: int) -> list[Any]:
         nodes, records, ends = self.sorted[keys[0]], self.hashes[keys[1]], self.sorted[keys[2]]
-        nodes[node] = now + duration
-        for name in [name for name, end in nodes.items() if end <= now]:
+        node, duration, remembered = words[0], int(words[1]), int(words[2])
+        for name in [name for name, end in nodes.items() if end <= now - remembered]:
             del nodes[name]
+        if duration > 0:
+            nodes[node] = now + duration
+        else:
+            nodes.pop(node, None)
         for digest in [digest for digest, end in ends.items() if end <= now]:
             del ends[digest], records[digest]
-        names = sorted(nodes, key=lambda name: (nodes[name], name))
+        names = [name for name in sorted(nodes, key=lambda name: (nodes[name], name)) if len(name) <= MAX_NODE_BYTES]
         digests = [digest for digest in records if len(digest) == DIGEST_BYTES]
-        return [[name for name in names if len(name) <= MAX_NODE_BYTES], b"".join(digests)]
+        return [
+            [name for name in names if nodes[name] > now],
+            b"".join(digests),
+            [name for name in names if nodes[name] <= now],
+        ]
 
     def _put(self, keys: Sequence[bytes], words: Sequence[bytes], now: int) -> int:
         channel, most, digest, end, record = words[0], int(words[1]), words[2], int(words[3]), words[4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,23 @@ def reported(*receipts: Receipt) -> dict[str, bytes]:
             },
         ),
         (OWN, Answers({}, problem="down"), {"complete": False, "out_by": None}),
+        # One that was only slow to renew its lease has answered after all.
+        (OWN, Answers(reported(Receipt()), gone=("s2",)), OWN),
+        (
+            OWN,
+            Answers({}, gone=("s2",)),
+            {
+                "unreachable": (
+                    Unreachable(
+                        kind="server",
+                        node="s2",
+                        error="it has stopped without saying so: "
+                        "start it again, or look whether its relay has sessions",
+                    ),
+                ),
+                "complete": False,
+            },
+        ),
     ],
 )
 def test_receipts_become_one(own: Receipt, answers: Answers, expected: Receipt | dict[str, Any]) -> None:
@@ -274,5 +292,14 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, store: Server) -
                 dry = (await here.admin(0, "/bans", {"subject": "bob", "for": "1h", "dry_run": True}))["receipt"]
                 assert [each["kind"] for each in dry["unreachable"] if "kind" in each] == ["server"]
             await until(lambda: here.live("alice") == [])
+            # One that has crashed is missed, also when its lease is over.
+            here.processes[1].popen.kill()
+            here.processes[1].popen.wait()
+            with store.client() as client:
+                (nodes,) = (key for key in client.scan_iter() if key.endswith(b":nodes"))
+                client.zadd(nodes, {server["node"]: 1000 * time.time() - 1000})
+            receipt = (await here.admin(0, "/bans", {"subject": "carol", "for": "1h", "dry_run": True}))["receipt"]
+            assert [each["node"] for each in receipt["unreachable"] if "kind" in each] == [server["node"]]
+            assert server["node"] in (await here.admin(0, "/sessions"))["missing"]
 
     asyncio.run(run())

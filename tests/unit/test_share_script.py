@@ -62,9 +62,8 @@ def denial_calls(draw: st.DrawFn) -> Call:
     digests = st.sampled_from([*(b"%c" % (97 + number) * 16 for number in range(6)), b"planted"])
     match draw(st.sampled_from(("pull", "fetch", "put", "put"))):
         case "pull":
-            return Call(
-                keys, (b"pull", draw(st.sampled_from((b"one", b"two", b"n" * 257))), TICK * draw(st.integers(0, 3)))
-            )
+            node, lease = draw(st.sampled_from((b"one", b"two", b"n" * 257))), TICK * draw(st.integers(0, 3))
+            return Call(keys, (b"pull", node, lease, 2 * TICK))
         case "fetch":
             return Call(keys, (b"fetch", 10, *draw(st.lists(digests, min_size=1, max_size=3))))
         case _:
@@ -85,8 +84,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
 def norm(answer: Any) -> Any:  # noqa: ANN401 - as the operation says
     """Sort what has no order: the digests of a hash."""
     match answer:
-        case [list(nodes), bytes(digests)]:
-            return [nodes, sorted(digests[start : start + 16] for start in range(0, len(digests), 16))]
+        case [list(nodes), bytes(digests), list(gone)]:
+            return [nodes, sorted(digests[start : start + 16] for start in range(0, len(digests), 16)), gone]
     return answer
 
 

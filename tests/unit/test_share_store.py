@@ -257,7 +257,26 @@ def test_questions_are_answered_by_all_nodes(store: Server) -> None:
                 client.zadd(one.names.key(b"nodes"), {"gone": later, "n" * 257: later})
             await until(lambda: "gone" in one.nodes)
             answers = await one.ask(b'"?"', 0.1)
-            assert answers.missing == ("gone",)
+            assert (answers.missing, answers.gone) == (("gone",), ())
+
+
+def test_nodes_that_stop_without_leaving_are_missed(store: Server) -> None:
+    async def run() -> None:
+        async with shared(store.url, place="here:1") as (one, _), shared(store.url, place="here:2"):
+            async with shared(store.url, place="here:3"):
+                await until(lambda: len(one.nodes) == 3)
+            assert (await one.ask(b'"?"')).gone == ()  # it has left
+            now = time.time() * 1000
+            with store.client() as client:
+                members = {
+                    "here:1-old": now - 1,
+                    "here:3-old": now - 1,
+                    "here:4-old": now - 1,
+                    "here:5-old": now - 3.7e6,
+                }
+                client.zadd(one.names.key(b"nodes"), members)
+            # Of those that were started again, and of those from long ago, nothing is said.
+            assert (await one.ask(b'"?"')).gone == ("here:3-old", "here:4-old")
 
     asyncio.run(run())
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import socket
 import stat
 import threading
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from moq_token.errors import ConfigError, Error, InvalidKeyError, shown_path
 from moq_token.server.admin import Admin
 from moq_token.server.app import AuthServer
 from moq_token.server.custom import load_policy
-from moq_token.server.listen import listening, load_certificate, server_tls, stop_signal
+from moq_token.server.listen import TcpAddress, listening, load_certificate, server_tls, stop_signal
 from moq_token.server.log import log
 from moq_token.server.metrics import Metrics
 from moq_token.server.policy import Policy
@@ -256,7 +257,13 @@ def _share(settings: Settings) -> Sharing | None:
         raise ConfigError(missing_extra(f"settings such as `{settings.label('share')}`", "valkey")) from None
     names = Names(secret)
     store = Store(url, names.key(b""))
-    return Sharing(store.connect, names, settings.caps, required=settings.require_share)
+    return Sharing(store.connect, names, settings.caps, required=settings.require_share, place=_place(settings.address))
+
+
+def _place(address: Address) -> str:
+    """Return what distinguishes this server from all others, and stays the same when it is started again."""
+    host = socket.gethostname()[:64]
+    return f"{host}:{address.port}" if isinstance(address, TcpAddress) else f"{host}:{address}"
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -23,6 +23,8 @@ MAX_SHARED: Final = 20_000
 """Denials in the store, those that were replaced by a later one included."""
 MAX_RECORD_BYTES: Final = 8192
 """A sealed denial. Longer records, which others have written, stay in the store."""
+GONE_SECONDS: Final = 3600
+"""For so long, a node is missed that has stopped without leaving. Its relay may have sessions that nobody can end."""
 _FETCHED_TOGETHER = 200
 
 _KIND = b"denial"
@@ -43,8 +45,11 @@ class SharedDenials:
         self._digests: dict[Denial, bytes] = {}
 
     def pull(self, node: str, seconds: float) -> Call:
-        """Return the call that renews the lease of a node, and asks for the nodes and for what there is."""
-        return Call(self._keys, (b"pull", node.encode(), int(seconds * 1000)))
+        """Return the call that renews the lease of a node, and asks for the nodes and for what there is.
+
+        Without a lease (0 s) the node leaves.
+        """
+        return Call(self._keys, (b"pull", node.encode(), int(seconds * 1000), GONE_SECONDS * 1000))
 
     def put(self, denial: Denial) -> Call:
         """Return the call that adds a denial and tells all nodes."""

@@ -34,7 +34,7 @@ async def listing(share: Sharing, own: Listing, query: str, limit: int) -> Listi
     """Return the sessions of all nodes, the own ones first."""
     answers = await share.ask(msgspec.json.encode(ListSessions(query)))
     sessions: list[ListedSession | msgspec.Raw] = list(own.sessions)
-    count, missing = own.count, list(answers.missing)
+    count, missing = own.count, [*answers.missing, *(node for node in answers.gone if node not in answers.answers)]
     for node, answer in sorted(answers.answers.items()):
         try:
             other = msgspec.json.decode(answer, type=_Part)

@@ -31,11 +31,15 @@ ANSWER: Final = b"A"
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What other nodes have answered, by node, and which have not. ``problem`` says why they could not be asked."""
+    """What other nodes have answered, by node, and which have not. ``problem`` says why they could not be asked.
+
+    ``gone`` are those that have stopped without leaving.
+    """
 
     answers: dict[str, bytes]
     missing: tuple[str, ...] = ()
     problem: str | None = None
+    gone: tuple[str, ...] = ()
 
 
 class _Message(msgspec.Struct):

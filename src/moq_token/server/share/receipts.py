@@ -20,6 +20,9 @@ OTHERS_WAIT_SECONDS: Final = 4.5
 """How long another node waits for the ends of its sessions, so that its receipt comes in time."""
 
 
+_GONE = "it has stopped without saying so: start it again, or look whether its relay has sessions"
+
+
 class ListSessions(msgspec.Struct, frozen=True, tag="sessions"):
     """List the sessions of a node: a query of ``GET /sessions``."""
 
@@ -61,6 +64,8 @@ def together(own: Receipt, answers: Answers, *, later: str) -> Receipt:
         )
     unanswered = "was not asked" if answers.problem is not None else f"no answer within {RECEIPT_SECONDS:g} s"
     missing += [Unreachable(kind="server", node=node, error=unanswered) for node in answers.missing]
+    gone = [node for node in answers.gone if node not in answers.answers]
+    missing += [Unreachable(kind="server", node=node, error=_GONE) for node in gone]
     relays = list(own.unreachable)
     for node, answer in sorted(answers.answers.items()):
         try:

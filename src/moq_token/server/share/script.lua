@@ -114,29 +114,40 @@ end
 
 -- Nodes and denials: KEYS are the leases of the nodes, the denials by their digest, and the ends of the denials.
 
--- Renews the lease of a node. Returns the nodes, and the digests of all denials. What no node has written is left out.
+local function nodes_between(first, last)
+  local nodes = {}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], first, last, 'LIMIT', 0, most_nodes)) do
+    if #name <= longest_node then
+      nodes[#nodes + 1] = name
+    end
+  end
+  return nodes
+end
+
+-- Renews the lease of a node, or removes it if the lease is 0. Returns the nodes, the digests of all denials, and the
+-- nodes whose lease has ended a while ago, so that they have stopped without a word. What no node has written is left out.
 local function pull()
-  local node, duration = ARGV[2], tonumber(ARGV[3])
-  redis.call('ZADD', KEYS[1], now + duration, node)
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-  keep(KEYS[1], duration)
+  local node, duration, remembered = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+  if duration > 0 then
+    -- First of all: a store that is full refuses a script at its first write only.
+    redis.call('ZADD', KEYS[1], now + duration, node)
+    keep(KEYS[1], duration + remembered)
+  else
+    redis.call('ZREM', KEYS[1], node)
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - remembered)
   local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1000)
   if #ended > 0 then
     redis.call('ZREM', KEYS[3], unpack(ended))
     redis.call('HDEL', KEYS[2], unpack(ended))
   end
-  local nodes, digests = {}, {}
-  for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, most_nodes - 1)) do
-    if #name <= longest_node then
-      nodes[#nodes + 1] = name
-    end
-  end
+  local digests = {}
   for _, digest in ipairs(redis.call('HKEYS', KEYS[2])) do
     if #digest == digest_bytes then
       digests[#digests + 1] = digest
     end
   end
-  return {nodes, table.concat(digests)}
+  return {nodes_between('(' .. now, '+inf'), table.concat(digests), nodes_between('-inf', now)}
 end
 
 -- Returns records by their digests: false for one that is gone, '' for one that is too long to be one.

@@ -43,8 +43,6 @@ START_SECONDS: Final = 2.0
 """How long the start of a node waits for the denials of the others, if the store can be reached."""
 ANSWER_SECONDS: Final = 1.0
 """How long the answers of other nodes are waited for."""
-MAX_NODE_BYTES: Final = 256
-"""The length of the name of a node. The store may name others, if somebody else writes to it."""
 MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
@@ -65,8 +63,11 @@ class Sharing:
         The caps, which have to be the same on all nodes.
     required
         Whether a new session is unavailable rather than admitted without the store.
+    place
+        What distinguishes this node from others, and is the same after a restart, such as ``edge-1:4440``. None takes
+        the name of the machine.
     node
-        The name of this node, which no other has. None makes one from the name of the machine.
+        The name of this node, which no other has. None makes one from the place.
 
     """
 
@@ -77,9 +78,10 @@ class Sharing:
         caps: Caps,
         *,
         required: bool = False,
+        place: str | None = None,
         node: str | None = None,
     ) -> None:
-        self.node: str = node or f"{socket.gethostname()[:64]}-{secrets.token_hex(2)}"
+        self.node: str = node or f"{place or socket.gethostname()[:64]}-{secrets.token_hex(2)}"
         self.names: Names = names
         self.required: bool = required
         self.alone: int = 0
@@ -92,6 +94,7 @@ class Sharing:
         self._link: Link | None = None
         self._node: Node | None = None
         self._nodes: tuple[str, ...] = ()
+        self._gone: tuple[str, ...] = ()
         self._first = asyncio.Event()
         # Sessions that a newer one may end, by what stands for them in the store.
         self._kickable: dict[bytes, str] = {}
@@ -230,9 +233,11 @@ class Sharing:
     async def _renew(self, link: Link) -> bytes:
         """Renew the lease of this node, learn which others there are, and return the digests of all denials."""
         match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
-            case [list(nodes), bytes(digests)]:
-                known = sorted(name.decode(errors="replace") for name in nodes if len(name) <= MAX_NODE_BYTES)
-                self._nodes = tuple(known[:MAX_NODES])
+            case [list(nodes), bytes(digests), list(gone)]:
+                self._nodes = _names(nodes)
+                # One that has been started again has taken the place of its former self.
+                places = {_place(name) for name in self._nodes}
+                self._gone = tuple(name for name in _names(gone) if _place(name) not in places)
                 return digests[: MAX_SHARED * DIGEST_BYTES]
         raise StoreError("it gave an unexpected answer")
 
@@ -270,13 +275,14 @@ class Sharing:
         """
         link = self._link
         if link is None:
-            return Answers({}, tuple(self._others()), self.problem or _CLOSED)
+            return Answers({}, tuple(self._others()), self.problem or _CLOSED, self._gone)
 
         async def others() -> Sequence[str]:
             await self._renew(link)
             return self._others()
 
-        return await self._questions.ask(link, question, self._others(), others, seconds)
+        answers = await self._questions.ask(link, question, self._others(), others, seconds)
+        return Answers(answers.answers, answers.missing, answers.problem, self._gone)
 
     def _others(self) -> list[str]:
         return [name for name in self._nodes if name != self.node]
@@ -342,6 +348,15 @@ class Sharing:
         finally:
             self._link = None
             await link.aclose()
+
+
+def _names(found: list[object]) -> tuple[str, ...]:
+    names = sorted(name.decode(errors="replace") for name in found if isinstance(name, bytes))
+    return tuple(names[:MAX_NODES])
+
+
+def _place(node: str) -> str:
+    return node.rpartition("-")[0] or node
 
 
 def _put(future: Future[object]) -> None:
