@@ -79,7 +79,7 @@ def _bans(settings: Settings) -> str:
 
 
 def findings(settings: Settings) -> Iterator[FileFinding]:
-    """Read the local keys, and say what is wrong with them. Tokens of such a key are refused until it is put right."""
+    """Read the local keys, and say what is wrong with them. Until that is fixed, tokens of such a key are refused."""
     name = "key" if settings.key_dir is None else "key_dir"
     place = getattr(settings, name)
     if place is not None:

@@ -273,7 +273,7 @@ def _too_many(seconds: float) -> _Answer:
 
 
 def _is_cancelled() -> bool:
-    """Say whether this task is being cancelled. `authorize` may also raise CancelledError of its own accord."""
+    """Whether this task is being cancelled: `authorize` may also raise CancelledError itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

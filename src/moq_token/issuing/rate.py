@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 MAX_CALLERS = 16 * 1024
 """Callers that are remembered. The one that asked longest ago is forgotten first."""
 
-_NETWORK_BITS = 64  # the part of an IPv6 address that one customer of a provider has to himself
+_NETWORK_BITS = 64  # one customer of a provider has all addresses of such a network
 
 
 class Rate:
     """Allows each caller ``count`` requests at once, and as many again in ``seconds``, spread evenly.
 
-    It is the generic cell rate algorithm: a caller is one number, the time at which all his requests are paid for.
+    It is the generic cell rate algorithm: a caller is one number, the time at which all its requests are paid for.
     """
 
     def __init__(self, count: int, seconds: float, clock: Callable[[], float]) -> None:
@@ -43,7 +43,7 @@ class Rate:
 
 
 def network_of(address: str) -> str:
-    """Return the address that counts as one caller: of IPv6 the first 64 bits, which one customer has to himself."""
+    """Return the address that counts as one caller: of IPv6 the first 64 bits, as one customer has all of them."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
 """The auth server: takes a policy, and answers relays of both generations over HTTP.
 
-What a policy does is its own matter; what is promised here holds whatever it does. 403 is a verdict of the policy and
-nothing else; every fault of the server's side is 503, which a relay takes for "could not tell".
+Whatever a policy does, 403 is a verdict of the policy, and every fault of the server is 503, which relays read as
+"could not tell": their sessions go on.
 """
 
 from __future__ import annotations

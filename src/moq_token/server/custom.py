@@ -46,7 +46,7 @@ def load_policy(text: str) -> tuple[Decide, Lookup | None]:
     return decide, lookup
 
 
-def _is_async(decide: Any) -> bool:  # noqa: ANN401 - whatever the module has
+def _is_async(decide: Any) -> bool:  # noqa: ANN401 - any object of the module
     if inspect.isclass(decide) or not callable(decide):
         return False
     return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(type(decide).__call__)

@@ -1,4 +1,4 @@
-"""One denial: what may not come in any more, or may do less, and until when. A record without I/O and without a clock.
+"""One denial: which sessions are refused or may do less, and until when. A record without I/O and without a clock.
 
 A denial is checked after the policy has admitted a session, at its ``connect`` and at each ``revalidate``, so that it
 ends live sessions too.
@@ -194,7 +194,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def forgotten(self) -> int:
-        """When the denial need not be known any more, in Unix seconds."""
+        """When the denial can be forgotten, in Unix seconds."""
         return max(self.until, self.kept) + KEPT_SECONDS
 
     @property
@@ -209,9 +209,9 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return given <= {"kid", "path"}
 
     def replaces(self, other: Denial) -> bool:
-        """Whether this one counts rather than the other one with the same id.
+        """Whether this denial takes precedence over the other one with the same id.
 
-        The later one counts; all nodes choose the same one, in whichever order they hear of them.
+        The later one does; all nodes choose the same one, in whichever order they hear of them.
         """
         mine, theirs = (self.at, self.node, self.lifted), (other.at, other.node, other.lifted)
         return mine > theirs or (mine == theirs and self.to_json() > other.to_json())

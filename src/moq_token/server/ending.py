@@ -101,7 +101,7 @@ class Ending:
         """Add the concerned ones of some live sessions to those that are to end."""
         table = self._live()
         async for session in in_turns(sessions):
-            # The end of one that has ended meanwhile would be waited for in vain.
+            # The end of one that has ended meanwhile is not reported again.
             if concerned(session) and table.get(session.id) is session:
                 pending.add(session)
 

@@ -166,7 +166,7 @@ class HttpServer:
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection: parses requests, has them answered one after the other, and keeps to the bounds."""
+    """One connection: parses requests, has them answered one after the other, and enforces the bounds."""
 
     __slots__ = (
         "_answering",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class LiveSessions:
-    """The table of sessions, with the clocks of the server and with those who have to hear of its changes.
+    """The table of sessions with the clocks of the server, and what has to follow from its changes.
 
     The parameters are those of :class:`AuthServer`.
     """

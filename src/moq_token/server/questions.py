@@ -91,7 +91,7 @@ class Questions:
                 message = "relay 0.14 needs the secret of the %s key itself, which is not shared"
                 extra = {"event": "refused", "reason": "no-key-source", "path": cut(question.root)}
                 log.info(f"{message} (--share-secrets shares it on this machine)", answer.key.algorithm, extra=extra)
-            # What is public stays so: the relay refuses the token for want of a key.
+            # What is public stays so: without a key, the relay refuses the token.
             return replace(answer, key=None)
         return answer
 

@@ -93,7 +93,7 @@ def _narrowed(grant: Grant, denial: Denial, path: str) -> Grant:
 
 
 def _reaches(granted: Pattern, root: str, denied: Pattern) -> bool:
-    """Whether a pattern that is granted at a path overlaps what is denied. One that cannot be told counts as such."""
+    """Whether a pattern that is granted at a path overlaps what is denied; also where that cannot be decided."""
     try:
         return granted.rooted(root).overlaps(denied)
     except InvalidPatternError:
