@@ -44,10 +44,13 @@ def reference() -> str:
     """Return the sections of all commands, with their headings."""
     overview = ["| command | what it does |", "| --- | --- |"]
     sections = []
+    first = {id(command): name for name, command in commands() if " " not in name}  # a command can have two names
     for name, command in commands():
         summary = prose(_paragraphs(command)[0])
         overview.append(f"| [`{name}`](#{name.replace(' ', '-')}) | {summary.partition('. ')[0].rstrip('.')} |")
-        sections.append(f"{'###' if ' ' in name else '##'} {name}\n\n{section(name, command)}")
+        other = first.get(id(command), name)
+        body = section(name, command) if other == name else f"Another name of [`{other}`](#{other}).\n"
+        sections.append(f"{'###' if ' ' in name else '##'} {name}\n\n{body}")
     return "\n".join([*overview, "", *sections])
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(180)
 SAMPLE = 40
 ALSO_ANSWERED = {
+    "there is no token": "reasons.html#token-expected",
     "the token grants nothing at the path": "how-tokens-work.html#what-a-token-grants-at-a-path",
 }
 
@@ -64,7 +65,7 @@ def questions() -> dict[str, tuple[str, ...]]:
         here = f"command-line.html#{name.replace(' ', '-')}"
         found[name] = (here,)
         for param in command.params:
-            if not getattr(param, "hidden", False):
+            if not getattr(param, "hidden", False) and name != "auth serve":  # another name of `serve`
                 found |= {f"moq-token-cli {name} {option}": (here,) for option in param.opts if option.startswith("--")}
     for name in moq_token.__all__:
         if name != "__version__":

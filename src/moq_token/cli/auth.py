@@ -57,7 +57,7 @@ def auth_command() -> None:
 @click.option("--root", default="", metavar="PATH", help="Scope of the key: path that the patterns are relative to.")
 @grants.grant_option("--publish", "Scope: pattern that tokens may let publish. Repeatable.", pattern=True)
 @grants.grant_option("--subscribe", "Scope: pattern that tokens may let subscribe to. Repeatable.", pattern=True)
-@grants.relay_option("Fail if relays of this version, such as 0.14, cannot load the key; or all. Repeatable.")
+@grants.relay_option("Fail if relays of this version (such as 0.14, or all) cannot load the key. Repeatable.")
 def generate_command(
     algorithm: Algorithm,
     kid: str | None,

@@ -78,7 +78,7 @@ def ban_command(
     as_json: bool,
     **who: Any,  # noqa: ANN401 - as the options say
 ) -> int:
-    """Ban whom all the given options match: end their sessions, and refuse new ones until the ban ends.
+    """Ban the sessions that all the given options match: end them, and refuse new ones until the ban ends.
 
     Waits up to 5 s for the relays to end the sessions, and prints a receipt: how many sessions matched, how many have
     ended, which are still alive, and by when those end. Exits 0 only if all have ended, and 1 otherwise.
@@ -118,7 +118,7 @@ def narrow_command(
     as_json: bool,
     **who: Any,  # noqa: ANN401 - as the options say
 ) -> int:
-    """Take a role, a path, or a role at a path away from whom all the given options match.
+    """Take a role, a path, or a role at a path away from the sessions that all the given options match.
 
     Relays end the sessions that lose something; when the clients dial again, they get the smaller grant. Prints a
     receipt and exits as `ban` does. Take it back with `unban`.
@@ -194,7 +194,7 @@ def _show(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool, dry_ru
 @admin
 @options.as_json
 def unban_command(ids: tuple[str, ...], admin: str | None, as_json: bool) -> int:
-    """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. Whom they kept out may dial again.
+    """Lift bans, and what `narrow` has taken away, by the ids that `bans` shows. The clients may then dial again.
 
     Exits 1 if one of the bans is not in force, and lifts the others.
     """

@@ -41,7 +41,7 @@ THUMBPRINT = "thumbprint"
 @grants.grant_option("--subscribe", "Scope: path or pattern that tokens may let subscribe to. Repeatable.")
 @grants.grant_option("--publish-pattern", "Scope: pattern; without * it is one broadcast.", pattern=True)
 @grants.grant_option("--subscribe-pattern", "Scope: pattern; without * it is one broadcast.", pattern=True)
-@grants.relay_option("Fail if relays of this version, such as 0.14, cannot load the key; or all. Repeatable.")
+@grants.relay_option("Fail if relays of this version (such as 0.14, or all) cannot load the key. Repeatable.")
 @options.base64
 @options.file_format
 @click.option("--no-clobber", is_flag=True, help="Refuse to write where a file exists, instead of keeping a backup.")

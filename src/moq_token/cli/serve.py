@@ -54,7 +54,7 @@ def _hangups_held() -> Iterator[None]:
     metavar="FILE",
     help="TOML whose table [serve] has these settings. Also from MOQ_TOKEN_SERVE_CONFIG.",
 )
-@click.option("--check", is_flag=True, help="Say what would be served, and exit.")
+@click.option("--check", is_flag=True, help="Print the settings in words, and exit.")
 @click.option(
     "--listen",
     metavar="ADDR|unix:PATH",
@@ -74,12 +74,12 @@ def _hangups_held() -> Iterator[None]:
 @click.option("--mtls-subscribe", multiple=True, metavar=_RULE, help="The same for client certificates. Repeatable.")
 @click.option("--tier", metavar="LABEL", help="Label for the statistics of the relay, on every grant.")
 @click.option(
-    "--expires", metavar="DURATION", help="How long a session may last whose token or certificate has no end: 1h."
+    "--expires", metavar="DURATION", help="Longest time of a session whose token or certificate has no end: 1h."
 )
 @click.option("--revalidate", metavar="DURATION", help="How often relays ask again: 1m. Needs --expires.")
-@click.option("--limit-token", metavar="N", help="Most live sessions with one token. Needs --revalidate.")
-@click.option("--limit-remote", metavar="N", help="Most live sessions from one address. Needs --revalidate.")
-@click.option("--limit-subject", metavar="N", help="Most live sessions of one subject (`sub`). Needs --revalidate.")
+@click.option("--limit-token", metavar="N", help="Largest number of sessions with one token. Needs --revalidate.")
+@click.option("--limit-remote", metavar="N", help="The same from one address. Needs --revalidate.")
+@click.option("--limit-subject", metavar="N", help="The same of one subject (`sub`). Needs --revalidate.")
 @click.option(
     "--kick-oldest",
     multiple=True,
@@ -90,11 +90,13 @@ def _hangups_held() -> Iterator[None]:
 @click.option("--contract", metavar="post|get|both", help="Answer relays from 0.15 on (post), 0.14 (get), or both.")
 @click.option("--publish-keys", is_flag=True, help="Serve the public halves: /keys/{kid}.jwk and a JWK Set.")
 @click.option("--share-secrets", is_flag=True, help="Give relay 0.14 on this machine the HMAC secrets that it needs.")
-@click.option("--lenient", is_flag=True, help="Read tokens as relay 0.14 does, for the time of an upgrade.")
+@click.option("--lenient", is_flag=True, help="Read tokens as relay 0.14 does, while you upgrade.")
 @click.option("--spread", metavar="N", help="Spread re-checks: shorten times by up to this part, 0 to 0.1 (default).")
 @click.option("--tls-cert", type=options.FILE, metavar="FILE", help="Certificate of this server, PEM.")
 @click.option("--tls-key", type=options.FILE, metavar="FILE", help="Its private key, PEM.")
-@click.option("--tls-client-ca", type=options.FILE, metavar="FILE", help="Answer only relays with a certificate of it.")
+@click.option(
+    "--tls-client-ca", type=options.FILE, metavar="FILE", help="Answer only relays with a certificate of this CA."
+)
 @click.option("--secret-file", type=options.FILE, metavar="FILE", help="user:password that relays must send (Basic).")
 @click.option("--admin", metavar="ADDR|unix:PATH", help="Where to answer operators: bans, sessions, /metrics, a page.")
 @click.option("--state", type=options.FILE, metavar="DIR", help="Where bans are kept over restarts.")
@@ -105,19 +107,21 @@ def _hangups_held() -> Iterator[None]:
     help="Internal listener of a relay, to end banned sessions at once: edge-1=http://127.0.0.1:9101. Repeatable.",
 )
 @click.option("--share", metavar="URL", help="Share caps and bans with other servers: redis://HOST:PORT, rediss://…")
-@click.option("--require-share", is_flag=True, help="Admit no new session while the store of --share is out of reach.")
+@click.option(
+    "--require-share", is_flag=True, help="Admit no new session while the store of --share cannot be reached."
+)
 @click.option("--share-secret-file", type=options.FILE, metavar="FILE", help="Secret that all servers of a share have.")
 @click.option("--log", metavar="text|json", help="Form of the log on standard error; default: text.")
 @_hangups_held()
 def serve_command(config: str | None, check: bool, **flags: Any) -> None:  # noqa: ANN401 - as each option says
-    """Run the auth server that relays ask whom to admit.
+    """Run the auth server that relays ask about their sessions.
 
     Relays from 0.15 on ask about every session (--auth-url), relay 0.14 about every connection (auth_api). Without
     rules and keys, everybody is refused. Every setting can also be in the table [serve] of --config, and in the
     environment: MOQ_TOKEN_SERVE_KEY_DIR is --key-dir. A flag overrides the environment, which overrides the file.
 
-    SIGTERM stops the server in order. SIGHUP reads again the rules and relays of --config, --secret-file and
-    --tls-cert.
+    SIGTERM stops the server after the answers in progress. SIGHUP reloads the rules and relays of --config,
+    --secret-file and --tls-cert.
     """
     given = parsed(flags)
     _open_standard_files()

@@ -41,7 +41,7 @@ signing_options: Decorator = options.together(
     click.option(
         "--url", metavar="URL", help="Print the URL to dial: URL of the relay, with the root as path unless it has one."
     ),
-    grants.relay_option("Fail if relays of this version, such as 0.14, would refuse the token; or all. Repeatable."),
+    grants.relay_option("Fail if relays of this version (such as 0.14, or all) would refuse the token. Repeatable."),
 )
 verifying_options: Decorator = options.together(
     options.keys,
