@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from moq_token.errors import shown
 from moq_token.server.log import log
 from moq_token.server.share.link import StoreError
 
@@ -25,6 +27,8 @@ MAX_MESSAGE_BYTES: Final = 256 * 1024
 """A message of a node to another. Longer ones are neither sent nor read."""
 MAX_NODES: Final = 10_000
 """Nodes that are asked, and whose answers are taken."""
+FRESH_SECONDS: Final = 300
+"""A question is answered for so long, by the clocks of both nodes, and once. So nobody can send it again later."""
 
 QUESTION: Final = b"Q"
 ANSWER: Final = b"A"
@@ -46,6 +50,7 @@ class _Message(msgspec.Struct):
     number: str
     node: str
     body: msgspec.Raw
+    at: float
 
 
 class _Asked:
@@ -86,12 +91,15 @@ class Questions:
         The name of this node.
     everybody
         The channel on which all nodes listen.
+    clock
+        Returns the time in Unix seconds.
 
     """
 
-    def __init__(self, names: Names, node: str, everybody: bytes) -> None:
-        self._names, self._node, self._everybody = names, node, everybody
+    def __init__(self, names: Names, node: str, everybody: bytes, *, clock: Callable[[], float] = time.time) -> None:
+        self._names, self._node, self._everybody, self._clock = names, node, everybody, clock
         self._asked: dict[str, _Asked] = {}
+        self._heard: dict[str, float] = {}  # when questions were heard that may still be fresh, the first one first
         self._answering: set[asyncio.Task[None]] = set()
 
     @property
@@ -118,7 +126,7 @@ class Questions:
         number, asked = secrets.token_hex(8), _Asked(known)
         if len(self._asked) >= MAX_QUESTIONS:
             return Answers({}, asked.missing(), "too many questions to other servers are waiting for answers")
-        if not self._send(link, self._everybody, QUESTION, _Message(number, self._node, msgspec.Raw(question))):
+        if not self._send(link, self._everybody, QUESTION, self._message(number, question)):
             return Answers({}, asked.missing(), "the question to other servers is too long")
         self._asked[number] = asked
         problem = None
@@ -145,10 +153,29 @@ class Questions:
                 asked = self._asked.get(message.number)
                 if asked is not None:
                     asked.answered(message.node, bytes(message.body))
-            elif message.node != self._node and len(self._answering) < MAX_QUESTIONS:
+            elif self._is_to_be_answered(message):
                 task = asyncio.get_running_loop().create_task(self._answer(link, message, answer))
                 self._answering.add(task)
                 task.add_done_callback(self._answering.discard)
+
+    def _message(self, number: str, body: bytes) -> _Message:
+        return _Message(number, self._node, msgspec.Raw(body), self._clock())
+
+    def _is_to_be_answered(self, message: _Message) -> bool:
+        if message.node == self._node or len(self._answering) >= MAX_QUESTIONS:
+            return False
+        now = self._clock()
+        if abs(now - message.at) > FRESH_SECONDS:
+            text = "a question of the server %s is not answered: by the clocks it was asked %d s ago"
+            log.warning(text, shown(message.node), now - message.at, extra={"event": "share"})
+            return False
+        if message.number in self._heard:
+            return False
+        # Those that were heard so long ago are not fresh any more, wherever the clock of the asking node is.
+        while self._heard and next(iter(self._heard.values())) < now - 2 * FRESH_SECONDS:
+            del self._heard[next(iter(self._heard))]
+        self._heard[message.number] = now
+        return True
 
     async def _answer(self, link: Link, message: _Message, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
         try:
@@ -156,8 +183,7 @@ class Questions:
         except Exception as error:  # noqa: BLE001 - the asking node names those that did not answer
             log.error("another server was not answered: %s", type(error).__name__, extra={"event": "fault"})
             return
-        answered = _Message(message.number, self._node, msgspec.Raw(body))
-        if not self._send(link, self._channel(message.node), ANSWER, answered):
+        if not self._send(link, self._channel(message.node), ANSWER, self._message(message.number, body)):
             log.warning("the answer to another server is too long", extra={"event": "share", "node": message.node})
 
     def _send(self, link: Link, channel: bytes, kind: bytes, message: _Message) -> bool:
