@@ -5,7 +5,7 @@ from __future__ import annotations
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
-from moq_token.errors import ConfigError
+from moq_token.errors import ConfigError, UnavailableError
 from moq_token.sources.tls import Tls, make_context
 
 if TYPE_CHECKING:
@@ -47,3 +47,18 @@ def new_client(
         pass
     # Outside the handler: the error there quotes the variable, which may hold a password.
     raise ConfigError("invalid proxy in the environment. Check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
+
+
+async def read_body(response: httpx2.Response, name: str, limit: int) -> bytes:
+    """Read the body of an answer of the server called ``name``.
+
+    Raises :class:`UnavailableError` if it is compressed, which was not asked for, or has more than ``limit`` bytes.
+    """
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnavailableError(f"{name} sent a compressed answer, though the request did not allow it")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > limit:
+            raise UnavailableError(f"{name} sent an answer of more than {limit} bytes")
+    return bytes(body)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from moq_token.errors import ConfigError, UnavailableError, bare, shown
-from moq_token.sources.client import new_client
+from moq_token.sources.client import new_client, read_body
 from moq_token.sources.failures import describe_error, describe_status, system_error
 from moq_token.sources.memory import Flights, Lru, again
 from moq_token.sources.quiet import quiet
@@ -251,22 +251,11 @@ class Http(Closing):
             # The body of an error is not needed, and it may be endless.
             body = b""
             if response.status_code in {_OK, _NOT_MODIFIED}:
-                body = await _read(url, response)
+                body = await read_body(response, shown_url(url), MAX_BODY_BYTES)
             if response.status_code == _OK and not _PLAUSIBLE.match(body):
                 raise UnavailableError(_describe_other(first, url, response.headers.get("content-type", "")))
             answer = self._answer.of(response.status_code, response.headers.raw, body, self._clock() - started)
             return response.headers.get("location"), answer
-
-
-async def _read(url: str, response: httpx2.Response) -> bytes:
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnavailableError(f"{shown_url(url)} is compressed, though the request did not allow it")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise UnavailableError(f"{shown_url(url)} is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 def _describe_other(first: str, url: str, content_type: str) -> str:

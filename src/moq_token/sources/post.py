@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token.errors import ConfigError, UnavailableError, bare
-from moq_token.sources.client import new_client
+from moq_token.sources.client import new_client, read_body
 from moq_token.sources.failures import describe_error, system_error
 from moq_token.sources.quiet import quiet
 from moq_token.sources.source import TIMEOUT_SECONDS, Closing, missing_extra, sealed_coroutine, sealed_function
@@ -21,8 +21,6 @@ from moq_token.sources.urls import (
 )
 
 if TYPE_CHECKING:
-    import httpx2
-
     from moq_token.sources.tls import TlsOptions
 
 # As relays follow them.
@@ -144,15 +142,5 @@ class Post(Closing):
             extensions={"target": address.target.partition("#")[0].encode("ascii")},  # the query is nowhere else
         ) as response:
             # The body of another answer is not needed, and it may be endless.
-            body = await self._read(response) if response.status_code in _SUCCESS else b""
+            body = await read_body(response, self.shown, MAX_ANSWER_BYTES) if response.status_code in _SUCCESS else b""
             return response.status_code, response.headers.get("location"), body
-
-    async def _read(self, response: httpx2.Response) -> bytes:
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise UnavailableError(f"{self.shown} sent a compressed answer, though the request did not allow it")
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise UnavailableError(f"{self.shown} sent an answer of more than {MAX_ANSWER_BYTES} bytes")
-        return bytes(body)
