@@ -23,7 +23,7 @@ GENERATED = re.compile(r"^ *<!-- begin (?!source )\w+.*?^ *<!-- end -->$", re.DO
 # The first words of commands in `console` blocks that are not run here: they need a network, a checkout, a relay, or a
 # running auth server. tests/interop runs relays and auth servers.
 ELSEWHERE = re.compile(
-    r"(?:pip|python3 -m venv|uv|git|docker|nix|alias|make|moq-relay"
+    r"(?:pip|curl|python3 -m venv|uv|git|docker|nix|alias|make|moq-relay"
     r"|moq-token-cli (?:ban|bans|kick|narrow|sessions|unban))\b"
 )
 # A command that the page shows to fail.
