@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -57,8 +58,15 @@ def test_unit_is_valid(tmp_path: Path) -> None:
 
 def test_compose_file() -> None:
     (compose,) = documents("compose.yaml")
-    auth, relay = compose["services"]["auth"], compose["services"]["relay"]
-    assert auth["network_mode"] == "service:relay"  # so that loopback is the same for both
+    auth, relay, network = (compose["services"][name] for name in ("auth", "relay", "network"))
+    # Loopback is the same for both, and stays so when one of them is restarted.
+    assert auth["network_mode"] == relay["network_mode"] == "service:network"
+    assert "network_mode" not in network
+    assert not {"ports", "depends_on"} & {*auth, *relay}
+    assert network["ports"] == [f"443:{relay['environment']['MOQ_LISTEN'].rpartition(':')[2]}/udp"]
+    holding = subprocess.Popen([sys.executable, *network["entrypoint"][1:]])
+    holding.terminate()
+    assert holding.wait(10) in {0, -signal.SIGTERM}  # the latter if it came before the handler
     assert relay["environment"]["MOQ_AUTH_URL"] == f"http://{read_settings(config=DEPLOY / 'serve.toml').listen}/"
     assert auth["command"] == ["serve", "--config", f"{auth['working_dir']}/serve.toml"]
     environment = auth["environment"]
