@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 import moq_token
 from moq_token import Claims, InvalidClaimsError, Key
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MODULES = ROOT / "tests" / "interop" / "node_modules"
 SECRET = b"at-least-32-bytes-of-random-data"
 
 
@@ -70,3 +74,12 @@ def test_the_calls_exist(name: str) -> None:
     calls = re.findall(r"`(\w+)\.(\w+)\(", " ".join(cells))
     assert calls
     assert [call for call in calls if call[0] in classes and not hasattr(classes[call[0]], call[1])] == []
+
+
+@pytest.mark.skipif(not shutil.which("node") or not MODULES.is_dir(), reason="node or @moq/token is not there")
+def test_the_calls_of_typescript_exist() -> None:
+    named = {name for row in rows("coming-from-typescript.md") for name in re.findall(r"`(?:await )?(\w+)\(", row[1])}
+    program = "import * as it from '@moq/token'; console.log(Object.keys(it).join(' '))"
+    command = ["node", "--input-type=module", "--eval", program]
+    done = subprocess.run(command, cwd=MODULES.parent, capture_output=True, text=True, check=True)
+    assert {"generate", "load", "sign", "verify"} <= named <= set(done.stdout.split())
