@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moq_token.server import http, listen
-from moq_token.server.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpResponse, HttpServer
+from moq_token.server import http, listen, protocol
+from moq_token.server.http import MAX_BODY_BYTES, MAX_HEAD_BYTES, HttpRequest, HttpResponse
+from moq_token.server.protocol import HttpServer
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     async def test() -> None:
         async with serving(slow) as (_, dial):
             client = await dial()
-            count = http.MAX_PIPELINED
+            count = protocol.MAX_PIPELINED
             client.writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n for n in range(count)))
             assert [await client.answer() for _ in range(count)] == [(200, b"/%d" % n) for n in range(count)]
             assert (await client.ask(b"GET /again HTTP/1.1\r\nHost: x\r\n\r\n")) == (200, b"/again")
@@ -593,7 +594,7 @@ def fuzz(streams: int) -> None:
                 sent += step
                 if not random.randrange(20):
                     await asyncio.sleep(0)
-            for _ in range(3 * http.MAX_PIPELINED):
+            for _ in range(3 * protocol.MAX_PIPELINED):
                 await asyncio.sleep(0)
             answered.update(statuses(wire.written))
             wire.close()

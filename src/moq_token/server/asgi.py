@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from moq_token.server import http
 from moq_token.server.http import HttpRequest, HttpResponse
+from moq_token.server.responses import bad, too_large, too_slow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def application(handler: Handler, lifespan: Callable[[], AbstractAsyncContextManager[object]]) -> Application:
-    """Return an ASGI 3 application that answers as :mod:`moq_token.server.http` does.
+    """Return an ASGI 3 application that answers as :mod:`moq_token.server.protocol` does.
 
     ``lifespan`` is entered when the server starts and left when it stops. A server or framework that runs no lifespan
     for this application has to enter it itself. Bodies have the same bounds in size and time; the size of a request's
@@ -47,13 +48,13 @@ async def _answer(handler: Handler, scope: Scope, receive: Receive, send: Send) 
     except _GoneError:
         return
     except TimeoutError:
-        response = HttpResponse(408, f"the request did not arrive within {http.REQUEST_SECONDS:.0f} s\n".encode())
+        response = too_slow()
     else:
         if body is None:
-            response = http.too_large()
+            response = too_large()
         else:
             request = _request(scope, body)
-            response = http.bad("duplicate header field") if request is None else await handler(request)
+            response = bad("duplicate header field") if request is None else await handler(request)
     headers = [tuple(line.split(b": ", 1)) for line in response.headers.split(b"\r\n") if line]
     if response.status not in http.BODILESS:
         headers.append((b"content-type", response.content_type.encode()))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token.errors import ConfigError, shown, shown_path
-from moq_token.server.http import MAX_CONNECTIONS, HttpServer
+from moq_token.server.http import MAX_CONNECTIONS
+from moq_token.server.protocol import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
