@@ -377,22 +377,27 @@ def test_a_plain_function_does_not_hold_up_the_event_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    "claims",
+    ("claims", "said"),
     [
-        None,
-        "token",
-        Claims("a", "b"),
-        Claims("a", subject="c"),
-        Claims("a", "b", subject="c", expires=5),
-        Claims("a", "b", subject="c", expires="25h"),
-        Claims("elsewhere", "b", subject="c"),
+        (None, "`authorize` must return Claims, not NoneType"),
+        ("token", "`authorize` must return Claims, not str"),
+        (Claims("a", "b"), "`subject`"),
+        (Claims("a", subject="c"), "grant"),
+        (Claims("a", "b", subject="c", expires=5), "would be expired already"),
+        (Claims("a", "b", subject="c", expires="25h"), "above the maximum"),
+        (Claims("elsewhere", "b", subject="c"), "outside the scope"),
     ],
 )
-def test_claims_that_cannot_be_issued(claims: Any, caplog: pytest.LogCaptureFixture) -> None:  # noqa: ANN401 - of any type
+def test_claims_that_cannot_be_issued(
+    claims: Any,  # noqa: ANN401 - of any type
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     issuer = Issuer(KEY.with_scope(Scope("a", "")), "https://relay.example.com")
     answer = call(endpoint(issuer, lambda _: claims))
     assert (answer.status, answer.error["message"]) == (500, "internal error")
-    assert len(caplog.records) == 1
+    (record,) = caplog.records
+    assert said in record.getMessage()
 
 
 def test_authorize_sees_what_the_server_knows() -> None:

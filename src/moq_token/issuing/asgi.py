@@ -213,7 +213,8 @@ class _Endpoint:
         try:
             claims = await self._ask(request)
             if not isinstance(claims, Claims):
-                raise TypeError(f"`authorize` must return Claims, not {type(claims).__name__}")  # noqa: TRY301
+                # One of our errors, so that the log shows its text.
+                raise ConfigError(f"`authorize` must return Claims, not {type(claims).__name__}")  # noqa: TRY301
             if claims.subject is not None and (seconds := self._issued.take(claims.subject)):
                 return _too_many(seconds)
             credential = self._issuer.issue(claims)
