@@ -29,6 +29,13 @@ class StoreModel:
         self.hashes: dict[bytes, dict[bytes, bytes]] = defaultdict(dict)
         self.messages: list[tuple[bytes, bytes]] = []
 
+    def copy(self) -> StoreModel:
+        """Return another store with the same content."""
+        other = StoreModel()
+        other.sorted.update((key, scores.copy()) for key, scores in self.sorted.items())
+        other.hashes.update((key, fields.copy()) for key, fields in self.hashes.items())
+        return other
+
     def flush(self) -> None:
         self.sorted.clear()
         self.hashes.clear()

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from tests.simulation.loop import Loop
 
 
+# The loop that runs, or has run last. To tell asyncio takes a system call before Python 3.12.
+_latest: VirtualLoop | None = None
+
+
+def leave_loops() -> None:
+    """Have no loop run any more, so that asyncio can be used otherwise."""
+    _switch_to(None)
+
+
+def _switch_to(loop: Any) -> None:  # noqa: ANN401 - asyncio asks for its own class
+    global _latest  # noqa: PLW0603
+    if loop is not _latest:
+        _latest = loop
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+
+
 class VirtualLoop:
     """The event loop of one process, with the methods that the server uses. Once killed, nothing of it goes on."""
 
@@ -38,11 +54,8 @@ class VirtualLoop:
     def _run(self, handle: asyncio.Handle) -> None:
         if self.is_killed or handle.cancelled():
             return
-        asyncio._set_running_loop(self._self)  # noqa: SLF001
-        try:
-            handle._run()  # noqa: SLF001
-        finally:
-            asyncio._set_running_loop(None)  # noqa: SLF001
+        _switch_to(self)
+        handle._run()  # noqa: SLF001
 
     def run(self, function: Callable[[], object]) -> None:
         """Call a function as if the loop had called it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.mutants import MUTANTS, planted
 from tests.simulation.schedules import schedule_of, shrink
-from tests.simulation.world import SCRIPTS, broken, to_text
+from tests.simulation.script import SCRIPTS, broken, to_text
 
 
 def main() -> None:

@@ -6,8 +6,11 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from moq_token.contract import Event, Grant, Request
+from moq_token.algorithm import Algorithm
+from moq_token.contract import Answer as Told
+from moq_token.contract import Event, Grant, PublicPaths, Question, Request
 from moq_token.errors import RefusedError
+from moq_token.key import Key
 from moq_token.patterns import Patterns
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial, Facts
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from moq_token.auth.lease import Instant
-    from moq_token.server.session import Effect, Outcome, Refusal
+    from moq_token.server.session import Effect, Outcome, Refusal, Session
     from tests.simulation.loop import Loop, Machine
     from tests.simulation.relay import Client, Relay
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 _PUBLISH, _SUBSCRIBE = Patterns(["**"]), Patterns(["**", "x/**"])
 _NUDGE_SECONDS = 0.01
+_KEYS = {kid: Key.generate(Algorithm.EDDSA, kid=kid).to_public() for kid in ("k1", "k2")}
 
 
 class Rules(NamedTuple):
@@ -59,6 +63,14 @@ class Policy:
             expires=None if expires is None else int(unix) + _spread(expires, session),
             revalidate=None if cadence is None else _spread(cadence, session),
         )
+
+    def told(self, question: Question) -> Told:
+        """Return what relay 0.14 is told, which decides by itself."""
+        if question.mtls:
+            return Told()
+        if question.kid is not None:
+            return Told(key=_KEYS[question.kid])
+        return Told(public=PublicPaths(subscribe=[""], publish=["anonymous"]))
 
 
 class AuthNode:
@@ -103,6 +115,9 @@ class AuthNode:
         now = self.machine.now()
         client = self.client(request)
         if not self.has_keys:
+            if request.event is Event.REVALIDATE:
+                self.advance()
+                self.sessions.seen(request.id, now)
             return 503, None
         grant = self.policy.grant(client, request.id, now.unix)
         if grant is None:
@@ -242,6 +257,11 @@ class WatchedSessions(Sessions):
         expected = sorted(self._table.lapse(now.steady))
         promise(lost == expected, "other sessions are lost than those whose lease has ended", lost, expected)
         return effects
+
+    def seen(self, session_id: str, now: Instant) -> Session | None:
+        session = super().seen(session_id, now)
+        self._table.seen(session_id, now)
+        return session
 
     def kick(self, session_id: str, refusal: Refusal) -> tuple[Effect, ...]:
         effects = super().kick(session_id, refusal)

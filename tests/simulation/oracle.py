@@ -31,9 +31,10 @@ class CapRule(NamedTuple):
 class Believed:
     """A session that the auth server has to count as live."""
 
-    def __init__(self, client: Client, lease: int | None) -> None:
+    def __init__(self, client: Client, admission: Admission, now: Instant) -> None:
         self.holds = holds(client)
-        self.lease = lease
+        self.admission = admission
+        self.lease = _lease(admission, now)
         self.kicked: str | None = None
 
 
@@ -63,13 +64,12 @@ class Table:
         """Return the reason to refuse a session that the policy admits, and the sessions that are kicked for it."""
         if name in self.ended:
             return None, []
-        lease = _lease(admission, now)
         known = self.sessions.get(name)
         if known is not None:
             if known.kicked is None:
-                known.lease = lease
+                known.admission, known.lease = admission, _lease(admission, now)
             return known.kicked, []
-        newcomer = Believed(client, lease)
+        newcomer = Believed(client, admission, now)
         kicked: list[str] = []
         if connect:
             for rule in self.caps:
@@ -83,6 +83,12 @@ class Table:
                     kicked.append(oldest)
         self.sessions[name] = newcomer
         return None, kicked
+
+    def seen(self, name: str, now: Instant) -> None:
+        """Renew the lease of a session about which nothing could be decided."""
+        known = self.sessions.get(name)
+        if known is not None and known.kicked is None:
+            known.lease = _lease(known.admission, now)
 
     def end(self, name: str, steady: float) -> bool:
         """Return whether this is the first report of the end."""
@@ -127,7 +133,17 @@ class Orders:
         """Return the orders in force that a session falls under."""
         return [
             denial for denial in self.latest.values()
-            if not denial.lifted and unix < denial.until and _concerns(denial, client, session, digest)
+            if not denial.lifted and unix < denial.until and concerns(denial, client, session, digest)
+        ]  # fmt: skip
+
+    def against_old(self, kid: str | None, path: str, unix: float) -> list[Denial]:
+        """Return the orders in force that a question of relay 0.14 falls under, which shows nothing else."""
+        return [
+            denial for denial in self.latest.values()
+            if not denial.lifted and unix < denial.until
+            and denial.subject is denial.session is denial.token is denial.remote is None
+            and denial.kid in {None, kid}
+            and (denial.path is None or path.startswith(denial.path.removesuffix("**")))
         ]  # fmt: skip
 
 
@@ -135,10 +151,11 @@ def _age(denial: Denial) -> tuple[float, str, bool]:
     return denial.at, denial.node, denial.lifted
 
 
-def _concerns(denial: Denial, client: Client, session: str, digest: str) -> bool:
+def concerns(denial: Denial, client: Client, session: str, digest: str) -> bool:
     address = client.remote.partition(":")[0]
     return (
-        denial.subject in {None, client.subject}
+        denial.kid is None  # the tokens of relays from 0.15 on are no JWTs here
+        and denial.subject in {None, client.subject}
         and denial.session in {None, session}
         and denial.token in {None, digest}
         and (denial.remote is None or IPv4Address(address) in IPv4Network(denial.remote))

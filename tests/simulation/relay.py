@@ -10,6 +10,8 @@ from moq_token.contract import Event, Request, Usage
 from tests.simulation.loop import promise
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from moq_token.contract import Grant
     from moq_token.patterns import Patterns
     from tests.simulation.loop import Loop, Machine
@@ -32,6 +34,9 @@ class Client:
         self.subject = f"subject-{number % 2}"
         self.remote = f"192.0.2.{number % 4}:{1000 + number}"
         self.path = f"/room{number % 2}/cam"
+        # What it shows to relay 0.14: a token of some key, nothing, or a certificate.
+        self.kid = (None, "k1", "k2", None, "k1", None)[number % 6]
+        self.has_certificate = number % 6 == 5
 
 
 class Live:
@@ -41,7 +46,7 @@ class Live:
         self.id = session_id
         self.client = client
         self.grant: Grant | None = None
-        self.admitted = 0.0
+        self.asked = self.admitted = 0.0
         self.ended: str | None = None
         self.asking = self.again = False
         self.asks = 0  # counts the questions, so that an answer to an earlier one is not taken
@@ -77,6 +82,7 @@ class Relay:
             return
         self.sessions += 1
         session = Live(f"{self.name}-{self.sessions}", client)
+        session.asked = self.loop.now
         self._ask(session, Event.CONNECT)
 
     def leave(self, number: int) -> None:
@@ -99,9 +105,9 @@ class Relay:
     def start(self) -> None:
         self.is_up = True
 
-    def nudge(self, ids: list[str]) -> None:
+    def nudge(self, ids: Iterable[str]) -> None:
         """Check sessions again at once, as the internal listener is asked to."""
-        for name in ids:
+        for name in list(ids):
             session = self.live.get(name)
             if session is not None:
                 if session.asking:

@@ -13,7 +13,7 @@ import sys
 import time
 
 from tests.simulation.schedules import schedule_of, shrink
-from tests.simulation.world import broken, to_text
+from tests.simulation.script import broken, to_text
 
 CHUNK = 250
 

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from tests.simulation.world import CLIENTS, Step, broken
+from tests.simulation.script import broken
+from tests.simulation.world import CLIENTS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ _FATES = ("good", "lose", "mute", "late", "slow", "twice")
 _SHARED_CAPS = ("subject:1:kick", "subject:2:kick", "remote:1:kick", "subject:2", "remote:1")
 _CAPS = ("token:1", "token:2", "subject:2", "remote:1", "subject:1:kick", "token:2:kick", "remote:2:kick", "token:0")
 _BANS = ("subject", "token", "remote", "network", "path", "publish", "subscribe")
+_OLD_BANS = ("kid", "kid", "kid-path", "path", "path-publish", "path-subscribe")
 _TERMS = (5, 40, 600, 4000)
 
 
@@ -33,10 +35,11 @@ class _Maker:
     def __init__(self, chance: random.Random, kind: str | None) -> None:
         self._chance = chance
         self._next: list[Step] = []
-        self._kind = kind or chance.choices(("engine", "server", "share"), (92, 5, 3))[0]
-        self._nodes = chance.choice((2, 2, 3) if self._kind == "share" else (1, 1, 2))
+        self._kind = kind or chance.choices(("engine", "server", "share", "require"), (92, 5, 2.5, 0.5))[0]
+        self._is_shared = self._kind in {"share", "require"}
+        self._nodes = chance.choice((2, 2, 3) if self._is_shared else (1, 1, 2))
         self._bans: list[tuple[str, int]] = []
-        self._relays = self._nodes if self._kind == "share" else chance.choice((self._nodes, 2, 2))
+        self._relays = self._nodes if self._is_shared else chance.choice((self._nodes, 2, 2))
 
     def schedule(self) -> list[Step]:
         chance = self._chance
@@ -44,8 +47,8 @@ class _Maker:
         expires = chance.choice((60, 300, 3000)) if cadence or chance.random() < 0.5 else 0
         caps: dict[str, str] = {}
         for text in chance.sample(
-            _SHARED_CAPS if self._kind == "share" else _CAPS,
-            chance.choice((1, 1, 1, 2) if self._kind == "share" else (0, 1, 1, 2)),
+            _SHARED_CAPS if self._is_shared else _CAPS,
+            chance.choice((1, 1, 1, 2) if self._is_shared else (0, 1, 1, 2)),
         ):
             caps.setdefault(text.partition(":")[0], text)
         order = sorted(caps, key=("token", "remote", "subject").index)
@@ -60,7 +63,14 @@ class _Maker:
         )
         # A swarm: each schedule knows some kinds of steps only, so that those come together often.
         peace = chance.random()
-        all_kinds = _CALM if peace < 0.1 else _QUIET if peace < 0.2 else _SHARED if self._kind == "share" else _KINDS
+        if peace < 0.2:
+            all_kinds = _CALM if peace < 0.1 else _QUIET
+        elif self._is_shared:
+            all_kinds = (*_QUIET, _Maker.store_link, _Maker.store_process) if peace < 0.5 else _SHARED
+        else:
+            all_kinds = _KINDS
+        if self._kind != "engine":
+            all_kinds = (*all_kinds, *(_OLD if peace < 0.2 else (*_OLD, *_SERVER)))
         kinds = [kind for kind in all_kinds if chance.random() < 0.5]
         steps: list[Step] = [self._connect() for _ in range(chance.randint(1, 4))]
         for _ in range(chance.randint(4, 24)):
@@ -82,7 +92,7 @@ class _Maker:
         return self._chance.randrange(self._nodes)
 
     def _client(self) -> int:
-        if self._kind == "share" and self._chance.random() < 0.7:
+        if self._is_shared and self._chance.random() < 0.7:
             return self._chance.choice((0, 4))  # they have a subject and an address in common
         return self._chance.randrange(CLIENTS)
 
@@ -143,6 +153,34 @@ class _Maker:
             self._chance.choice(("stop_store", "start_store", "start_store", "fail_over", "fail_over", "flush_store")),
         )
 
+    def store_clock(self) -> Step:
+        return "store_clock", self._chance.choice((-3600, 0, 3600))
+
+    def disk(self) -> Step:
+        return "disk", self._node(), self._chance.choice(("full", "full", "free"))
+
+    def disk_then_restart(self) -> Step:
+        """Order something that cannot be stored at once, and restart."""
+        node = self._node()
+        self._next = [
+            self.ban(),
+            *self._chance.choice(([], [("disk", node, "free")], [("disk", node, "free"), ("wait", 11)])),
+            ("restart_node", node),
+        ]
+        return "disk", node, "full"
+
+    def dial(self) -> Step:
+        return "dial", self._node(), self._chance.randrange(CLIENTS)
+
+    def old_link(self) -> Step:
+        return self._chance.choice(("cut_old", "join_old")), self._node()
+
+    def old_ban(self) -> Step:
+        """Deny what can be denied to relay 0.14."""
+        ban = (self._chance.choice(_OLD_BANS), self._client())
+        self._bans.append(ban)
+        return "ban", self._node(), *ban, self._chance.choice(_TERMS)
+
     def clock(self) -> Step:
         return "clock", self._node(), self._chance.choice((-3600, 0, 3600))
 
@@ -174,7 +212,10 @@ _KINDS: _Kinds = (
     *_QUIET, _Maker.net, _Maker.net_then_leave, _Maker.cadence_then_crash, _Maker.cut_then_kick, _Maker.link,
     _Maker.relay_process, _Maker.node_process, _Maker.clock, _Maker.keys,
 )  # fmt: skip
-_SHARED: _Kinds = (*_KINDS, _Maker.store_link, _Maker.store_process)
+_SHARED: _Kinds = (*_KINDS, _Maker.store_link, _Maker.store_process, _Maker.store_clock)
+# What there is in worlds of whole servers, without trouble and with it.
+_OLD: _Kinds = (_Maker.dial, _Maker.dial, _Maker.old_ban)
+_SERVER: _Kinds = (_Maker.old_link, _Maker.disk, _Maker.disk_then_restart)
 
 
 def shrink(failing: list[Step]) -> list[Step]:

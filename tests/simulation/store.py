@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,13 @@ if TYPE_CHECKING:
 
 HOP_SECONDS = 0.001
 DEADLINE_SECONDS = 0.25
-REPLICATED_SECONDS = 1.0  # The key of a cap: its tag and a digest.
+REPLICATED_SECONDS = 1.0
+# The key of a cap: its tag and a digest.
 _LEASES = re.compile(rb":[trs]:[0-9a-f]{32}$")
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 class Store:
@@ -30,25 +34,45 @@ class Store:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.model = StoreModel()
-        self._replica = copy.deepcopy(self.model)
+        self._replica = self.model.copy()
         self._replicated = 0.0
         self.is_up = True
+        self.ahead = self.ghosts_until = 0.0
         self.links: list[StoreLink] = []
+        self.before_admission: Callable[[], None] = _nothing
+        self.after_admission: Callable[[bytes, Sequence[bytes]], None] = _nothing
+        """Called for every new session, and then with it and those that are kicked for it, each after the tag."""
+
+    def set_clock(self, ahead: float) -> None:
+        if ahead < self.ahead:
+            # Leases that nobody renews any more last longer by what the clock was set back.
+            self.ghosts_until = self._loop.now + self.ahead - ahead
+        self.ahead = ahead
+
+    def _now(self) -> int:
+        return int((START + self._loop.now + self.ahead) * 1000)
 
     def call(self, call: Call) -> object:
         if self._loop.now - self._replicated > REPLICATED_SECONDS:
-            self._replica, self._replicated = copy.deepcopy(self.model), self._loop.now
-        answer = self.model.call(call, int((START + self._loop.now) * 1000))
+            self._replica, self._replicated = self.model.copy(), self._loop.now
+        is_admission = call.arguments[0] == b"admit"
+        if is_admission:
+            self.before_admission()
+        answer = self.model.call(call, self._now())
         messages, self.model.messages = self.model.messages, []
         for channel, message in messages:
             self.publish(channel, message)
+        if is_admission:
+            self.after_admission(
+                bytes(call.arguments[2]), [message[1:] for _, message in messages if message[:1] == b"K"]
+            )
         return answer
 
-    def counted(self) -> set[bytes]:
-        """Return the sessions that hold a lease now."""
-        now = int((START + self._loop.now) * 1000)
-        leases = [kept for key, kept in self.model.sorted.items() if _LEASES.search(key)]
-        return {session for kept in leases for session, end in kept.items() if end > now}
+    def counted(self, tag: bytes = b"") -> set[bytes]:
+        """Return the sessions that hold a lease now: in the caps with a tag, or in all."""
+        now = self._now()
+        leases = [held for key, held in self.model.sorted.items() if _LEASES.search(key) and key[-34:-33].endswith(tag)]
+        return {session for held in leases for session, end in held.items() if end > now}
 
     def denials(self) -> set[bytes]:
         """Return the digests of all denials."""
@@ -60,7 +84,7 @@ class Store:
 
     def fail_over(self) -> None:
         """Have the replica go on, which has not heard of the last writes."""
-        self.model = copy.deepcopy(self._replica)
+        self.model = self._replica.copy()
         self.break_links()
 
     def break_links(self) -> None:
@@ -76,15 +100,29 @@ class Wire:
         self.is_cut = False
         self.is_mute = False
         """Calls arrive and are done, and no answer comes back."""
+        self.good_since: float | None = 0.0
+        """Since when calls are answered; None where they are not."""
+        self.bad_since: float | None = None
 
     @property
     def is_open(self) -> bool:
         return self.store.is_up and not self.is_cut
 
+    @property
+    def is_good(self) -> bool:
+        return self.is_open and not self.is_mute
+
+    def note(self, now: float, *, is_new: bool = False) -> None:
+        """Note in what state it is after a change. ``is_new``: connections were lost."""
+        if not self.is_good:
+            self.good_since, self.bad_since = None, now if self.bad_since is None else self.bad_since
+        elif self.good_since is None or is_new:
+            self.good_since, self.bad_since = now, None
+
     def connector(self, loop: Loop, aio: VirtualLoop) -> Callable[..., Any]:
         async def connect(channels: Sequence[bytes], received: Callable[[bytes], None]) -> StoreLink:
             await asyncio.sleep(HOP_SECONDS)
-            if not self.is_open or self.is_mute:
+            if not self.is_good:
                 await asyncio.sleep(DEADLINE_SECONDS)
                 raise StoreError("connection refused")
             link = StoreLink(self, loop, aio, channels, received)
@@ -150,7 +188,7 @@ class StoreLink:
 
     def tell(self, channel: bytes, message: bytes) -> None:
         """Deliver what was published."""
-        if channel in self._channels and self._wire.is_open and not self._wire.is_mute:
+        if channel in self._channels and self._wire.is_good:
             self._loop.after(HOP_SECONDS, self._aio.run, lambda: self._hear(message))
 
     def _hear(self, message: bytes) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.mutants import MUTANTS, Mutant, planted
 from tests.simulation.schedules import schedule_of, shrink
-from tests.simulation.world import SCRIPTS, broken, from_text, replay, to_text
+from tests.simulation.script import SCRIPTS, broken, from_text, replay, to_text
 
 if TYPE_CHECKING:
     from pathlib import Path

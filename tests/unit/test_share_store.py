@@ -174,7 +174,8 @@ def test_a_share_with_too_many_denials_says_so_once(
 def test_what_others_write_to_the_store_is_skipped(
     store: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 2)
+    for name in ("DEADLINE_SECONDS", "CONNECT_SECONDS"):
+        monkeypatch.setattr(f"moq_token.server.share.store.{name}", 20)
 
     async def run() -> None:
         ban = Denial(subject="mallory", until=END, at=1.0)

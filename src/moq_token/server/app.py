@@ -142,8 +142,10 @@ class AuthServer:
         # Relay 0.14 reports no sessions, so that there are none to know.
         self.revocations.cadence = 0 if self._contract == "get" else cadence
         if self._contract != "post":
-            self.questions.lookup = getattr(decide, "lookup", None) if lookup is None else lookup
-            self.questions.max_age = getattr(decide, "revalidate", None) if max_age is None else max_age
+            self.questions.change_policy(
+                getattr(decide, "lookup", None) if lookup is None else lookup,
+                getattr(decide, "revalidate", None) if max_age is None else max_age,
+            )
 
     def set_secret(self, secret: str | None) -> None:
         """Replace the required secret (``user:password``); None removes it. Raises :class:`ConfigError`."""
@@ -160,7 +162,7 @@ class AuthServer:
     async def lifespan(self) -> AsyncIterator[None]:
         """Close what the server and its policy hold open when the block is left."""
         sharing = nullcontext() if self.share is None else self.share.lifespan(ServerNode(self))
-        self.revocations.ending.discover()
+        self.revocations.ending.unseen.discover()
         try:
             async with sharing:
                 yield
@@ -245,7 +247,7 @@ class AuthServer:
 async def _awaited(answer: Coroutine[None, None, HttpResponse]) -> HttpResponse:
     try:
         return await answer
-    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+    except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 - as in `respond`
         return _fault(error)

@@ -7,10 +7,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from moq_token.errors import UnavailableError
-from moq_token.server.api import Unreachable
 from moq_token.server.nudges import FEW, Nudger, queries
 from moq_token.server.receipts import Pending
 from moq_token.server.turns import in_turns
+from moq_token.server.unseen import Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,8 +29,6 @@ WAIT_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 1.0
 # And the time that it takes to ask about each of them, so that it does not ask twice.
 _SESSION_SECONDS = 0.001
-# All relays of a large network at once would take many connections.
-_DISCOVERED_TOGETHER, _LONGEST_DISCOVERY_SECONDS = 64, 30.0
 
 
 class Ending:
@@ -58,10 +56,7 @@ class Ending:
     ) -> None:
         self.nudger: Nudger = Nudger(relays)
         self._live, self._now, self._metrics = live, now, metrics
-        # The relays that were not reached since the start, with the last error.
-        self._unseen: dict[str, str] = dict.fromkeys(relays, "not reached yet")
-        self._discovering = asyncio.Semaphore(_DISCOVERED_TOGETHER)
-        self._discovery: asyncio.Task[None] | None = None
+        self.unseen: Unseen = Unseen(self.nudger, lambda session_id: live().is_known(session_id), lambda: now().unix)
         self._waiting: dict[_Wait, None] = {}
 
     async def end(
@@ -117,9 +112,7 @@ class Ending:
 
     async def stop(self) -> None:
         """Stop discovering, and waiting for ends."""
-        if self._discovery is not None:
-            self._discovery.cancel()
-            await asyncio.wait((self._discovery,))
+        await self.unseen.stop()
         for wait in self._waiting:
             wait.stop()
 
@@ -129,51 +122,8 @@ class Ending:
         """Replace the internal listeners of the relays."""
         before = self.nudger.relays
         self.nudger.change(relays)
-        new = {node: "not reached yet" for node, relay in relays.items() if before.get(node) != relay}
-        self._unseen = {node: error for node, error in self._unseen.items() if node in relays} | new
-        if new:
-            self.discover()
-
-    def discover(self) -> None:
-        """Have every relay ask again about all of its sessions, in the background, until each was reached once.
-
-        So the table of sessions is whole soon after a restart, also for sessions that have no cadence.
-        """
-        if self._unseen and (self._discovery is None or self._discovery.done()):
-            self._discovery = asyncio.create_task(self._discover_all())
-
-    async def discover_once(self) -> None:
-        """Try each relay again that was not reached since the start."""
-        await asyncio.gather(*(self._discover(node) for node in list(self._unseen)))
-
-    def unseen(self) -> list[Unreachable]:
-        """Return the relays that were not reached since the start."""
-        relays = self.nudger.relays
-        return [
-            Unreachable(node=node, url=relays[node].url, error=f"not reached since the start: {error}")
-            for node, error in self._unseen.items()
-            if node in relays
-        ]
-
-    async def _discover_all(self) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while self._unseen:
-            await self.discover_once()
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_DISCOVERY_SECONDS)
-
-    async def _discover(self, node: str) -> None:
-        """Have a relay ask again about all of its sessions."""
-        async with self._discovering:
-            try:
-                await self.nudger.nudge(node, [""])
-            except UnavailableError as error:
-                if node in self._unseen:
-                    self._unseen[node] = str(error)
-            except KeyError:
-                pass  # the relay was removed from the settings meanwhile
-            else:
-                self._unseen.pop(node, None)
+        self.unseen.add(node for node, relay in relays.items() if before.get(node) != relay)
+        self.unseen.discover()
 
     async def _end_at(self, node: str, wait: _Wait, paths: Counter[str]) -> None:
         """Tell one relay, again and again, until all of its sessions have ended."""

@@ -142,6 +142,8 @@ class Events:
 
     def _not_granted(self, asked: Request, error: RefusedError | UnavailableError) -> HttpResponse:
         if isinstance(error, UnavailableError):
+            if asked.event is Event.REVALIDATE:
+                self._live.seen(asked)  # it goes on, and is counted and listed
             self._tell(asked, "unavailable", "unavailable", str(error))
             return unavailable()
         self._tell(asked, "refused", error.reason, str(error))

@@ -99,6 +99,14 @@ class LiveSessions:
         if outcome.refused is not None:
             raise RefusedError(outcome.refused.message, reason=outcome.refused.reason)
 
+    def seen(self, asked: Request) -> None:
+        """Note that a session is alive whose re-check could not be decided."""
+        now = self.now()
+        self._follow(self.sessions.advance(now))
+        session = self.sessions.seen(asked.id, now)
+        if session is not None and self.share is not None:
+            self.share.refresh(session, now)
+
     def kick(self, session_id: str, refusal: Refusal) -> None:
         """End a session to make room for a newer one on another node."""
         self._follow(self.sessions.kick(session_id, refusal))
@@ -124,6 +132,7 @@ class LiveSessions:
                     "a session was lost: its relay did not report its end",
                     extra={"event": "lost", "id": effect.session.id},
                 )
+                self.revocations.ending.unseen.add_lost(effect.session)
                 if self._metrics is not None:
                     self._metrics.lost()
             elif isinstance(effect, Untracked):

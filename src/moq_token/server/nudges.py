@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import httptools
+import msgspec
 
 from moq_token.errors import ConfigError, UnavailableError, shown
 from moq_token.path import normalize
@@ -88,15 +89,20 @@ def parse_relays(texts: Iterable[str]) -> dict[str, Relay]:
     return relays
 
 
+def by_id(session_id: str) -> str:
+    """Return the filter for one session."""
+    return f"id={quote(session_id, safe='')}"
+
+
 def queries(concerned: Sequence[Session], paths: Counter[str]) -> Iterable[str]:
     """Return the filters which together cover the concerned sessions of a relay.
 
     Few sessions (:data:`FEW`) are named by their ids. Many are covered by the paths that they have dialed, or by one
     call for the whole relay, where that does not hit many times as many: ``paths`` counts its sessions by their paths.
     """
-    by_id = (f"id={quote(session.id, safe='')}" for session in concerned)
+    named = (by_id(session.id) for session in concerned)
     if len(concerned) <= FEW:
-        return by_id
+        return named
     dialed = {session.path for session in concerned}
     # A relay reads the path as a pattern; a cut one is not the path.
     if (
@@ -105,7 +111,13 @@ def queries(concerned: Sequence[Session], paths: Counter[str]) -> Iterable[str]:
         and sum(paths[path] for path in dialed) <= _TIMES * len(concerned)
     ):
         return [f"path={quote(normalize(path), safe='')}" for path in sorted(dialed)]
-    return [""] if paths.total() <= _TIMES * len(concerned) else by_id
+    return [""] if paths.total() <= _TIMES * len(concerned) else named
+
+
+class _Asking(msgspec.Struct):
+    """The answer of a relay."""
+
+    ids: list[str]
 
 
 class Nudger:
@@ -123,33 +135,37 @@ class Nudger:
                 connection.close()
         self.relays = relays
 
-    async def nudge(self, node: str, filters: Iterable[str]) -> None:
-        """Have a relay ask again about the sessions of some filters.
+    async def nudge(self, node: str, filters: Iterable[str]) -> set[str]:
+        """Have a relay ask again about the sessions of some filters, and return the ids that it names.
 
         Raises :class:`UnavailableError` if it could not be told about one of them.
         """
         relay, left = self.relays[node], iter(filters)
-        results = await asyncio.gather(*(self._tell(relay, left) for _ in range(MAX_CONNECTIONS)))
+        asking: set[str] = set()
+        results = await asyncio.gather(*(self._tell(relay, left, asking) for _ in range(MAX_CONNECTIONS)))
         for error in results:
             if error is not None:
                 raise error
+        return asking
 
-    async def _tell(self, relay: Relay, left: Iterator[str]) -> UnavailableError | None:
+    async def _tell(self, relay: Relay, left: Iterator[str], asking: set[str]) -> UnavailableError | None:
         """Tell a relay one of the filters that are left after the other, until one fails; return why."""
         for each in left:
             try:
-                await self._post(relay, each)
+                body = await self._post(relay, each)
             except UnavailableError as error:
                 return error
+            with contextlib.suppress(msgspec.MsgspecError):
+                asking.update(msgspec.json.decode(body, type=_Asking).ids)
         return None
 
-    async def _post(self, relay: Relay, query: str) -> None:
+    async def _post(self, relay: Relay, query: str) -> bytes:
         slots = self._slots.setdefault(relay.node, asyncio.Semaphore(MAX_CONNECTIONS))
         target = f"{relay.prefix}{_PATH}?{query}" if query else f"{relay.prefix}{_PATH}"
         async with slots:
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
-                    status = await self._exchange(relay, target)
+                    status, body = await self._exchange(relay, target)
             except TimeoutError:
                 raise UnavailableError(f"no answer within {REQUEST_SECONDS:g} s") from None
             except OSError as error:
@@ -158,8 +174,9 @@ class Nudger:
                 raise UnavailableError("the answer is not HTTP") from None
         if status not in _SUCCESS:
             raise UnavailableError(f"HTTP status {status}: is it the internal listener of the relay?")
+        return body
 
-    async def _exchange(self, relay: Relay, target: str) -> int:
+    async def _exchange(self, relay: Relay, target: str) -> tuple[int, bytes]:
         idle = self._idle.setdefault(relay.node, [])
         while idle:
             connection = idle.pop()
@@ -172,17 +189,17 @@ class Nudger:
         except EOFError:
             raise ConnectionResetError(0, "the relay closed the connection") from None
 
-    async def _on(self, connection: _Connection, relay: Relay, target: str) -> int:
+    async def _on(self, connection: _Connection, relay: Relay, target: str) -> tuple[int, bytes]:
         kept = False
         try:
-            status, kept = await connection.post(target)
+            status, body, kept = await connection.post(target)
         finally:
             idle = self._idle.get(relay.node)
             if kept and idle is not None and self.relays.get(relay.node) == relay:
                 idle.append(connection)
             else:
                 connection.close()
-        return status
+        return status, body
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -206,8 +223,8 @@ class _Connection:
         host = f"[{relay.host}]" if ":" in relay.host else relay.host
         return cls(f"{host}:{relay.port}", *await asyncio.open_connection(relay.host, relay.port))
 
-    async def post(self, target: str) -> tuple[int, bool]:
-        """Send a request without a body; return the status, and whether the connection can be used again."""
+    async def post(self, target: str) -> tuple[int, bytes, bool]:
+        """Send a request without a body; return status and body, and whether the connection can be used again."""
         head = f"POST {target} HTTP/1.1\r\nhost: {self._host}\r\nuser-agent: moq-token\r\ncontent-length: 0\r\n\r\n"
         self._writer.write(head.encode("ascii"))
         await self._writer.drain()
@@ -221,8 +238,8 @@ class _Connection:
             parser.feed_data(data)
             size += len(data)
             if size > MAX_ANSWER_BYTES:
-                return parser.get_status_code(), False
-        return parser.get_status_code(), answer.keep_alive
+                return parser.get_status_code(), b"", False
+        return parser.get_status_code(), bytes(answer.body), answer.keep_alive
 
     def close(self) -> None:
         """Close the connection."""
@@ -230,11 +247,15 @@ class _Connection:
 
 
 class _Answer:
-    """Told by the parser when the answer is complete. Its body is not needed."""
+    """Told by the parser of the body, and when the answer is complete."""
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
+        self.body = bytearray()
         self.complete = self.keep_alive = False
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -50,6 +51,14 @@ class Questions:
         """What answers; None for nothing."""
         self.max_age: float | None = None
         """How often, in seconds, such a relay asks again about a live session; None is never."""
+        # By when all sessions have asked again that were told a longer time before (Unix seconds).
+        self._earlier_by = -math.inf
+
+    def change_policy(self, lookup: Lookup | None, max_age: float | None) -> None:
+        """Replace what answers, and how often relays ask again. Live sessions learn of it at their next question."""
+        if self.lookup is not None:
+            self._earlier_by = max(self._earlier_by, self._clock() + _seconds(self.max_age))
+        self.lookup, self.max_age = lookup, max_age
 
     async def answer(self, query: str, *, local: bool) -> HttpResponse:
         """Answer ``GET /``; ``local`` says that the caller is on this machine."""
@@ -113,11 +122,16 @@ class Questions:
 
         None if there are none, as their denial cannot be seen there, or if such relays do not ask again.
         """
-        if self.lookup is None or self.max_age is None or not denial.is_for_first:
+        if self.lookup is None or not denial.is_for_first:
             return None
-        return self._clock() + max(1, int(self.max_age))
+        by = max(self._clock() + _seconds(self.max_age), self._earlier_by)
+        return by if by < math.inf else None
 
     def _cache_control(self) -> bytes:
         if self.max_age is None:
             return b"cache-control: no-store\r\n"
-        return f"cache-control: no-store, max-age={max(1, int(self.max_age))}\r\n".encode()
+        return f"cache-control: no-store, max-age={_seconds(self.max_age)}\r\n".encode()
+
+
+def _seconds(max_age: float | None) -> float:
+    return math.inf if max_age is None else max(1, int(max_age))

@@ -231,7 +231,7 @@ class Revocations:
     ) -> Receipt:
         started = self._now().steady
         storing = self._start(self._store(denials, share=share))
-        discovering = self._start(self.ending.discover_once())
+        discovering = self._start(self.ending.unseen.discover_once())
         pending = await self.ending.end(sessions, concerned, started, seconds)
         await asyncio.gather(storing, discovering)
         return self._receipt(pending, others_by)
@@ -322,7 +322,7 @@ class Revocations:
             stored=self.is_stored,
             dry_run=dry_run,
             others_by=others_by,
-            unseen=self.ending.unseen(),
+            unseen=self.ending.unseen.unreachable(),
             starting=starting,
         )
 

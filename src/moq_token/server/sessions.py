@@ -86,6 +86,11 @@ class Sessions:
         """Return the live session of that id, if there is one."""
         return self._sessions.get(bounded_name(session_id))
 
+    def is_known(self, session_id: str) -> bool:
+        """Return whether a session is in the table, or has ended a short while ago."""
+        key = bounded_name(session_id)
+        return key in self._sessions or key in self._ended
+
     def advance(self, now: Instant) -> tuple[Effect, ...]:
         """Remove the sessions whose lease has ended at ``now``, and forget ended ones in time."""
         while self._ended_order and self._ended_order[0][0] <= now.steady - LATE_SECONDS:
@@ -137,11 +142,21 @@ class Sessions:
 
     def newcomer(self, request: Request, now: Instant, admission: Admission) -> Session | None:
         """Return the session that this ``connect`` adds if it is handled now; None if it adds none."""
-        key = bounded_name(request.id)
-        if key in self._sessions or key in self._ended:
+        if self.is_known(request.id):
             return None
-        session = self._session(key, request, admission, now)
+        session = self._session(bounded_name(request.id), request, admission, now)
         return None if self._refusal(session) is not None else session
+
+    def seen(self, session_id: str, now: Instant) -> Session | None:
+        """Return a session that goes on by its last grant, as its re-check could not be decided, with a new lease.
+
+        None for one that is unknown or was kicked.
+        """
+        session = self.get(session_id)
+        if session is None or session.kicked is not None:
+            return None
+        self._renew(session, now)
+        return session
 
     def kick(self, session_id: str, refusal: Refusal) -> tuple[Effect, ...]:
         """Refuse the next re-check of a session, as a newer one has its place. Unknown ids have no effect."""
@@ -208,10 +223,13 @@ class Sessions:
 
     def _refresh(self, session: Session, admission: Admission, now: Instant) -> None:
         """Record that a session is alive. Its token, address and subject stay as they were at the start."""
-        session.last = now.unix
         session.grant, session.tier, session.root = _kept(admission.grant), cut(admission.tier), cut(admission.root)
         session.revalidate, session.expires = admission.revalidate, admission.expires
-        session.lease = _lease(admission, now)
+        self._renew(session, now)
+
+    def _renew(self, session: Session, now: Instant) -> None:
+        session.last = now.unix
+        session.lease = _lease(session, now)
         # A lease that has become longer is noticed when the old one is due.
         if session.lease is not None and session.lease < session.due:
             self._calendar.remove(session.due, session)
@@ -254,7 +272,7 @@ class Sessions:
         self._calendar.add(session.due, session)
 
 
-def _lease(admission: Admission, now: Instant) -> int | None:
+def _lease(admission: Admission | Session, now: Instant) -> int | None:
     """Return the monotonic second at which the session counts as lost if it is not seen again, None for never."""
     if admission.revalidate is not None:
         return math.ceil(now.steady + LEASE_CADENCES * admission.revalidate)

@@ -47,7 +47,7 @@ MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
 _CLOSED = "the connection was closed"
-_KICK, _DENIAL = b"K", b"D"
+_KICK, _DENIAL, _LEFT = b"K", b"D", b"L"
 
 
 class Sharing:
@@ -95,6 +95,8 @@ class Sharing:
         self._node: Node | None = None
         self._nodes: tuple[str, ...] = ()
         self._gone: tuple[str, ...] = ()
+        # When each node was last there. A store that has lost its data knows them again after their next pull.
+        self._seen: dict[str, float] = {}
         self._first = asyncio.Event()
         # Sessions that a newer one may end, by what stands for them in the store.
         self._kickable: dict[bytes, str] = {}
@@ -235,11 +237,17 @@ class Sharing:
         match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
             case [list(nodes), bytes(digests), list(gone)]:
                 self._nodes = _names(nodes)
+                self._see(asyncio.get_running_loop().time())
                 # One that has been started again has taken the place of its former self.
                 places = {_place(name) for name in self._nodes}
                 self._gone = tuple(name for name in _names(gone) if _place(name) not in places)
                 return digests[: MAX_SHARED * DIGEST_BYTES]
         raise StoreError("it gave an unexpected answer")
+
+    def _see(self, now: float) -> None:
+        there = dict.fromkeys(self._nodes, now)
+        recent = {name: at for name, at in self._seen.items() if at > now - NODE_LEASE_SECONDS}
+        self._seen = (recent if len(recent) <= MAX_NODES else {}) | there
 
     async def _pull(self, link: Link, node: Node) -> None:
         """Exchange denials with the store."""
@@ -285,7 +293,7 @@ class Sharing:
         return Answers(answers.answers, answers.missing, answers.problem, self._gone)
 
     def _others(self) -> list[str]:
-        return [name for name in self._nodes if name != self.node]
+        return sorted(name for name in self._seen if name != self.node)
 
     # -- the link
 
@@ -299,6 +307,8 @@ class Sharing:
                 self._kick(self._caps.kick(rest))
         elif kind == _DENIAL:
             self._denied([(rest[:DIGEST_BYTES], rest[DIGEST_BYTES:])])
+        elif kind == _LEFT:
+            self._seen.pop((self.names.open(rest, _LEFT) or b"").decode(errors="replace"), None)
         elif kind in {QUESTION, ANSWER} and self._link is not None and self._node is not None:
             self._questions.received(self._link, kind, rest, self._node.answer)
 
@@ -344,6 +354,7 @@ class Sharing:
         except asyncio.CancelledError:
             with suppress(StoreError):
                 await link.call(self._denials.pull(self.node, 0))  # leave
+                await link.publish(self._everybody, _LEFT + self.names.seal(self.node.encode(), _LEFT))
             raise
         finally:
             self._link = None
