@@ -31,6 +31,8 @@ SERVER_HOMES = {
 }
 # A reference, or code that is the name of something public, such as `Key.verify`.
 REFERENCE = re.compile(r"(:(?:attr|class|data|exc|func|meth|mod):)?`([^`]+)`")
+# A session of the interpreter, which Markdown would read as a quotation.
+SESSION = re.compile(r"^>>> (?:.+\n)+", re.MULTILINE)
 # A reference with a text of its own, such as `the grant <moq_token.contract.Grant>`.
 TITLED = re.compile(r"(.+?)\s+<(moq_token(?:\.\w+)+)>")
 
@@ -85,4 +87,5 @@ class Docstrings(griffe.Extension):
         members = set(owner.members) if owner is not None and home else set()
         text = obj.docstring.value.replace("``", "`")
         text = re.sub(r"::$", ":", text, flags=re.MULTILINE)  # in front of indented code, which Markdown knows too
-        obj.docstring.value = prose_first(linked(text, members, home, homes))
+        text = SESSION.sub(r"```pycon\n\g<0>```\n", linked(text, members, home, homes))
+        obj.docstring.value = prose_first(text)

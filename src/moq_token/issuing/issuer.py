@@ -48,7 +48,9 @@ class Issuer:
 
     >>> from moq_token import Key
     >>> issuer = Issuer(Key.generate("EdDSA"), relay="https://relay.example.com")
-    >>> credential = issuer.grant("rooms/123", publish="alice", subscribe="", subject="alice")
+    >>> credential = issuer.grant(
+    ...     "rooms/123", publish="alice", subscribe="", subject="alice"
+    ... )
     >>> credential.server_url
     'https://relay.example.com/rooms/123'
     >>> credential.expires_in
