@@ -242,3 +242,10 @@ def test_the_environment_counts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> No
 def test_one_version_is_checked_at_a_time(cli: Cli) -> None:
     message = cli.refused(2, "check-config", write(OLD), "--relay", "all")
     assert message == "--relay: a file is for relays before 0.15 or from 0.15 on: name one version"
+
+
+def test_settings_show_no_password() -> None:
+    settings, _ = check_settings({"auth": {"url": f"https://user:{HUNTER}@auth.example.com"}}, {})
+    assert settings.url is not None
+    assert HUNTER in settings.url
+    assert HUNTER not in repr(settings)

@@ -13,7 +13,7 @@ import pytest
 from moq_token import ConfigError, Error, Key, KeyId
 from moq_token.sources import Http, JwksUrlSource, Tls, UrlDirectorySource, UrlSource, open_source
 from moq_token.sources import http as http_module
-from moq_token.sources.urls import MAX_URL_CHARACTERS
+from moq_token.sources.urls import MAX_URL_CHARACTERS, Address
 from tests.certificates import Authority, serving
 from tests.sources_server import Request, Server, on_loop, reply
 
@@ -261,3 +261,9 @@ async def test_no_url_is_fetched_that_is_longer_than_the_maximum() -> None:
 def test_tls_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.pem'.*No such file"):
         Http(Tls(roots=(str(tmp_path / "none.pem"),)))
+
+
+def test_an_address_shows_no_secret() -> None:
+    address = Address.of(f"https://user-hush:hush-password@keys.example/one.jwk?{QUERY}")
+    assert repr(address) == "<Address https://keys.example/one.jwk>"
+    assert address.authorization == f"Basic {BASIC}"

@@ -63,6 +63,9 @@ class Settings(NamedTuple):
     subscribe: Patterns = _NOTHING
     internal_listen: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Settings publish={self.publish} subscribe={self.subscribe}>"
+
 
 def check_settings(document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Settings, tuple[Finding, ...]]:
     """Check the tables of the TOML of a relay from 0.15 on, with the environment over them.

@@ -36,6 +36,9 @@ class Pasted(NamedTuple):
     token: str
     around: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Pasted with {self.around}>"
+
 
 def find(text: str) -> Pasted:
     """Return the token in a text, and what is around it.

@@ -30,6 +30,9 @@ class Address(NamedTuple):
     authorization: str | None
     """The header that carries user and password."""
 
+    def __repr__(self) -> str:
+        return f"<Address {self.url}>"
+
     @classmethod
     def of(cls, url: str) -> Address:
         """Take a URL apart that :func:`check_url` accepts."""
