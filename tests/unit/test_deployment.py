@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,50 @@ def test_kubernetes_manifest(tmp_path: Path) -> None:
     assert volumes == {each["name"] for container in (auth, relay) for each in container["volumeMounts"]}
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert labels == deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+
+
+def test_nixos_module() -> None:
+    """Its unit is that of the file, but for what NixOS does otherwise."""
+    program = shutil.which("nix-instantiate")
+    if program is None:
+        pytest.skip("needs nix-instantiate")
+    settings = tomllib.loads((DEPLOY / "serve.toml").read_text())["serve"]
+    keys = dict.fromkeys(("directory", "publicDirectory", "user", "algorithm", "overlap", "startAt"), "x")
+    given = {"serve": {"enable": True, "user": None, "settings": settings}, "keys": {"main": keys}}
+    arguments = "--argstr", "module", str(ROOT / "nix" / "module.nix"), "--argstr", "given", json.dumps(given)
+    done = subprocess.run(
+        [program, "--eval", "--strict", "--json", str(ROOT / "tests" / "nixos.nix"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert json.loads(made["etc"]["moq-token/serve.toml"]["source"]) == {"serve": settings}
+    assert set(made["services"]) == {"moq-token-serve", "moq-token-keys-main"}
+    assert set(made["timers"]) == {"moq-token-keys-main"}
+    unit = {
+        name: [str(each) for each in (value if isinstance(value, list) else [value])]
+        for name, value in made["services"]["moq-token-serve"]["serviceConfig"].items()
+    }
+    expected = _service_section()
+    for name in ("WorkingDirectory", "ConfigurationDirectory"):  # NixOS makes /etc/moq-token itself
+        del expected[name]
+    for name in ("ExecStart", "ExecReload"):  # the programs are elsewhere
+        (mine,), (other,) = unit.pop(name), expected.pop(name)
+        assert mine.partition(" ")[2] == other.partition(" ")[2]
+    assert unit == expected
+
+
+def _service_section() -> dict[str, list[str]]:
+    """Return the values of the unit file, with those of lists apart and switches as Python writes them."""
+    found: dict[str, list[str]] = {}
+    section = UNIT.read_text().partition("[Service]\n")[2].partition("[Install]")[0]
+    for line in filter(None, section.splitlines()):
+        name, _, value = line.partition("=")
+        values = value.split() if name == "RestrictAddressFamilies" else [value]
+        found.setdefault(name, []).extend({"yes": "True", "no": "False"}.get(each, each) for each in values)
+    return found
 
 
 def test_documentation_names_every_setting() -> None:
