@@ -12,7 +12,7 @@ import moq
 
 from moq_token.auth import Rejection
 from moq_token.contract import Usage
-from moq_token.errors import RefusedError, UnavailableError, shown
+from moq_token.errors import RefusedError, UnavailableError, raised_at, shown
 from moq_token.integrations.moq.door import door_of
 from moq_token.integrations.moq.exchange import Contribution, Exchange, Window, mirror
 from moq_token.integrations.moq.tasks import MoqError, Tasks, log
@@ -249,8 +249,10 @@ class _Admission:
         except MoqError:
             _log("gone", path, "the client left before it was answered")
             return
-        except Exception:  # noqa: BLE001 - an unknown failure must neither admit this client nor stop the others
-            log.exception("failed at %s: could not decide", shown(path), extra=_fields("failed", path))
+        except Exception as error:  # noqa: BLE001 - an unknown failure must neither admit this client nor stop the others
+            # Without its text and its traceback, which could hold the token.
+            what = f"{type(error).__name__} ({raised_at(error)})"
+            log.error("failed at %s: could not decide: %s", shown(path), what, extra=_fields("failed", path))
             await self._reject(request, path, UnavailableError("the guard has failed"))
             return
         finally:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Self, cast
 
 import moq
 
+from moq_token.errors import raised_at
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from types import TracebackType
@@ -46,7 +48,9 @@ class Tasks:
         self._running.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, MoqError):  # a MoqError means that the peer has disconnected
-            log.error("a task of the guard has failed", exc_info=error, extra={"event": "failed"})
+            # Without its text and its traceback, which could hold a token.
+            what = f"{type(error).__name__} ({raised_at(error)})"
+            log.error("a task of the guard has failed: %s", what, extra={"event": "failed"})
 
     async def __aenter__(self) -> Self:
         return self
