@@ -327,6 +327,9 @@ def test_own_policy(tmp_path: Path) -> None:
         ("raise SystemExit(3)", "SystemExit ("),
         ("decide = 1", "'decide' of 'own_broken' is not an async function or a Policy"),
         ("def decide(request): ...", "is not an async function or a Policy"),
+        ("async def decide(): ...", "'decide' of 'own_broken' must take one argument, the Request"),
+        ("async def decide(request, user): ...", "must take one argument, the Request"),
+        ("async def decide(*, request): ...", "must take one argument, the Request"),
         ("async def decide(request): ...\ndef lookup(question): ...", "'lookup' of 'own_broken' is not an async"),
     ],
 )

@@ -286,6 +286,7 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--policy a:b --public-publish a/**", "remove `--public-publish`"),
         ("--policy absent_module:decide", "cannot import 'absent_module': ModuleNotFoundError: No module named"),
         ("--policy json:nothing", "'nothing' of 'json' is not found"),
+        ("--policy absent_module.py:decide", "(write absent_module:decide, without .py)"),
         ("--policy json:dumps", "'dumps' of 'json' is not an async function or a Policy"),
         ("--policy json:JSONDecoder", "'JSONDecoder' of 'json' is not an async function or a Policy"),
         ("--secret-file absent", "`secret_file`: cannot read 'absent': No such file"),

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
@@ -221,6 +221,7 @@ def test_a_fault_of_the_policy_is_no_verdict(
             "milliseconds",
             "a grant that relays reject: invalid grant: `expires` is after the year 9999",
         ),
+        ("no coroutine", "the policy returned Grant at once: write it as async def"),
         ("SystemExit", "the policy raised SystemExit (test_server_app.py, line "),
         ("a timeout of its own", "the policy raised TimeoutError"),
         ("hang", "the decision took longer than 0.05 s"),
@@ -824,3 +825,34 @@ def test_a_place_is_given_back_if_the_clock_is_set_beyond_the_grant_meanwhile() 
     server = AuthServer(decide, share=Share(), clock=clock)  # type: ignore[arg-type]
     response = asyncio.run(post(server, body("connect", 1)))
     assert (response.status, released) == (503, [f"{1:032x}"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"decide": None}, "`decide` must be an async function from a Request to a Grant, or a Policy, not NoneType"),
+        ({"decide": "policy:decide"}, "not str"),
+        ({"decide": Policy}, "not the class Policy"),
+        ({"lookup": 5}, "`lookup` must be an async function from a Question to an Answer, not int"),
+        ({"caps": {"token": 3}}, "`caps` must be a mapping such as"),
+        ({"caps": {"room": Cap(3)}}, "`caps` must be a mapping such as"),
+        ({"secret": b"user:password"}, "`secret` must be a str, user:password, not bytes"),
+        ({"state": "bans"}, "`state` must be a State"),
+    ],
+    ids=str,
+)
+def test_arguments_are_checked_where_they_are_passed(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        AuthServer(**{"decide": hang, **arguments})
+    assert said in str(caught.value)
+    assert "password'" not in str(caught.value)
+
+
+def test_values_of_the_wrong_type() -> None:
+    limits: list[Any] = ["3", 3.0, True, None]
+    for limit in limits:
+        with pytest.raises(TypeError, match="the limit of a cap must be an int, not "):
+            Cap(limit)
+    with pytest.raises(TypeError, match="`tier` must be a str or None, not int"):
+        Policy(tier=cast("Any", 5))
+    AuthServer(hang, caps={cast("Any", "token"): Cap(3)})

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from moq_token.errors import ConfigError, RefusedError, UnavailableError
 from moq_token.server import asgi
 from moq_token.server.bounded import Bounded
+from moq_token.server.caps import Cap, CapKind
 from moq_token.server.events import Events
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.keys import Problem
@@ -27,6 +28,7 @@ from moq_token.server.questions import Questions
 from moq_token.server.responses import NOT_FOUND, RETRY, not_allowed, unavailable
 from moq_token.server.revocations import ASSUMED_CADENCE_SECONDS
 from moq_token.server.share.node import ServerNode
+from moq_token.server.state import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from moq_token.server.questions import Lookup
     from moq_token.server.revocations import Revocations
     from moq_token.server.share.sharing import Sharing
-    from moq_token.server.state import State
 
 Contract: TypeAlias = Literal["post", "get", "both"]
 
@@ -109,6 +110,8 @@ class AuthServer:
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"`state` must be a State, such as State('bans'), not {type(state).__name__}")
         # Without a state directory or a share, digests of tokens differ from one start to the next.
         self.digest_key: bytes = os.urandom(_DIGEST_KEY_BYTES) if state is None else state.digest_key
         if share is not None:
@@ -118,6 +121,9 @@ class AuthServer:
             caps, share=share, state=state, relays=parse_relays(relays), metrics=metrics, clock=clock, steady=steady
         )
         self.revocations: Revocations = self.live.revocations
+        for kind, cap in ({} if caps is None else caps).items():
+            if kind not in set(CapKind) or not isinstance(cap, Cap):
+                raise TypeError("`caps` must be a mapping such as {CapKind.TOKEN: Cap(3)}")
         self._bounded = Bounded()
         self._events = Events(decide, self._bounded, self.live, digest_key=self.digest_key, metrics=metrics)
         self.questions: Questions = Questions(
@@ -136,6 +142,9 @@ class AuthServer:
 
     def change_policy(self, decide: Decide, *, lookup: Lookup | None = None, max_age: float | None = None) -> None:
         """Replace the policy; the parameters are those of the class. Sessions go on."""
+        _check_function("decide", decide, "an async function from a Request to a Grant, or a Policy")
+        if lookup is not None:
+            _check_function("lookup", lookup, "an async function from a Question to an Answer")
         self._decide = decide
         self._events.change_policy(decide)
         cadence = getattr(decide, "revalidate", ASSUMED_CADENCE_SECONDS) if max_age is None else max_age
@@ -149,6 +158,8 @@ class AuthServer:
 
     def set_secret(self, secret: str | None) -> None:
         """Replace the required secret (``user:password``); None removes it. Raises :class:`ConfigError`."""
+        if secret is not None and not isinstance(secret, str):
+            raise TypeError(f"`secret` must be a str, user:password, not {type(secret).__name__}")
         if secret is not None and not all(secret.partition(":")):
             raise ConfigError("`secret` must be user:password")
         self._secret = None if secret is None else b"Basic " + base64.b64encode(secret.encode())
@@ -256,3 +267,10 @@ async def _awaited(answer: Coroutine[None, None, HttpResponse]) -> HttpResponse:
 def _fault(error: BaseException) -> HttpResponse:
     log.error("a request could not be answered: %s", type(error).__name__, extra={"event": "fault"})
     return unavailable()
+
+
+def _check_function(name: str, function: object, what: str) -> None:
+    """Raise :class:`TypeError` for what cannot be called, and for a class in place of its instance."""
+    if not callable(function) or isinstance(function, type):
+        given = f"the class {function.__name__}" if isinstance(function, type) else type(function).__name__
+        raise TypeError(f"`{name}` must be {what}, not {given}")

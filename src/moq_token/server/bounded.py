@@ -70,7 +70,10 @@ class Bounded:
 
 async def _ask(policy: Callable[..., Awaitable[Any]], asked: tuple[object, ...]) -> Any:  # noqa: ANN401 - as above
     try:
-        return await policy(*asked)
+        answer = policy(*asked)
+        if not hasattr(answer, "__await__"):
+            raise UnavailableError(f"the policy returned {type(answer).__name__} at once: write it as async def")
+        return await answer
     except SystemExit as error:
         # In a task, it would end the event loop: one request would stop the server.
         raise UnavailableError(f"the policy raised SystemExit ({raised_at(error)})") from None

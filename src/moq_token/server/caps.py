@@ -36,6 +36,8 @@ class Cap(msgspec.Struct, frozen=True):
     kick_oldest: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int):
+            raise TypeError(f"the limit of a cap must be an int, not {type(self.limit).__name__}")
         if self.limit < 0:
             raise ConfigError(f"the limit of a cap must be at least 0, got {self.limit}")
 

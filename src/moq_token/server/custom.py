@@ -33,13 +33,16 @@ def load_policy(text: str) -> tuple[Decide, Lookup | None]:
     try:
         module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the module can raise anything
-        raise ConfigError(f"`--policy`: cannot import {shown(name)}: {_why(error)}") from None
+        hint = f" (write {shown(f'{name[:-3]}:{attribute}')[1:-1]}, without .py)" if name.endswith(".py") else ""
+        raise ConfigError(f"`--policy`: cannot import {shown(name)}: {_why(error)}{hint}") from None
     decide: Any = module
     for part in attribute.split("."):
         decide = getattr(decide, part, None)
     if not _is_async(decide):
         what = "not found" if decide is None else "not an async function or a Policy"
         raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} is {what}")
+    if not _takes_one(decide):
+        raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} must take one argument, the Request")
     lookup: Lookup | None = getattr(decide, "lookup", None) or getattr(module, "lookup", None)
     if lookup is not None and not _is_async(lookup):
         raise ConfigError(f"`--policy`: 'lookup' of {shown(name)} is not an async function")
@@ -50,6 +53,16 @@ def _is_async(decide: Any) -> bool:  # noqa: ANN401 - any object of the module
     if inspect.isclass(decide) or not callable(decide):
         return False
     return inspect.iscoroutinefunction(decide) or inspect.iscoroutinefunction(type(decide).__call__)
+
+
+def _takes_one(decide: Any) -> bool:  # noqa: ANN401 - as above
+    try:
+        inspect.signature(decide).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        pass  # it has no signature
+    return True
 
 
 def _why(error: BaseException) -> str:

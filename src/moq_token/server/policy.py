@@ -107,6 +107,8 @@ class Policy(Closing):
         self.mtls: Claims = Claims(
             publish=_rules("mtls_publish", mtls_publish), subscribe=_rules("mtls_subscribe", mtls_subscribe)
         )
+        if tier is not None and not isinstance(tier, str):
+            raise TypeError(f"`tier` must be a str or None, not {type(tier).__name__}")
         self.tier = tier
         self.expires: int | None = _seconds("expires", expires)
         self.revalidate: int | None = _seconds("revalidate", revalidate)
