@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
     from moq_token.sources import KeySource
 
+__all__ = ["Tokens"]
+
 _RETRY_SECONDS = 5
 _PARAMETER = re.compile(r"\{([A-Za-z_]\w*)\}")
 # What an issuer leaves as it is in a path (RFC 3986, section 3.3).
