@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moq_token import Claims, Key, NotAdmittedError, RefusedError, UnauthorizedError, UnavailableError
-from moq_token.auth import Rejection, RemoteAuthenticator, RemoteConfig, remote
+from moq_token.auth import AuthConfig, Rejection, RemoteAuthenticator, RemoteConfig, remote
 from moq_token.contract import Event, Request, Token, Usage
 from moq_token.server import AuthServer, Policy, keys
 from moq_token.server.listen import listening, parse_address
@@ -410,3 +410,20 @@ async def test_with_our_auth_server(tmp_path: Path, where: str, monkeypatch: pyt
             with pytest.raises(RefusedError):
                 await here.connect(dialed)
         assert len(server.live.sessions) == 0
+
+
+def test_arguments_of_the_wrong_type() -> None:
+    wrong: list[Any] = [None, "http://127.0.0.1:1/", AuthConfig(key="keys")]
+    for config in wrong:
+        with pytest.raises(TypeError, match="`config` must be a RemoteConfig, not "):
+            RemoteAuthenticator(config)
+    with pytest.raises(TypeError, match="`node` must be a str, not int"):
+        RemoteAuthenticator(CONFIG, node=5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+    async def test() -> None:
+        async with RemoteAuthenticator(CONFIG) as authenticator:
+            for request in wrong:
+                with pytest.raises(TypeError, match="`request` must be a Request, not "):
+                    await authenticator.connect(request)
+
+    asyncio.run(test())

@@ -211,3 +211,19 @@ def test_a_key_in_place_of_a_path() -> None:
     with pytest.raises(ConfigError) as caught:
         Tokens(KEY.to_json())
     assert KEY.to_json()[-30:] not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/rooms/{room", "/rooms/{}", "/rooms/{room:path}", "/rooms/*", "rooms/**", "/a}/b"])
+def test_a_path_that_no_token_could_grant(path: str) -> None:
+    with pytest.raises(ConfigError, match="without wildcards, got"):
+        Tokens(KEY).permissions(path)
+
+
+def test_arguments_of_the_wrong_type() -> None:
+    wrong: list[Any] = [None, 5, {}]
+    for value in wrong[:2]:
+        with pytest.raises(TypeError, match="`keys` must be a Key, a KeySet, a KeySource, a path or a URL, not "):
+            Tokens(value)
+    for value in wrong:
+        with pytest.raises(TypeError, match="`path` must be a str, not "):
+            Tokens(KEY).permissions(value)

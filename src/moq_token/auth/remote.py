@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from moq_token.auth.lease import MAX_JITTER, MIN_JITTER, Instant, Lease, NoGrant, read_answer, resolve_root
 from moq_token.auth.outages import Outages
-from moq_token.contract import Event, Grant, Usage
+from moq_token.auth.remote_config import RemoteConfig
+from moq_token.contract import Event, Grant, Request, Usage
 from moq_token.errors import (
     InvalidGrantError,
     NotAdmittedError,
@@ -27,9 +28,6 @@ from moq_token.sources.source import Closing, sealed_coroutine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-
-    from moq_token.auth.remote_config import RemoteConfig
-    from moq_token.contract import Request
 
 # A session ends at most this many seconds late when the clock is set forward.
 CLOCK_SECONDS = 30.0
@@ -95,6 +93,10 @@ class RemoteAuthenticator(Closing):
         steady: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = lambda: random.uniform(MIN_JITTER, MAX_JITTER),  # noqa: S311 - no secret
     ) -> None:
+        if not isinstance(config, RemoteConfig):
+            raise TypeError(f"`config` must be a RemoteConfig, not {type(config).__name__}")
+        if not isinstance(node, str):
+            raise TypeError(f"`node` must be a str, not {type(node).__name__}")
         self.config = config
         self.node = node
         self.clock = clock
@@ -116,6 +118,8 @@ class RemoteAuthenticator(Closing):
         """
         if not self._opened:
             raise RuntimeError("use the RemoteAuthenticator inside its `async with` block")
+        if not isinstance(request, Request):
+            raise TypeError(f"`request` must be a Request, not {type(request).__name__}")
         request = replace(request, event=Event.CONNECT, node=self.node)
         if self._sender is None:
             return self._by_rules(request)

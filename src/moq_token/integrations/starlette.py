@@ -28,6 +28,7 @@ from moq_token import path as paths
 from moq_token.auth.decision import kid_of
 from moq_token.claims import Claims, Permissions  # noqa: TC001 - as above
 from moq_token.errors import (
+    ConfigError,
     InvalidKeyIdError,
     InvalidTokenError,
     KeyNotFoundError,
@@ -37,6 +38,7 @@ from moq_token.errors import (
     UnauthorizedError,
     UnavailableError,
     sealed,
+    shown,
 )
 from moq_token.jws import MAX_TOKEN_BYTES
 from moq_token.key import Key
@@ -88,6 +90,8 @@ class Tokens:
     ) -> None:
         if isinstance(keys, str | os.PathLike):
             keys = open_keys(os.fspath(keys))
+        elif not isinstance(keys, Key | KeySet) and not hasattr(keys, "get"):
+            raise TypeError(f"`keys` must be a Key, a KeySet, a KeySource, a path or a URL, not {type(keys).__name__}")
         self._keys = keys
         self._clock = clock
 
@@ -107,8 +111,14 @@ class Tokens:
 
         ``{name}`` in the path stands for the parameter of the route with this name. In Starlette, await what is
         returned with the request. It raises :class:`starlette.exceptions.HTTPException` (401, 403, 503), and
-        :class:`RuntimeError` where the route has no such parameter.
+        :class:`RuntimeError` where the route has no such parameter. Raises :class:`ConfigError` for a path with a
+        wildcard or with a brace that is not that of a parameter.
         """
+        if not isinstance(path, str):
+            raise TypeError(f"`path` must be a str, not {type(path).__name__}")
+        if not {"{", "}", "*"}.isdisjoint(_PARAMETER.sub("", path)):
+            # Taken literally, it would be a path that no token grants.
+            raise ConfigError(f"`path`: expected a path such as /rooms/{{room}}, without wildcards, got {shown(path)}")
 
         async def permissions(request: Request) -> Permissions:
             claims = await self.claims(request)
