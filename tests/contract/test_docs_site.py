@@ -103,6 +103,11 @@ def test_every_setting_of_the_auth_server_is_explained() -> None:
     assert [each for each in sorted(options) if f"`{each}" not in page] == []
 
 
+def test_every_file_of_deploy_is_on_the_page() -> None:
+    page = (DOCS / "auth-server.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "deploy").iterdir() if f"| `{path.name}` |" not in page] == []
+
+
 def test_every_extra_is_on_the_home_page() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     page = (DOCS / "index.md").read_text(encoding="utf-8")
