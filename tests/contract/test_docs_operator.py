@@ -6,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,38 @@ def lines() -> Iterator[str]:
     yield from re.findall(r"`(moq-token-cli [^`]+|docker compose exec [^`]+)`", text)
 
 
-def test_commands_of_operators(tmp_path: Path) -> None:
+class NoSessions(BaseHTTPRequestHandler):
+    """The internal listener of a relay without sessions."""
+
+    def do_GET(self) -> None:
+        self.answer(b'{"sessions":[]}')
+
+    def do_POST(self) -> None:
+        self.answer(b'{"ids":[]}')
+
+    def answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - of the base
+        pass
+
+
+@pytest.fixture
+def relay() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoSessions) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_commands_of_operators(relay: int, tmp_path: Path) -> None:
     (serve,) = (line for line in lines() if line.startswith("moq-token-cli serve "))
     (admin,) = (line.partition("=")[2] for line in lines() if line.startswith("export MOQ_TOKEN_ADMIN="))
     commands = [found[1] for found in map(OPERATOR.fullmatch, lines()) if found]
@@ -49,7 +82,9 @@ def test_commands_of_operators(tmp_path: Path) -> None:
     key.to_public().to_file(tmp_path / "keys" / f"{key.kid}.jwk")
     (tmp_path / "stolen.jwt").write_text(key.sign(Claims("rooms/123", "alice", expires="1h")), encoding="ascii")
     (tmp_path / "state").mkdir(mode=0o700)
-    with serving(*shlex.split(serve)[2:], cwd=tmp_path):
+    flags = shlex.split(serve)[2:]
+    flags[flags.index("--relay") + 1] = f"edge-1=http://127.0.0.1:{relay}"
+    with serving(*flags, cwd=tmp_path):
         banned = ID
         for command in commands:
             line = command.replace("moq-token-cli", f"{shlex.quote(sys.executable)} -m moq_token").replace(ID, banned)
