@@ -100,7 +100,7 @@ class InvalidRequestError(Error):
 
     @property
     def status(self) -> int:
-        """The HTTP status that says so."""
+        """The HTTP status to answer with."""
         return {"bad-json": 400, "too-deep": 400, "duplicate-member": 400, "too-large": 413}.get(self.reason, 422)
 
 
@@ -118,7 +118,7 @@ class InvalidGrantError(Error):
 
 
 class InvalidDenialError(Error, ValueError):
-    """A denial, which bans sessions from an auth server or narrows them, makes no sense.
+    """A denial, which bans sessions from an auth server or narrows them, is invalid.
 
     ``reason`` is a stable code: ``invalid``, or ``too-many`` for one beyond the limits.
     """

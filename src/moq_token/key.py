@@ -319,7 +319,7 @@ class Key:
         """Write the key to a file, as JSON or in the older form; mode 0600 where it is private.
 
         The file is replaced as a whole or not at all. Raises ``FileExistsError`` where it exists and ``overwrite``
-        is off, and for a symbolic link in its place; ``InvalidKeyError`` a key given in place of the name;
+        is off, and for a symbolic link in its place; ``InvalidKeyError`` for a key given in place of the name;
         other ``OSError`` passes.
         """
         text = self.to_str() if base64 else self.to_json()
