@@ -219,7 +219,7 @@ def _explain_request(config: str, url: str, publish: str | None, subscribe: str 
     from moq_token.cli.serve import needs_server
 
     needs_server()
-    from moq_token.server.policy import presented
+    from moq_token.server.identity import presented
 
     trace, grant, token = Trace(), None, None
     try:

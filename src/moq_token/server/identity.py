@@ -1,4 +1,4 @@
-"""Who a session is, as far as its token says: what denials and caps compare, and logs show."""
+"""Which token a session presents, and what it says of the session: what denials and caps compare, and logs show."""
 
 from __future__ import annotations
 
@@ -9,20 +9,50 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from moq_token import jws
-from moq_token.errors import Error, RefusedError
+from moq_token.errors import Error, InvalidTokenError, NotAdmittedError, RefusedError
 from moq_token.kid import KeyId
-from moq_token.server.policy import presented
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     from moq_token.contract import Grant, Request
 
+_JWT = "jwt="
+_OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 _DIGEST_BYTES = 16
 # Every JSON object in base64url starts so: a brace, and a quote or white space.
 _JSON_OBJECT = ("ey", "ew")
 _JWT_DOTS = 2
 _REMEMBERED_DIGEST_KEYS = 8
 _REMEMBERED_HEADERS, _MAX_HEADER_CHARACTERS = 1024, 512
+
+
+def presented(request: Request) -> str | None:
+    """Return the token that a client presents in its URL or its SETUP message.
+
+    In the URL it is the last ``jwt=`` that is not empty, unchanged: nothing is percent-decoded. Raises
+    :class:`NotAdmittedError` for two different tokens (``two-tokens``) and for a SETUP token of another kind
+    (``unsupported-token``), and :class:`InvalidTokenError` for one that is not UTF-8.
+    """
+    dialed = None
+    if request.query is not None:
+        for parameter in request.query.split("&") if "&" in request.query else (request.query,):
+            if parameter.startswith(_JWT) and len(parameter) > len(_JWT):
+                dialed = parameter[len(_JWT) :]
+    setup = request.token
+    if setup is None:
+        return dialed
+    if dialed is not None:
+        if setup.kind == _OUT_OF_BAND and setup.value == dialed.encode():
+            return dialed
+        message = "a SETUP token and a different `jwt` query were presented; present one"
+        raise NotAdmittedError(message, reason="two-tokens")
+    if setup.kind != _OUT_OF_BAND:
+        message = f"SETUP token type {setup.kind:#x} is not supported; only type 0 (a JWT) is"
+        raise NotAdmittedError(message, reason="unsupported-token")
+    try:
+        return setup.value.decode()
+    except UnicodeDecodeError:
+        raise InvalidTokenError("the SETUP token is not UTF-8") from None
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,6 @@ from moq_token.contract import Answer, Grant, PublicPaths
 from moq_token.errors import (
     ConfigError,
     InvalidPatternError,
-    InvalidTokenError,
     NotAdmittedError,
     RefusedError,
     UnauthorizedError,
@@ -26,6 +25,7 @@ from moq_token.errors import (
 )
 from moq_token.pattern import MAX_SEGMENTS, Pattern
 from moq_token.patterns import Patterns
+from moq_token.server.identity import presented
 from moq_token.server.keys import PolicyKeys
 from moq_token.server.spread import MAX_SPREAD
 from moq_token.server.spread import spread as spread_of
@@ -41,13 +41,11 @@ if TYPE_CHECKING:
     from moq_token.server.keys import Problem
     from moq_token.sources import KeySource
 
-_JWT = "jwt="
 # What is remembered of claims at a path is small, so that all of it is.
 _FEW_PATTERNS = 8
 _SHORT_PATH = 512
 _SUBTREE = Pattern("**")
 _EVERYTHING = Patterns([_SUBTREE])
-_OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 
 
 class Policy(Closing):
@@ -265,35 +263,6 @@ class Policy(Closing):
         """Close what was opened for ``keys``."""
         if self.keys is not None:
             await self.keys.aclose()
-
-
-def presented(request: Request) -> str | None:
-    """Return the token that a client presents in its URL or its SETUP message.
-
-    In the URL it is the last ``jwt=`` that is not empty, unchanged: nothing is percent-decoded. Raises
-    :class:`NotAdmittedError` for two different tokens (``two-tokens``) and for a SETUP token of another kind
-    (``unsupported-token``), and :class:`InvalidTokenError` for one that is not UTF-8.
-    """
-    dialed = None
-    if request.query is not None:
-        for parameter in request.query.split("&") if "&" in request.query else (request.query,):
-            if parameter.startswith(_JWT) and len(parameter) > len(_JWT):
-                dialed = parameter[len(_JWT) :]
-    setup = request.token
-    if setup is None:
-        return dialed
-    if dialed is not None:
-        if setup.kind == _OUT_OF_BAND and setup.value == dialed.encode():
-            return dialed
-        message = "a SETUP token and a different `jwt` query were presented; present one"
-        raise NotAdmittedError(message, reason="two-tokens")
-    if setup.kind != _OUT_OF_BAND:
-        message = f"SETUP token type {setup.kind:#x} is not supported; only type 0 (a JWT) is"
-        raise NotAdmittedError(message, reason="unsupported-token")
-    try:
-        return setup.value.decode()
-    except UnicodeDecodeError:
-        raise InvalidTokenError("the SETUP token is not UTF-8") from None
 
 
 def _patterns(granted: tuple[str | Pattern, ...]) -> Patterns:
