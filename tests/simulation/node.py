@@ -258,6 +258,10 @@ class WatchedSessions(Sessions):
         promise(lost == expected, "other sessions are lost than those whose lease has ended", lost, expected)
         return effects
 
+    def check_seen(self, session_id: str, now: Instant) -> None:
+        """Check that a session goes on about which nothing could be decided at this moment."""
+        self._table.check_seen(session_id, now)
+
     def seen(self, session_id: str, now: Instant) -> Session | None:
         session = super().seen(session_id, now)
         self._table.seen(session_id, now)

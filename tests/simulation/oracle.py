@@ -90,6 +90,12 @@ class Table:
         if known is not None and known.kicked is None:
             known.lease = _lease(known.admission, now)
 
+    def check_seen(self, name: str, now: Instant) -> None:
+        """Check that a session goes on about which nothing could be decided at this moment."""
+        known = self.sessions.get(name)
+        if known is not None and known.kicked is None:
+            promise(known.lease == _lease(known.admission, now), "a session is lost that was seen", name)
+
     def end(self, name: str, steady: float) -> bool:
         """Return whether this is the first report of the end."""
         if name in self.ended:

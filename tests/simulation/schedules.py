@@ -66,7 +66,7 @@ class _Maker:
         if peace < 0.2:
             all_kinds = _CALM if peace < 0.1 else _QUIET
         elif self._is_shared:
-            all_kinds = (*_QUIET, _Maker.store_link, _Maker.store_process) if peace < 0.5 else _SHARED
+            all_kinds = (*_QUIET, *_STORE) if peace < 0.5 else _SHARED
         else:
             all_kinds = _KINDS
         if self._kind != "engine":
@@ -159,6 +159,12 @@ class _Maker:
     def disk(self) -> Step:
         return "disk", self._node(), self._chance.choice(("full", "full", "free"))
 
+    def flush_then_kick(self) -> Step:
+        """Have the store learn of two sessions again in the wrong order, and kick the older one."""
+        older, newer = self._chance.sample(range(self._relays), 2)
+        self._next = [("wait", 9), ("connect", newer, 4), ("wait", 1), ("flush_store",), ("wait", 11), self._connect()]
+        return "connect", older, 0
+
     def disk_then_restart(self) -> Step:
         """Order something that cannot be stored at once, and restart."""
         node = self._node()
@@ -212,7 +218,8 @@ _KINDS: _Kinds = (
     *_QUIET, _Maker.net, _Maker.net_then_leave, _Maker.cadence_then_crash, _Maker.cut_then_kick, _Maker.link,
     _Maker.relay_process, _Maker.node_process, _Maker.clock, _Maker.keys,
 )  # fmt: skip
-_SHARED: _Kinds = (*_KINDS, _Maker.store_link, _Maker.store_process, _Maker.store_clock)
+_STORE: _Kinds = (_Maker.store_link, _Maker.store_process, _Maker.flush_then_kick)
+_SHARED: _Kinds = (*_KINDS, *_STORE, _Maker.store_clock)
 # What there is in worlds of whole servers, without trouble and with it.
 _OLD: _Kinds = (_Maker.dial, _Maker.dial, _Maker.old_ban)
 _SERVER: _Kinds = (_Maker.old_link, _Maker.disk, _Maker.disk_then_restart)

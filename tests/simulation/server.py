@@ -130,6 +130,8 @@ class ServerNode(AuthNode):
             # When the clock is set while other nodes are asked, a grant can have ended before it is given.
             can_fail = not self.has_keys or sets != self.machine.sets or self.can_fail(request, asked_at)
             promise(response.status != 503 or can_fail, "an answer is missing for no reason", response)
+            if response.status == 503 and request.event is Event.REVALIDATE:
+                self.sessions.check_seen(request.id, self.machine.now())
             promise(request.event is not Event.END or response.status == 204, "an end is refused", response)
             secret = self.client(request).jwt.encode()
             promise(secret not in response.body + response.headers, "an answer shows a token")

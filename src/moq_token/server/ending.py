@@ -65,13 +65,16 @@ class Ending:
         concerned: Callable[[Session], bool],
         started: float,
         seconds: float | None = None,
+        *,
+        narrows: bool = False,
     ) -> Pending:
         """Tell the relays of the concerned sessions until these have ended, for a while (``WAIT_SECONDS``).
 
         What is to end them is in force already, so that sessions that come meanwhile need not be found. The while is
-        counted from ``started``, when the call came (monotonic seconds).
+        counted from ``started``, when the call came (monotonic seconds). ``narrows`` counts a session too whose relay
+        got a smaller grant, which ends it.
         """
-        wait = _Wait(Pending(started))
+        wait = _Wait(Pending(started), narrows=narrows)
         self._waiting[wait] = None  # before the first turn: a session may end as soon as it is found
         telling: set[asyncio.Task[None]] = set()
         try:
@@ -100,11 +103,11 @@ class Ending:
             if concerned(session) and table.get(session.id) is session:
                 pending.add(session)
 
-    def ended(self, session_id: str) -> None:
-        """Note that a session has ended, or that its relay got what a denial has left of its grant."""
+    def ended(self, session_id: str, *, narrowed: bool = False) -> None:
+        """Note that a session has ended, or (``narrowed``) that its relay got what a denial has left of its grant."""
         now = self._now().steady
         for wait in list(self._waiting):
-            took = wait.pending.ended(session_id, now)
+            took = None if narrowed and not wait.narrows else wait.pending.ended(session_id, now)
             if took is not None:
                 wait.changed.set()
                 if self._metrics is not None:
@@ -158,8 +161,8 @@ class Ending:
 class _Wait:
     """One call that waits for the ends of sessions."""
 
-    def __init__(self, pending: Pending) -> None:
-        self.pending = pending
+    def __init__(self, pending: Pending, *, narrows: bool) -> None:
+        self.pending, self.narrows = pending, narrows
         self.changed = asyncio.Event()
         self.stopped = False
 

@@ -179,7 +179,7 @@ class Events:
             return grant
         left = verdict.apply(grant, asked.path)
         if asked.event is Event.REVALIDATE and left is not grant:
-            self._live.revocations.ended(bounded_name(asked.id))  # its relay gets what is left
+            self._live.revocations.ending.ended(bounded_name(asked.id), narrowed=True)  # its relay gets what is left
         return left
 
     def _tell(self, asked: Request, event: str, reason: str, message: str) -> None:

@@ -192,7 +192,7 @@ class Revocations:
             _ = self._start(self.ending.end([session], _every, self._now().steady))
 
     def ended(self, session_id: str) -> None:
-        """Note that a session has ended, or that its relay got what a denial has left of its grant."""
+        """Note that a session has ended."""
         kick = self._kicks.pop(session_id, None)
         if kick is not None:
             self.denials.forget(kick)  # its id does not come back, and there can be many
@@ -232,7 +232,8 @@ class Revocations:
         started = self._now().steady
         storing = self._start(self._store(denials, share=share))
         discovering = self._start(self.ending.unseen.discover_once())
-        pending = await self.ending.end(sessions, concerned, started, seconds)
+        narrows = any(not denial.refuses for denial in denials)
+        pending = await self.ending.end(sessions, concerned, started, seconds, narrows=narrows)
         await asyncio.gather(storing, discovering)
         return self._receipt(pending, others_by)
 
@@ -272,7 +273,7 @@ class Revocations:
         if changed:
             await self._store(changed, share=False)
             concerned = await _concerns_any(changed, self._now().unix)
-            _ = self._start(self.ending.end(self._live(), concerned, self._now().steady))
+            _ = self._start(self.ending.end(self._live(), concerned, self._now().steady, narrows=True))
         return left_out
 
     async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:

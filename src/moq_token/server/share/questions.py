@@ -190,7 +190,7 @@ class Questions:
         sealed = self._names.seal(msgspec.json.encode(message), kind)
         if len(sealed) >= MAX_MESSAGE_BYTES:
             return False
-        link.publish(channel, kind + sealed).add_done_callback(_looked_at)
+        link.publish(channel, kind + sealed).add_done_callback(looked_at)
         return True
 
     async def aclose(self) -> None:
@@ -201,7 +201,7 @@ class Questions:
             await asyncio.wait(tuple(self._answering))
 
 
-def _looked_at(future: Future[object]) -> None:
+def looked_at(future: Future[object]) -> None:
     """Look at a failure, which the link reports too, or asyncio would log it."""
     if not future.cancelled():
         future.exception()

@@ -20,7 +20,15 @@ from moq_token.server.share.denials import MAX_SHARED, SharedDenials
 from moq_token.server.share.health import Health
 from moq_token.server.share.link import StoreError
 from moq_token.server.share.names import DIGEST_BYTES
-from moq_token.server.share.questions import ANSWER, MAX_MESSAGE_BYTES, MAX_NODES, QUESTION, Answers, Questions
+from moq_token.server.share.questions import (
+    ANSWER,
+    MAX_MESSAGE_BYTES,
+    MAX_NODES,
+    QUESTION,
+    Answers,
+    Questions,
+    looked_at,
+)
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -47,7 +55,7 @@ MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
 _CLOSED = "the connection was closed"
-_KICK, _DENIAL, _LEFT = b"K", b"D", b"L"
+_KICK, _DENIAL, _JOINED, _LEFT = b"K", b"D", b"J", b"L"
 
 
 class Sharing:
@@ -249,6 +257,20 @@ class Sharing:
         recent = {name: at for name, at in self._seen.items() if at > now - NODE_LEASE_SECONDS}
         self._seen = (recent if len(recent) <= MAX_NODES else {}) | there
 
+    def _moved(self, kind: bytes, name: bytes | None) -> None:
+        """Note that a node has joined or left."""
+        if name is None:
+            return
+        node = name.decode(errors="replace")
+        if kind == _LEFT:
+            self._seen.pop(node, None)
+        elif len(self._seen) < MAX_NODES:
+            self._seen[node] = asyncio.get_running_loop().time()
+
+    def _tell(self, link: Link, kind: bytes) -> Future[object]:
+        """Tell all nodes that this one has joined or left."""
+        return link.publish(self._everybody, kind + self.names.seal(self.node.encode(), kind))
+
     async def _pull(self, link: Link, node: Node) -> None:
         """Exchange denials with the store."""
         digests = await self._renew(link)
@@ -307,8 +329,8 @@ class Sharing:
                 self._kick(self._caps.kick(rest))
         elif kind == _DENIAL:
             self._denied([(rest[:DIGEST_BYTES], rest[DIGEST_BYTES:])])
-        elif kind == _LEFT:
-            self._seen.pop((self.names.open(rest, _LEFT) or b"").decode(errors="replace"), None)
+        elif kind in {_JOINED, _LEFT}:
+            self._moved(kind, self.names.open(rest, kind))
         elif kind in {QUESTION, ANSWER} and self._link is not None and self._node is not None:
             self._questions.received(self._link, kind, rest, self._node.answer)
 
@@ -338,6 +360,7 @@ class Sharing:
         try:
             await self._pull(link, self._node)
             self._link = link
+            self._tell(link, _JOINED).add_done_callback(looked_at)
             self._health.recovered()
             self._first.set()
             log.info(
@@ -354,7 +377,7 @@ class Sharing:
         except asyncio.CancelledError:
             with suppress(StoreError):
                 await link.call(self._denials.pull(self.node, 0))  # leave
-                await link.publish(self._everybody, _LEFT + self.names.seal(self.node.encode(), _LEFT))
+                await self._tell(link, _LEFT)
             raise
         finally:
             self._link = None
