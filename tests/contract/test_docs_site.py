@@ -146,7 +146,9 @@ def test_long_examples_are_broken_before_options() -> None:
 @pytest.mark.parametrize("name", pictures.FIGURES)
 def test_pictures_load_nothing(name: str) -> None:
     text = (docs.ASSETS / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-    assert ET.fromstring(text.replace(' xmlns=""', "")).tag == "svg"  # noqa: S314 - our own file
+    picture = ET.fromstring(text.replace(' xmlns=""', ""))  # noqa: S314 - our own file
+    assert (picture.tag, picture.get("role")) == ("svg", "img")
+    assert len((picture.findtext("title") or "").split()) > 2, "a text for those who do not see it"
     assert not re.search(r"href|url\(|https?:|<image|<script", text)
 
 

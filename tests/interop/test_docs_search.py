@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(180)
-SAMPLE = 40
+SAMPLE = 30
 ALSO_ANSWERED = {
     "there is no token": "reasons.html#token-expected",
     "the token grants nothing at the path": "how-tokens-work.html#what-a-token-grants-at-a-path",
