@@ -57,6 +57,7 @@ class FakeNode:
         self.known = Denials(denials)
         self.kicks: list[tuple[str, str]] = []
         self.heard = asyncio.Event()
+        self.is_busy = False
 
     def kicked(self, session_id: str, refusal: Refusal) -> None:
         self.kicks.append((session_id, refusal.reason))
@@ -69,6 +70,9 @@ class FakeNode:
         for denial in denials:
             self.known.put(denial)
         self.heard.set()
+
+    def has_sessions(self) -> bool:
+        return self.is_busy
 
     async def answer(self, question: bytes) -> bytes:
         return b"[" + question + b"]"

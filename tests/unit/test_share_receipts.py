@@ -124,8 +124,7 @@ def reported(*receipts: Receipt) -> dict[str, bytes]:
                     Unreachable(
                         kind="server",
                         node="s2",
-                        error="it has stopped without saying so: "
-                        "start it again, or look whether its relay has sessions",
+                        error="it has stopped, and the sessions of its relay go on: start it again, or stop the relay",
                     ),
                 ),
                 "complete": False,

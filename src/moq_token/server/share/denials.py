@@ -24,7 +24,7 @@ MAX_SHARED: Final = 20_000
 MAX_RECORD_BYTES: Final = 8192
 """A sealed denial. Longer records, which others have written, stay in the store."""
 GONE_SECONDS: Final = 3600
-"""For so long, a node is missed that has stopped without leaving. Its relay may have sessions that nobody can end."""
+"""For so long, a node is missed that has stopped without leaving: sessions of its relay go on, and nobody ends them."""
 _FETCHED_TOGETHER = 200
 
 _KIND = b"denial"

@@ -42,6 +42,10 @@ class Node(Protocol):
         """Take denials of other nodes. They may be known already."""
         ...
 
+    def has_sessions(self) -> bool:
+        """Whether there are sessions that go on when this node stops."""
+        ...
+
     async def answer(self, question: bytes, /) -> bytes:
         """Answer a question of another node. Both are JSON."""
         ...
@@ -77,6 +81,10 @@ class ServerNode:
             left_out = await self._server.revocations.merge(denials)
             if left_out and self._server.share is not None:
                 self._server.share.left_out(left_out)
+
+    def has_sessions(self) -> bool:
+        """See :meth:`Node.has_sessions`."""
+        return len(self._server.live.sessions) > 0
 
     async def answer(self, question: bytes) -> bytes:
         """See :meth:`Node.answer`. The questions are those of :mod:`moq_token.server.share.receipts`."""

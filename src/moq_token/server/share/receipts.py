@@ -20,7 +20,7 @@ OTHERS_WAIT_SECONDS: Final = 4.5
 """How long another node waits for the ends of its sessions, so that its receipt comes in time."""
 
 
-_GONE = "it has stopped without saying so: start it again, or look whether its relay has sessions"
+_GONE = "it has stopped, and the sessions of its relay go on: start it again, or stop the relay"
 
 
 class ListSessions(msgspec.Struct, frozen=True, tag="sessions"):

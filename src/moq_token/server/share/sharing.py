@@ -54,6 +54,7 @@ ANSWER_SECONDS: Final = 1.0
 MAX_OWED: Final = 10_000
 """Ended sessions that the store is told of later, when it is back."""
 
+_STOPPED_SECONDS = 0.001
 _CLOSED = "the connection was closed"
 _KICK, _DENIAL, _JOINED, _LEFT = b"K", b"D", b"J", b"L"
 
@@ -375,8 +376,10 @@ class Sharing:
                 await link.failed(PULL_SECONDS)
                 await self._pull(link, self._node)
         except asyncio.CancelledError:
+            # With sessions that nobody can end any more, the others are to miss this node.
+            lease = _STOPPED_SECONDS if self._node.has_sessions() else 0
             with suppress(StoreError):
-                await link.call(self._denials.pull(self.node, 0))  # leave
+                await link.call(self._denials.pull(self.node, lease))
                 await self._tell(link, _LEFT)
             raise
         finally:
