@@ -7,6 +7,7 @@ A failure is shrunk to the smallest schedule that still fails, which is printed 
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
@@ -20,7 +21,16 @@ CHUNK = 250
 
 def run_chunk(first: int) -> int | None:
     """Return the first seed of a chunk whose schedule breaks a promise."""
-    return next((seed for seed in range(first, first + CHUNK) if broken(schedule_of(seed)) is not None), None)
+    try:
+        return next((seed for seed in range(first, first + CHUNK) if broken(schedule_of(seed)) is not None), None)
+    finally:
+        gc.collect()
+
+
+def begin() -> None:
+    """Collect no garbage but between chunks, which takes a tenth less time."""
+    gc.disable()
+    gc.freeze()
 
 
 def main() -> int:
@@ -31,7 +41,7 @@ def main() -> int:
     asked = parser.parse_args()
     started, seconds, done = time.monotonic(), 0.0, 0
     starts = range(asked.first, asked.first + asked.schedules, CHUNK)
-    with multiprocessing.Pool(asked.processes) as pool:
+    with multiprocessing.Pool(asked.processes, begin) as pool:
         for failed in pool.imap_unordered(run_chunk, starts):
             if failed is not None:
                 pool.terminate()

@@ -19,6 +19,7 @@ from moq_token.server.app import AuthServer
 from moq_token.server.denial import Denial
 from moq_token.server.http import HttpRequest
 from moq_token.server.identity import digest
+from moq_token.server.state import State
 from tests.simulation.aio import VirtualLoop
 from tests.simulation.loop import promise
 from tests.simulation.node import AuthNode, WatchedSessions
@@ -312,13 +313,12 @@ def _is_seen(denial: Denial, question: Question) -> bool:
     return bool(orders.against_old(question.kid, question.root, 0))
 
 
-class _Disk:
-    """The state directory: what was saved is there after a crash."""
-
-    digest_key = _DIGEST_KEY
+class _Disk(State):
+    """The state directory in memory: what was saved is there after a crash."""
 
     def __init__(self, node: ServerNode) -> None:
         self._node = node
+        self.digest_key = _DIGEST_KEY
         self.denials = tuple(map(Denial.from_json, node.disk))
 
     def save(self, denials: Iterable[Denial]) -> None:
