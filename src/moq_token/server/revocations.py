@@ -341,10 +341,7 @@ class Revocations:
 
     def _start_error(self, steady: float) -> str:
         if self.cadence is None:
-            lack, fix = (
-                "the sessions from before",
-                "relays ask again only with `serve --revalidate`, or `--relay` for each",
-            )
+            lack, fix = "the sessions from before", "set `serve --revalidate`, or `--relay` for each relay"
         else:
             lack, fix = "all sessions yet", "they come back with their next re-check"
         return f"started {steady - self._started:.0f} s ago and does not know {lack}: {fix}"
