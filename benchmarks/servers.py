@@ -2,7 +2,7 @@
 
 The server has one core, ``wrk`` another. The servers take turns in each round, so that other load on the machine
 affects all of them equally. RUST_MOQ names the reference; without it, only this package is measured. Each request has a
-new session and a new token, so that every signature is verified; in the rows "re-checks", the tokens are known.
+token that the server has not seen lately, so that every signature is verified; with ``--known``, the tokens are known.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ MEBIBYTE = 1024
 WRK = """
 local bodies, index = {}, 0
 init = function(args)
+  index = tonumber(args[1])
   wrk.headers["content-type"] = "application/json"
   for line in io.lines("%s") do bodies[#bodies + 1] = wrk.format("POST", "/", nil, line) end
 end
@@ -49,12 +50,13 @@ end
 
 
 class Load(NamedTuple):
-    """What ``wrk`` found: requests per second, the 99th percentile, and the time on the processor for one (both in us).
+    """What ``wrk`` found: requests, their number per second, the 99th percentile and the processor time of one (in us).
 
     On a machine with other load, only the last value is meaningful by itself: a server with several threads gets a
     larger part of its core than one with a single thread.
     """
 
+    requests: float
     rate: float
     p99: float
     cpu: float
@@ -99,7 +101,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(pid: int, port: int, script: Path, connections: int, seconds: float) -> Load:
+def load(pid: int, port: int, script: Path, connections: int, seconds: float, first: int) -> Load:
+    """Ask for some seconds, beginning with the body of this number."""
     before = cpu_seconds(pid)
     command = [
         "taskset",
@@ -112,12 +115,13 @@ def load(pid: int, port: int, script: Path, connections: int, seconds: float) ->
         "-s",
         str(script),
     ]
-    printed = subprocess.run([*command, f"http://{HOST}:{port}/"], capture_output=True, text=True, check=True).stdout
+    command += [f"http://{HOST}:{port}/", "--", str(first)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+)", printed)
     assert found is not None, printed
     count, duration, p99, errors = map(int, found.groups())
     assert errors == 0, printed
-    return Load(count / duration * 1e6, p99, (cpu_seconds(pid) - before) / count * 1e6)
+    return Load(count, count / duration * 1e6, p99, (cpu_seconds(pid) - before) / count * 1e6)
 
 
 @contextmanager
@@ -236,7 +240,9 @@ def race(
         found: dict[str, list[Load]] = {label: [] for label in servers}
         for _ in range(rounds):
             for label, (_, port) in servers.items():
-                found[label].append(load(pids[label], port, script, connections, seconds))
+                # Where the last round ended: the tokens of its start may still be remembered.
+                first = int(sum(each.requests for each in found[label]))
+                found[label].append(load(pids[label], port, script, connections, seconds, first))
         return {
             label: (Load(*map(statistics.median, zip(*loads, strict=True))), resident(pids[label]))
             for label, loads in found.items()

@@ -120,9 +120,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
             force_setattr(self, "publish", Patterns(self.publish))
         if not isinstance(self.subscribe, Patterns):
             force_setattr(self, "subscribe", Patterns(self.subscribe))
-        for name, text in (("root", self.root), ("tier", self.tier)):
-            if text is not None and not isinstance(text, str):
-                raise TypeError(f"{name} must be a str or None")
+        if self.root is not None and not isinstance(self.root, str):
+            raise TypeError("root must be a str or None")
+        if self.tier is not None and not isinstance(self.tier, str):
+            raise TypeError("tier must be a str or None")
         if not isinstance(self.peer, bool):
             raise TypeError(f"peer must be a bool, not {type(self.peer).__name__}")
         if self.mounts is not _NO_MOUNTS:
@@ -132,16 +133,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
         self._check_times()
 
     def _check_times(self) -> None:
-        for name, value, limit in (
-            ("expires", self.expires, _MAX_EXPIRES),
-            ("revalidate", self.revalidate, _MAX_REVALIDATE),
-        ):
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
-            if not -limit - 1 <= value <= limit:
-                raise InvalidGrantError(f"invalid grant: {name} is out of range")
+        if self.expires is not None:
+            _check_seconds("expires", self.expires, _MAX_EXPIRES)
+        if self.revalidate is not None:
+            _check_seconds("revalidate", self.revalidate, _MAX_REVALIDATE)
         if self.revalidate is not None and self.expires is None:
             message = "invalid grant: `revalidate` needs `expires`, which ends the session when nobody answers"
             raise InvalidGrantError(message, reason="unbounded-revalidate")
@@ -264,6 +259,13 @@ class _Grant(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 _read = Reader(_Grant, InvalidGrantError)
+
+
+def _check_seconds(name: str, value: object, limit: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int or None, not {type(value).__name__}")
+    if not -limit - 1 <= value <= limit:
+        raise InvalidGrantError(f"invalid grant: {name} is out of range")
 
 
 def _check_mounts(mounts: Mapping[str, str]) -> None:
