@@ -101,21 +101,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(pid: int, port: int, script: Path, connections: int, seconds: float, first: int) -> Load:
-    """Ask for some seconds, beginning with the body of this number."""
+def load(pid: int, port: int, options: list[str], first: int) -> Load:
+    """Run ``wrk`` with its options, beginning with the body of this number."""
     before = cpu_seconds(pid)
-    command = [
-        "taskset",
-        "-c",
-        str(CLIENT_CORE),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds:.0f}s",
-        "-s",
-        str(script),
-    ]
-    command += [f"http://{HOST}:{port}/", "--", str(first)]
+    command = ["taskset", "-c", str(CLIENT_CORE), "wrk", "-t1", *options, f"http://{HOST}:{port}/", "--", str(first)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+)", printed)
     assert found is not None, printed
@@ -154,20 +143,25 @@ def resident(pid: int) -> float:
     return next(int(line.split()[1]) / MEBIBYTE for line in lines if line.startswith("VmRSS"))
 
 
-def fill(port: int, sessions: int, token: str) -> None:
+def fill(port: int, sessions: int, signed: list[str]) -> None:
     """Tell a server of live sessions."""
-    with socket.create_connection((HOST, port)) as connection, connection.makefile("rb") as answers:
-        for start in range(0, sessions, 16):
-            batch = [body(n, token).encode() for n in range(start, min(sessions, start + 16))]
-            head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            connection.sendall(b"".join(head % (len(each), each) for each in batch))
-            for _ in batch:
-                assert answers.readline().split()[1] == b"200"
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+    with ExitStack() as stack:
+        # One request on each at a time: a server may hold back an answer until the one before is acknowledged.
+        connections = [stack.enter_context(socket.create_connection((HOST, port))) for _ in range(16)]
+        answers = [stack.enter_context(connection.makefile("rb")) for connection in connections]
+        for start in range(0, sessions, len(connections)):
+            numbers = range(start, min(sessions, start + len(connections)))
+            for connection, number in zip(connections, numbers, strict=False):
+                document = body(number, signed[number % len(signed)]).encode()
+                connection.sendall(head % (len(document), document))
+            for answer, _ in zip(answers, numbers, strict=False):
+                assert answer.readline().split()[1] == b"200"
                 length = 0
-                while (line := answers.readline().strip().lower()) != b"":
+                while (line := answer.readline().strip().lower()) != b"":
                     if line.startswith(b"content-length:"):
                         length = int(line.split(b":")[1])
-                answers.read(length)
+                answer.read(length)
 
 
 @contextmanager
@@ -231,18 +225,19 @@ def race(
         signed = tokens(key, FRESH_TOKENS if fresh else KNOWN_TOKENS)
         event = "revalidate" if sessions else "connect"
         script = write(directory, "load", sessions, signed, event)
+        options = [f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script)]
         share = stack.enter_context(store(directory)) if shared else None
         servers = commands(key_file, door=door, share=share)
         pids = {}
         for label, (command, port) in servers.items():
             pids[label] = stack.enter_context(running(command, port))
-            fill(port, sessions, signed[0])
+            fill(port, sessions, signed)
         found: dict[str, list[Load]] = {label: [] for label in servers}
         for _ in range(rounds):
             for label, (_, port) in servers.items():
                 # Where the last round ended: the tokens of its start may still be remembered.
                 first = int(sum(each.requests for each in found[label]))
-                found[label].append(load(pids[label], port, script, connections, seconds, first))
+                found[label].append(load(pids[label], port, options, first))
         return {
             label: (Load(*map(statistics.median, zip(*loads, strict=True))), resident(pids[label]))
             for label, loads in found.items()
