@@ -266,15 +266,15 @@ class Matcher:
         return ("path" if self._pattern is not None else "everybody"), None
 
 
-def facts_of(session: Session) -> Facts:
-    """Return what is known of a live session."""
+def facts_of(session: Session, *, address: bool = True) -> Facts:
+    """Return what is known of a live session; its address, which takes longest to read, only if it is needed."""
     return Facts(
         session=session.id,
         token=None if session.token is None else session.token.hex(),
         jti=session.jti,
         kid=session.kid,
         subject=session.subject,
-        address=session.address,
+        address=session.address if address else None,
         path=session.path,
         root=session.root,
         issued=session.issued,

@@ -67,7 +67,8 @@ def concerns(denial: Denial) -> Callable[[Session], bool]:
         for name, value in exact:
             if getattr(session, name) != value:
                 return False
-        return matcher.matches(facts_of(session)) and (denial.refuses or takes(denial, session))
+        facts = facts_of(session, address=denial.remote is not None)
+        return matcher.matches(facts) and (denial.refuses or takes(denial, session))
 
     return test
 
