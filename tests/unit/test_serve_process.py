@@ -551,6 +551,20 @@ def test_explain(cli: Cli, tmp_path: Path, keys: Path, monkeypatch: pytest.Monke
         assert f"{check:<12}NO" in told
         assert "fix: " in told
     assert "nothing is public" in explain("https://relay.example.com/rooms", 1)
+    for url, said in (
+        (f"https://relay.example.com/rooms/123?token={token}", "a token was found in the parameter `token`, but"),
+        (f"https://relay.example.com/rooms/123?JWT={token}", "a token was found in the parameter `JWT`, but"),
+        (f"https://relay.example.com/rooms/123?{token}", "a token was found without a name: write ?jwt= before it"),
+        (f"https://relay.example.com/rooms/123#jwt={token}", "a token was found after the `#`"),
+        (f"https://relay.example.com/rooms/123/{token}", "a token was found in the path"),
+        (f"https://{token}@relay.example.com/rooms/123", "a token was found before the host"),
+    ):
+        told = explain(url, 1)
+        assert said in told
+        assert token[-20:] not in told or f"/{token}" in url  # the path that was dialed is named
+    assert "found" not in explain("https://relay.example.com/rooms?token=x", 1)
+    claims = Claims("rooms/123", publish="alice", subject="alice", id="7", expires="1h")
+    assert "ignored" not in explain(f"https://relay.example.com/rooms/123?jwt={key.sign(claims)}", 0)
     assert explain("https://relay.example.com/lobby/x", 0).startswith("allowed: ")
     (tmp_path / "serve.toml").write_text("[serve]\n")
     assert explain("https://relay.example.com/", 1).startswith("refused: no-public-grant: ")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from moq_token.claims import Permissions, Scope
 
 _MAX_OTHERS = 5
+_SUBJECTS = ("sub", "jti")
 
 
 class Explanation(NamedTuple):
@@ -196,7 +197,10 @@ def _explain_rules(
             grant = Claims("", settings.publish, settings.subscribe).authorize(connection.path)
             _ask(trace, grant, connection.path, publish, subscribe)
     except RefusedError as error:
-        return _refused(trace, grant, error, _claims(token), None, now)
+        found = _refused(trace, grant, error, _claims(token), None, now)
+        if token is None and (seen := _misplaced(url)) is not None:
+            found = found._replace(message=f"{found.message}; {seen}")
+        return found
     return Explanation(trace, {}, grant)
 
 
@@ -230,8 +234,22 @@ def _explain_request(config: str, url: str, publish: str | None, subscribe: str 
             grant = ask(config, request, trace)
             _ask(trace, grant, request.path, publish, subscribe)
     except RefusedError as error:
-        return _refused(trace, grant, error, _claims(token), None, now)
-    return Explanation(trace, _claims(token), grant)
+        found = _refused(trace, grant, error, _claims(token), None, now)
+        if token is None and (seen := _misplaced(url)) is not None:
+            found = found._replace(message=f"{found.message}; {seen}")
+    else:
+        found = Explanation(trace, _claims(token), grant)
+    # Bans and limits read them.
+    return found._replace(claims={name: value for name, value in found.claims.items() if name not in _SUBJECTS})
+
+
+def _misplaced(url: str) -> str | None:
+    """Say where in a URL a token is that no relay reads, without quoting it; None where there is none."""
+    from moq_token.auth import Connection
+
+    with contextlib.suppress(RefusedError):
+        return Connection.from_url(url).misplaced
+    return None
 
 
 def _ask(trace: Trace, grant: Grant | Permissions, path: str, publish: str | None, subscribe: str | None) -> None:
