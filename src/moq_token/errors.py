@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
@@ -22,6 +23,9 @@ _E = TypeVar("_E", bound=BaseException)
 
 _SHOWN_CHARACTERS = 80
 _SHOWN_END_CHARACTERS = 56
+_MAX_SEARCHED = 8192
+# A header and claims, which are JSON objects in base64url, and perhaps a signature.
+_TOKEN = re.compile(r"(?:eyJ|ew[0o])[\w-]{8,}\.(?:ey[\w-]|ew[0o]|e30)[\w-]*(?:\.[\w-]*)?", re.ASCII)
 
 Reason: TypeAlias = Literal[
     "bad-claims",
@@ -259,8 +263,14 @@ def utc(seconds: float) -> str:
         return f"{int(seconds)} seconds after 1970"
 
 
+def without_tokens(text: str) -> str:
+    """Hide what looks like a JWT: a client may have dialed a path with its token in it, and paths are logged."""
+    return _TOKEN.sub("<token>", text) if "ey" in text or "ew" in text else text
+
+
 def shown(text: str) -> str:
-    """Quote a foreign name for a message: escaped, so that it cannot break a line, and cut when it is long."""
+    """Quote a foreign name for a message: escaped, without tokens, and cut when it is long."""
+    text = without_tokens(text[:_MAX_SEARCHED])
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 

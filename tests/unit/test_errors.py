@@ -27,7 +27,7 @@ from moq_token import (
     UnauthorizedError,
     UnavailableError,
 )
-from moq_token.errors import raised_at, shown, shown_path
+from moq_token.errors import raised_at, shown, shown_path, without_tokens
 
 PARENTS: dict[type[Error], type[Exception]] = {
     Error: Exception,
@@ -115,3 +115,22 @@ def test_where_an_error_was_raised_is_told_without_its_text() -> None:
 @pytest.mark.skipif(os.sep != "/", reason="the separator is another one")
 def test_long_paths_keep_the_name_of_the_file(path: str | Path, expected: str) -> None:
     assert shown_path(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("/rooms/eyJhbGciOiJFZERTQSJ9.eyJyb290IjoiYSJ9.c2lnbmF0dXJl/x", "/rooms/<token>/x"),
+        ("eyJhbGciOiJFZERTQSJ9.e30.", "<token>"),
+        ("eyJhbGciOiJFZERTQSJ9.eyJyb290IjoiYSJ9", "<token>"),
+        ("Bearer ewogImFsZyI6ICJFZERTQSIgfQ.ewogfQ.c2ln", "Bearer <token>"),
+        ("eyetracking-keys.json", "eyetracking-keys.json"),
+        ("eyebrow-collection.eyes.jwk", "eyebrow-collection.eyes.jwk"),
+        ("rooms/123", "rooms/123"),
+    ],
+)
+def test_what_looks_like_a_token_is_not_shown(text: str, hidden: str) -> None:
+    assert without_tokens(text) == hidden
+    assert shown(text) == repr(hidden)
+    long = shown(f"{'a' * 70}{text}")
+    assert "c2ln" not in long

@@ -15,6 +15,7 @@ import pytest
 
 from moq_token import Algorithm, Claims, Key, RefusedError, UnavailableError
 from moq_token.server import AuthServer, Cap, CapKind, Grant, Policy, Question, Request, bounded
+from moq_token.server.admin import Admin
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.listen import TcpAddress, listening
 from moq_token.server.log import JsonFormatter, TextFormatter
@@ -291,3 +292,34 @@ def test_a_leak_would_be_found() -> None:
     for text in (f"x {TOKENS['good']} y", TOKENS["pair"][-40:], KEY.to_json(), OTHER.to_json(), f"relay:{PASSWORD}"):
         with pytest.raises(AssertionError):
             check(text, "here")
+
+
+def test_a_token_in_the_dialed_path_is_not_shown(tmp_path: Path) -> None:
+    KEY.to_file(tmp_path / "shared.jwk")
+    policy = Policy(tmp_path, public_subscribe=["lobby/**"], clock=lambda: NOW)
+    server = AuthServer(policy, clock=lambda: NOW)
+    admin = Admin(server, None)
+    token = TOKENS["good"]
+
+    async def test() -> None:
+        for place in ("elsewhere", "room", "lobby"):
+            known = {"id": place, "event": "connect", "node": "n", "transport": "quic", "path": f"/{place}/{token}/x"}
+            for query in ({}, {"query": f"jwt={token}"}):
+                body = json.dumps({**known, **query}).encode()
+                answer = await server.handle(HttpRequest("POST", "/", {"content-type": "application/json"}, body))
+                assert answer.status in {200, 403}
+                check(answer.body.decode(), "answer")
+                check(repr(Request.from_json(body)), "request")
+            check(
+                (await server.handle(HttpRequest("GET", f"/?root={place}/{token}", {}, b""))).body.decode(),
+                "answer to 0.14",
+            )
+        listing = (await admin.handle(HttpRequest("GET", "/sessions", {}, b""))).body.decode()
+        assert "/room/<token>/x" in listing
+        check(listing, "listing")
+
+    with logged() as streams:
+        asyncio.run(test(), debug=False)
+    for name, stream in streams.items():
+        assert "/elsewhere/<token>/x" in stream.getvalue()
+        check(stream.getvalue(), name)

@@ -11,7 +11,7 @@ import msgspec
 
 from moq_token.contract.wire import MAX_UNSIGNED, Reader, Shown, Signed, Unsigned, encode
 from moq_token.encoding import b64decode, b64encode
-from moq_token.errors import InvalidRequestError, sealed, shown
+from moq_token.errors import InvalidRequestError, sealed, shown, without_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,11 +211,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def _shown(self) -> Iterator[tuple[str, object]]:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None:
-                yield (
-                    name,
-                    str(value) if name == "event" else f"<{len(value)} characters>" if name == "query" else value,
-                )
+            if value is None:
+                continue
+            if name == "event":
+                value = str(value)
+            elif name == "query":
+                value = f"<{len(value)} characters>"
+            elif name == "path":
+                value = without_tokens(value)
+            yield name, value
 
 
 class _Token(msgspec.Struct):

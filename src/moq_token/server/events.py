@@ -16,7 +16,7 @@ from moq_token.server.identity import digest, identify, kid_of, token_of
 from moq_token.server.log import log
 from moq_token.server.policy import Policy
 from moq_token.server.responses import JSON, unavailable
-from moq_token.server.session import Admission, bounded_name, cut
+from moq_token.server.session import Admission, bounded_name, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -147,7 +147,7 @@ class Events:
             self._tell(asked, "unavailable", "unavailable", str(error))
             return unavailable()
         self._tell(asked, "refused", error.reason, str(error))
-        return HttpResponse(403, cut(str(error)).encode(errors="replace"))
+        return HttpResponse(403, told(str(error)).encode(errors="replace"))
 
     def _admission(self, asked: Request, grant: Grant, identity: Identity, now: Instant) -> Admission:
         """Return what is admitted after the denials. Raises :class:`RefusedError` (``banned``)."""
@@ -199,8 +199,8 @@ class Events:
         if self._metrics is not None:
             self._metrics.decided(asked.event, event, reason)
         level = log.warning if event == "unavailable" else log.info
-        told = {name: cut(value) for name, value in extra.items() if value is not None}
-        level("%s: %s", event, cut(message), extra=told)
+        known = {name: told(value) for name, value in extra.items() if value is not None}
+        level("%s: %s", event, told(message), extra=known)
 
 
 def _is_json(content_type: str) -> bool:

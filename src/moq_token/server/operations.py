@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from moq_token.contract.wire import MAX_BYTES
-from moq_token.errors import Error, InvalidDenialError, InvalidPatternError, shown
+from moq_token.errors import Error, InvalidDenialError, InvalidPatternError, shown, without_tokens
 from moq_token.pattern import Pattern
 from moq_token.server.api import (
     DEFAULT_SESSIONS,
@@ -283,7 +283,7 @@ def _listed(session: Session) -> ListedSession:
         local=place.local,
         server_name=place.server_name,
         alpn=place.alpn,
-        path=session.path,
+        path=without_tokens(session.path),
         role=place.role,
         tls=session.tls,
         token=None if session.token is None else session.token.hex(),

@@ -13,7 +13,7 @@ from moq_token.server.denial import Facts
 from moq_token.server.http import HttpResponse
 from moq_token.server.log import log
 from moq_token.server.responses import JSON, NOT_FOUND, unavailable
-from moq_token.server.session import cut
+from moq_token.server.session import told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -76,14 +76,16 @@ class Questions:
         try:
             answer = await self._answered(question, local=local)
         except RefusedError as error:
-            extra = {"event": "refused", "reason": error.reason, "path": cut(question.root)}
-            log.info("refused: %s", cut(str(error)), extra=extra)
+            extra = {"event": "refused", "reason": error.reason, "path": told(question.root)}
+            log.info("refused: %s", told(str(error)), extra=extra)
             # Relay 0.14 admits a client certificate with everything on any answer but an error.
             if question.mtls:
                 return NOT_FOUND
             answer = Answer()
         except UnavailableError as error:
-            log.warning("unavailable: %s", error, extra={"event": "unavailable", "path": cut(question.root)})
+            log.warning(
+                "unavailable: %s", told(str(error)), extra={"event": "unavailable", "path": told(question.root)}
+            )
             return unavailable()
         document = (answer.public or PublicPaths()).to_json() if public else answer.to_json()
         return HttpResponse(200, document, JSON, self._cache_control())
@@ -98,7 +100,7 @@ class Questions:
         if answer.key is not None and answer.key.algorithm.symmetric and not (self._share_secrets and local):
             if question.kid is not None or answer.public is None:  # a question without either can come from anybody
                 message = "relay 0.14 needs the secret of the %s key itself, which is not shared"
-                extra = {"event": "refused", "reason": "no-key-source", "path": cut(question.root)}
+                extra = {"event": "refused", "reason": "no-key-source", "path": told(question.root)}
                 log.info(f"{message} (--share-secrets shares it on this machine)", answer.key.algorithm, extra=extra)
             # What is public stays so: without a key, the relay refuses the token.
             return replace(answer, key=None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias, overload
 import msgspec
 
 from moq_token.contract.request import address_of
+from moq_token.errors import without_tokens
 
 if TYPE_CHECKING:
     from moq_token.contract import Grant, Peer, Usage
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # The digest of a long name is itself short enough.
 _MAX_NAME_CHARACTERS = 72
 _MAX_TEXT_CHARACTERS = 512
+_MAX_TOLD_CHARACTERS = 16 * _MAX_TEXT_CHARACTERS
 
 
 def bounded_name(text: str) -> str:
@@ -36,6 +38,11 @@ def cut(text: str | None) -> str | None:
     if text is None or len(text) <= _MAX_TEXT_CHARACTERS:
         return text
     return f"{text[:_MAX_TEXT_CHARACTERS]}…"
+
+
+def told(text: str) -> str:
+    """Return a text for the log or for a relay: cut, and without what looks like a token."""
+    return cut(without_tokens(text[:_MAX_TOLD_CHARACTERS]))
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
