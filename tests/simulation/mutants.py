@@ -356,9 +356,9 @@ MUTANTS = (
     ),
     Mutant(
         "a node that has vanished is not missed",
-        "share.sharing:Sharing._others",
+        "share.nodes:Nodes.others",
         "in self._seen",
-        "in self._nodes",
+        "in self.there",
         kind="share",
     ),
     Mutant(

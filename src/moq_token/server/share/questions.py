@@ -13,6 +13,7 @@ import msgspec
 from moq_token.errors import shown
 from moq_token.server.log import log
 from moq_token.server.share.link import StoreError
+from moq_token.server.share.nodes import MAX_NODES
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -25,8 +26,6 @@ MAX_QUESTIONS: Final = 64
 """Questions to other nodes at the same time, and questions of others that are being answered."""
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """A message of a node to another. Longer ones are neither sent nor read."""
-MAX_NODES: Final = 10_000
-"""Nodes that are asked, and whose answers are taken."""
 FRESH_SECONDS: Final = 300
 """A question is answered for so long, by the clocks of both nodes, and once. So nobody can send it again later."""
 

@@ -20,10 +20,10 @@ from moq_token.server.share.denials import MAX_SHARED, SharedDenials
 from moq_token.server.share.health import Health
 from moq_token.server.share.link import StoreError
 from moq_token.server.share.names import DIGEST_BYTES
+from moq_token.server.share.nodes import LEASE_SECONDS, Nodes
 from moq_token.server.share.questions import (
     ANSWER,
     MAX_MESSAGE_BYTES,
-    MAX_NODES,
     QUESTION,
     Answers,
     Questions,
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 PULL_SECONDS: Final = 5.0
 """How often a node compares its denials with the store. It is also told of each at once."""
-NODE_LEASE_SECONDS: Final = 3 * PULL_SECONDS
-"""A node that has not been seen for so long is no node of the share any more."""
 START_SECONDS: Final = 2.0
 """How long the start of a node waits for the denials of the others, if the store can be reached."""
 ANSWER_SECONDS: Final = 1.0
@@ -102,10 +100,7 @@ class Sharing:
         self._health = Health()
         self._link: Link | None = None
         self._node: Node | None = None
-        self._nodes: tuple[str, ...] = ()
-        self._gone: tuple[str, ...] = ()
-        # When each node was last there. A store that has lost its data knows them again after their next pull.
-        self._seen: dict[str, float] = {}
+        self._nodes = Nodes(self.node)
         self._first = asyncio.Event()
         # Sessions that a newer one may end, by what stands for them in the store.
         self._kickable: dict[bytes, str] = {}
@@ -120,7 +115,7 @@ class Sharing:
     @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes of the share that were there when the store was last asked, this one included."""
-        return self._nodes
+        return self._nodes.there
 
     @asynccontextmanager
     async def lifespan(self, node: Node) -> AsyncIterator[None]:
@@ -243,30 +238,20 @@ class Sharing:
 
     async def _renew(self, link: Link) -> bytes:
         """Renew the lease of this node, learn which others there are, and return the digests of all denials."""
-        match await link.call(self._denials.pull(self.node, NODE_LEASE_SECONDS)):
+        match await link.call(self._denials.pull(self.node, LEASE_SECONDS)):
             case [list(nodes), bytes(digests), list(gone)]:
-                self._nodes = _names(nodes)
-                self._see(asyncio.get_running_loop().time())
-                # One that has been started again has taken the place of its former self.
-                places = {_place(name) for name in self._nodes}
-                self._gone = tuple(name for name in _names(gone) if _place(name) not in places)
+                self._nodes.pulled(nodes, gone, asyncio.get_running_loop().time())
                 return digests[: MAX_SHARED * DIGEST_BYTES]
         raise StoreError("it gave an unexpected answer")
-
-    def _see(self, now: float) -> None:
-        there = dict.fromkeys(self._nodes, now)
-        recent = {name: at for name, at in self._seen.items() if at > now - NODE_LEASE_SECONDS}
-        self._seen = (recent if len(recent) <= MAX_NODES else {}) | there
 
     def _moved(self, kind: bytes, name: bytes | None) -> None:
         """Note that a node has joined or left."""
         if name is None:
             return
-        node = name.decode(errors="replace")
         if kind == _LEFT:
-            self._seen.pop(node, None)
-        elif len(self._seen) < MAX_NODES:
-            self._seen[node] = asyncio.get_running_loop().time()
+            self._nodes.left(name.decode(errors="replace"))
+        else:
+            self._nodes.joined(name.decode(errors="replace"), asyncio.get_running_loop().time())
 
     def _tell(self, link: Link, kind: bytes) -> Future[object]:
         """Tell all nodes that this one has joined or left."""
@@ -306,17 +291,14 @@ class Sharing:
         """
         link = self._link
         if link is None:
-            return Answers({}, tuple(self._others()), self.problem or _CLOSED, self._gone)
+            return Answers({}, tuple(self._nodes.others()), self.problem or _CLOSED, self._nodes.gone)
 
         async def others() -> Sequence[str]:
             await self._renew(link)
-            return self._others()
+            return self._nodes.others()
 
-        answers = await self._questions.ask(link, question, self._others(), others, seconds)
-        return Answers(answers.answers, answers.missing, answers.problem, self._gone)
-
-    def _others(self) -> list[str]:
-        return sorted(name for name in self._seen if name != self.node)
+        answers = await self._questions.ask(link, question, self._nodes.others(), others, seconds)
+        return Answers(answers.answers, answers.missing, answers.problem, self._nodes.gone)
 
     # -- the link
 
@@ -366,7 +348,7 @@ class Sharing:
             self._first.set()
             log.info(
                 "shares with %d other servers",
-                len(self._nodes) - 1,
+                len(self._nodes.there) - 1,
                 extra={"event": "share", "share": self.names.share, "node": self.node},
             )
             owed, self._owed = self._owed, deque(maxlen=MAX_OWED)
@@ -385,15 +367,6 @@ class Sharing:
         finally:
             self._link = None
             await link.aclose()
-
-
-def _names(found: list[object]) -> tuple[str, ...]:
-    names = sorted(name.decode(errors="replace") for name in found if isinstance(name, bytes))
-    return tuple(names[:MAX_NODES])
-
-
-def _place(node: str) -> str:
-    return node.rpartition("-")[0] or node
 
 
 def _put(future: Future[object]) -> None:
