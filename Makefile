@@ -183,11 +183,11 @@ core-check: $(MADE)
 		cargo test --quiet --release --locked --manifest-path core/Cargo.toml --features pyo3/auto-initialize)
 
 bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this package and of others, into build/bench.json and .md (ARGS=)
-	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md $(ARGS)
+	$(BENCH) -m benchmarks --json build/bench.json --markdown build/bench.md --targets build/bench-targets.md $(ARGS)
 	$(MAKE) bench-servers
 
-bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built (SERVERS=)
-	$(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers $(SERVERS)
+bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built, into build/bench-servers.md (SERVERS=)
+	$(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers --markdown build/bench-servers.md $(SERVERS)
 	$(BENCH) -m benchmarks.servers --share --connections 64 --sessions 0 10000 --algorithms HS256
 	$(BENCH) -m benchmarks.bans
 

@@ -12,7 +12,7 @@ from benchmarks.fast import without_fast
 from benchmarks.measure import Pace
 from benchmarks.node import Node
 from benchmarks.processes import race_processes
-from benchmarks.report import as_markdown, as_text, describe
+from benchmarks.report import as_markdown, as_text, describe, targets_as_markdown
 from benchmarks.results import Results
 from benchmarks.rules import race_loading, race_permissions, race_refusals, race_threads
 from benchmarks.tokens import race_tokens
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="less than a minute, and less exact")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
+    parser.add_argument("--targets", type=Path, metavar="FILE", help="write the table of the targets there")
     arguments = parser.parse_args()
     logging.captureWarnings(capture=True)  # other libraries warn about deprecations, which does not matter here
 
@@ -33,6 +34,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps(describe(results), indent=1) + "\n", encoding="utf-8")
     if arguments.markdown:
         arguments.markdown.write_text(as_markdown(results), encoding="utf-8")
+    if arguments.targets:
+        arguments.targets.write_text(targets_as_markdown(results), encoding="utf-8")
 
 
 def _run(*, quick: bool) -> Results:

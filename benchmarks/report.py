@@ -119,6 +119,11 @@ def as_markdown(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def targets_as_markdown(results: Results) -> str:
+    """Return the table of the targets, for the page about the benchmarks."""
+    return "\n".join([*_piped(_targets(targets(results))), "", _provenance(describe(results)), ""])
+
+
 def _provenance(found: Mapping[str, Any]) -> str:
     machine, versions = found["machine"], ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"

@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from benchmarks.servers_report import OURS, REFERENCE, Row, as_markdown
 from moq_token import Algorithm, Claims, Key
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def fill(port: int, sessions: int, signed: list[str]) -> None:
         for start in range(0, sessions, len(connections)):
             numbers = range(start, min(sessions, start + len(connections)))
             for connection, number in zip(connections, numbers, strict=False):
-                document = body(number, signed[number % len(signed)]).encode()
+                # The last tokens come last, so that the first ones of the load are not remembered.
+                document = body(number, signed[(number - sessions) % len(signed)]).encode()
                 connection.sendall(head % (len(document), document))
             for answer, _ in zip(answers, numbers, strict=False):
                 assert answer.readline().split()[1] == b"200"
@@ -188,7 +190,7 @@ def commands(key_file: Path, *, door: bool, share: str | None) -> dict[str, tupl
         port = next(ports)
         return [*command, "serve", "--listen", f"{HOST}:{port}", *flags], port
 
-    found = {"ours": serve(sys.executable, "-m", "moq_token")}
+    found = {OURS: serve(sys.executable, "-m", "moq_token")}
     if share is not None:
         secret = key_file.with_name("secret")
         secret.touch(0o600)
@@ -200,7 +202,7 @@ def commands(key_file: Path, *, door: bool, share: str | None) -> dict[str, tupl
         uvicorn = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--port", str(port)]
         found["ours, uvicorn"] = (["env", f"BENCH_KEY={key_file}", *uvicorn, "benchmarks.served:app"], port)
     if moq := os.environ.get("RUST_MOQ"):
-        found["moq auth serve"] = serve(moq, "auth")
+        found[REFERENCE] = serve(moq, "auth")
     return found
 
 
@@ -253,11 +255,13 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="*", type=Algorithm, default=[Algorithm.HS256, Algorithm.EDDSA])
     parser.add_argument("--known", action="store_true", help="re-checks with tokens that are known")
     parser.add_argument("--door", action="store_true", help="the ASGI door too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there")
     parser.add_argument("--share", action="store_true", help="a server that shares caps through Valkey too")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk was not found, so the auth server is not measured: install it (apt-get install wrk)")
         return
+    rows: list[Row] = []
     for algorithm in arguments.algorithms:
         for sessions in arguments.sessions:
             for connections in arguments.connections:
@@ -271,8 +275,9 @@ def main() -> None:
                     door=arguments.door,
                     shared=arguments.share,
                 )
-                reference = found["ours"] if arguments.share else found.get("moq auth serve")
+                reference = found[OURS] if arguments.share else found.get(REFERENCE)
                 for label, (measured, memory) in found.items():
+                    rows.append(Row(algorithm, sessions, connections, label, measured, memory))
                     ratio = ""
                     if reference is not None:
                         rate, cpu = measured.rate / reference[0].rate, reference[0].cpu / measured.cpu
@@ -283,6 +288,8 @@ def main() -> None:
                         f"  {memory:5.0f} MiB{ratio}",
                         flush=True,
                     )
+    if arguments.markdown:
+        arguments.markdown.write_text(as_markdown(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
