@@ -24,6 +24,10 @@ def test_a_node_is_missed_until_one_is_started_at_its_place() -> None:
     nodes = Nodes("a:1-x")
     nodes.pulled([b"a:1-x", b"b-2:1-y"], [b"a:1-w", b"b-2:1-w", b"b-2:2-w", b"plain"], 0)
     assert list(nodes.gone) == ["b-2:2-w", "plain"]
+    # One that has stopped is not waited for.
+    nodes.pulled([b"a:1-x"], [b"b-2:1-y"], 1)
+    assert list(nodes.gone) == ["b-2:1-y"]
+    assert nodes.others() == []
     nodes.pulled([b"a:1-x", b"b-2:2-z", b"plain"], [b"b-2:2-w", b"plain"], 1)
     assert list(nodes.gone) == []
 

@@ -35,8 +35,10 @@ class Nodes:
     def pulled(self, there: Iterable[object], gone: Iterable[object], now: float) -> None:
         """Take what the store says, to which others can have written too."""
         self.there = _names(there)
-        places = {_place(name) for name in self.there}
-        self.gone = tuple(name for name in _names(gone) if _place(name) not in places)
+        stopped, places = _names(gone), {_place(name) for name in self.there}
+        self.gone = tuple(name for name in stopped if _place(name) not in places)
+        for name in stopped:
+            self.left(name)
         recent = {name: at for name, at in self._seen.items() if at > now - LEASE_SECONDS}
         self._seen = (recent if len(recent) <= MAX_NODES else {}) | dict.fromkeys(self.there, now)
 
