@@ -471,6 +471,17 @@ def test_notes(cli: Cli, argv: str, note: str, tmp_path: Path, monkeypatch: pyte
         assert cli.run("serve", "--check", *argv.replace(" get", " post").split(), *_post(argv))[2] == ""
 
 
+def test_keys_are_looked_for_where_the_working_directory_is_gone(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, _, err = cli.run("serve", "--check", "--key-dir", "keys")
+    assert status == 0
+    assert "directory not found: keys (looked in a working directory that no longer exists)" in err
+
+
 def test_the_check_of_a_file_fails_for_keys_that_no_token_can_be_verified_with(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,7 @@ def _missing(path: str, *, directory: bool) -> str | None:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a name as it was written
     except FileNotFoundError:
-        where = "" if os.path.isabs(path) else f" (looked in {shown_path(os.getcwd())[1:-1]})"  # noqa: PTH109, PTH117
+        where = "" if os.path.isabs(path) else f" (looked in {_working_directory()})"  # noqa: PTH117
         if path.startswith("~"):
             where += "; `~` is not expanded: write the whole path"
         elif _UNEXPANDED.search(path):
@@ -130,6 +130,13 @@ def _missing(path: str, *, directory: bool) -> str | None:
     if not directory and not stat.S_ISREG(mode):
         return f"{name} is not a regular file"
     return None
+
+
+def _working_directory() -> str:
+    try:
+        return shown_path(os.getcwd())[1:-1]  # noqa: PTH109 - as text
+    except OSError:
+        return "a working directory that no longer exists"
 
 
 def _check_key(member: str, path: str, *, strict: bool = False, sets: bool = False) -> Iterator[FileFinding]:
