@@ -24,6 +24,8 @@ class Mutant(NamedTuple):
     flaw: str
     kind: str = "engine"
     """The worlds in which it is looked for: the quickest ones that show it."""
+    is_rare: bool = False
+    """Whether so few schedules show it that only its script does in each run of the tests."""
 
     @property
     def file(self) -> str:
@@ -199,6 +201,7 @@ MUTANTS = (
         "if self._metrics is not None:\n                self._metrics.lost()",
         "self.revocations.ended(effect.session.id)",
         kind="server",
+        is_rare=True,
     ),
     Mutant(
         "the place of an ended session is not given back",
@@ -283,6 +286,7 @@ MUTANTS = (
         "if await self._have_come(asking) and",
         "if",
         kind="server",
+        is_rare=True,
     ),
     Mutant(
         "a receipt says that denials are stored on a full disk",

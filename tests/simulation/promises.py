@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,9 @@ class Promises:
             promise(is_within, "a cap is exceeded by more than what was lost", rule, counts)
 
     def _excuse(self) -> None:
-        """Note the sessions that live and that the store does not count."""
+        """Note the sessions that live, or will when their relay has the answer, and that the store does not count."""
         self._world.excuse(_name(each) for each in self._world.live())
+        self._world.excuse(_digest(session.id) for node in self._world.shared for session in node.sessions)
 
     def _admitted(self, newcomer: bytes, kicked: Sequence[bytes]) -> None:
         """Check that the oldest was kicked of those that the store counts, on whichever node it is."""
@@ -94,12 +96,7 @@ class Promises:
         world = self._world
         if not world.shared or not world.rules.caps:
             return
-        known = {
-            NAMES.digest(b"session", session.id.encode())
-            for node in world.shared
-            for session in node.sessions
-            if session.kicked is None
-        }
+        known = {_digest(session.id) for node in world.shared for session in node.sessions if session.kicked is None}
         counted = world.store.counted()
         promise(known <= counted, "the store does not count all sessions that the nodes know", known - counted)
         if exactly and world.loop.now > world.store.ghosts_until:
@@ -190,4 +187,9 @@ class Promises:
 
 def _name(session: Live) -> bytes:
     """Return what stands for a session in the store."""
-    return NAMES.digest(b"session", session.id.encode())
+    return _digest(session.id)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(session_id: str) -> bytes:
+    return NAMES.digest(b"session", session_id.encode())

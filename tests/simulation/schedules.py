@@ -126,8 +126,9 @@ class _Maker:
     def cut_then_kick(self) -> Step:
         """Kick sessions that are about to be lost."""
         relay = self._relay()
-        self._next = [("wait", self._chance.choice((11, 19))), ("kick", relay % self._nodes, 0, 4000), ("wait", 9)]
-        return "cut", relay
+        kick: Step = ("kick", relay % self._nodes, self._chance.choice((0, -1)), 4000)
+        self._next = [("cut", relay), ("wait", self._chance.choice((11, 19))), kick, ("wait", 9)]
+        return "connect", relay, self._client()
 
     def _fate(self) -> str:
         fate = self._chance.choice(_FATES)
@@ -164,6 +165,19 @@ class _Maker:
         older, newer = self._chance.sample(range(self._relays), 2)
         self._next = [("wait", 9), ("connect", newer, 4), ("wait", 1), ("flush_store",), ("wait", 11), self._connect()]
         return "connect", older, 0
+
+    def flush_then_ban(self) -> Step:
+        """Ban somebody on another node while the store knows nothing."""
+        relay, node = self._chance.sample(range(self._relays), 2)
+        client = self._client()
+        self._next = [("flush_store",), ("ban", node, "subject", client, 600)]
+        return "connect", relay, client
+
+    def dial_then_ban(self) -> Step:
+        """Ban somebody at a relay of the 0.14 line that has just been told to ask more often."""
+        node = self._node()
+        self._next = [("cadence", 3), ("ban", node, "kid", 1, 600), ("wait", 9)]
+        return "dial", node, 1
 
     def disk_then_restart(self) -> Step:
         """Order something that cannot be stored at once, and restart."""
@@ -218,11 +232,11 @@ _KINDS: _Kinds = (
     *_QUIET, _Maker.net, _Maker.net_then_leave, _Maker.cadence_then_crash, _Maker.cut_then_kick, _Maker.link,
     _Maker.relay_process, _Maker.node_process, _Maker.clock, _Maker.keys,
 )  # fmt: skip
-_STORE: _Kinds = (_Maker.store_link, _Maker.store_process, _Maker.flush_then_kick)
+_STORE: _Kinds = (_Maker.store_link, _Maker.store_process, _Maker.flush_then_kick, _Maker.flush_then_ban)
 _SHARED: _Kinds = (*_KINDS, *_STORE, _Maker.store_clock)
 # What there is in worlds of whole servers, without trouble and with it.
-_OLD: _Kinds = (_Maker.dial, _Maker.dial, _Maker.old_ban)
-_SERVER: _Kinds = (_Maker.old_link, _Maker.disk, _Maker.disk_then_restart)
+_OLD: _Kinds = (_Maker.dial, _Maker.dial, _Maker.old_ban, _Maker.dial_then_ban)
+_SERVER: _Kinds = (_Maker.old_link, _Maker.disk, _Maker.disk_then_restart, _Maker.cut_then_kick)
 
 
 def shrink(failing: list[Step]) -> list[Step]:

