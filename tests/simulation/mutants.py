@@ -169,14 +169,14 @@ MUTANTS = (
     ),
     Mutant(
         "a restart forgets the denials on the disk",
-        "revocations:Revocations.__init__",
+        "storing:Storing.__init__",
         "Denials(() if state is None else state.denials)",
         "Denials()",
         kind="server",
     ),
     Mutant(
         "denials are not stored",
-        "revocations:Revocations._store",
+        "storing:Storing._save",
         "snapshot = list(self.denials)",
         "snapshot = []",
         kind="server",
@@ -290,14 +290,14 @@ MUTANTS = (
     ),
     Mutant(
         "a receipt says that denials are stored on a full disk",
-        "revocations:Revocations.is_stored",
+        "storing:Storing.is_stored",
         " and self._fault is None",
         "",
         kind="server",
     ),
     Mutant(
         "denials are not stored once the disk takes them",
-        "revocations:Revocations._store_again",
+        "storing:Storing._store_again",
         "while self._fault is not None:",
         "while False:",
         kind="server",

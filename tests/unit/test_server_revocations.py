@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from moq_token import Algorithm, Claims, ConfigError, InvalidDenialError, Key
-from moq_token.server import AuthServer, Cap, CapKind, Policy, ending, revocations, turns
+from moq_token.server import AuthServer, Cap, CapKind, Policy, ending, storing, turns
 from moq_token.server.admin import Admin
 from moq_token.server.denial import Denial, Facts, Matcher
 from moq_token.server.http import HttpRequest, HttpResponse
@@ -432,16 +432,16 @@ def test_a_ban_that_cannot_be_stored_is_in_force_and_says_so(tmp_path: Path, mon
                 patch.setattr(State, "save", fail)
                 assert (await here.ban(subject="alice"))["stored"] is False
             assert not await here.relays[0].dial("1", query=f"jwt={token()}")
-            (problem,) = here.server.revocations.problems()
+            (problem,) = here.server.revocations.storing.problems()
             assert "No space left" in problem.message
             assert (await here.ban(subject="bob"))["stored"] is True
-            assert here.server.revocations.problems() == []
+            assert here.server.revocations.storing.problems() == []
 
     run(work())
 
 
 def test_denials_are_stored_when_the_disk_has_space_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocations, "STORE_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(storing, "STORE_AGAIN_SECONDS", 0.01)
     attempts: list[object] = []
     save = State.save
 
@@ -457,7 +457,7 @@ def test_denials_are_stored_when_the_disk_has_space_again(tmp_path: Path, monkey
         async with world(tmp_path, "a", state=True) as here:
             assert (await here.ban(subject="alice"))["stored"] is False
             async with asyncio.timeout(10):
-                while here.server.revocations.problems():  # noqa: ASYNC110 - it tells nobody
+                while here.server.revocations.storing.problems():  # noqa: ASYNC110 - it tells nobody
                     await asyncio.sleep(0.005)
         state = State(str(tmp_path / "state"))
         assert [denial.subject for denial in state.denials] == ["alice"]

@@ -241,7 +241,7 @@ class AuthServer:
         if self.share is not None and self.share.problem is not None:
             text = f"the share cannot be reached: {self.share.problem}"
             problems = [*problems, Problem(text, is_fatal=self.share.required)]
-        return [*problems, *self.revocations.problems()]
+        return [*problems, *self.revocations.storing.problems()]
 
     async def _health(self, path: str) -> HttpResponse:
         if path == "/healthz":

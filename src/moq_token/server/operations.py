@@ -88,7 +88,7 @@ class Operations:
             case "GET" | "HEAD", "/bans":
                 log.info("bans are listed", extra=_audit("bans", caller))
                 revocations = self._server.revocations
-                return Bans(revocations.denials.in_force(self._server.live.now().unix), revocations.is_stored)
+                return Bans(revocations.denials.in_force(self._server.live.now().unix), revocations.storing.is_stored)
             case "POST", "/bans":
                 return await self._ban(_read(request, BanRequest), caller)
             case "POST", "/kick":

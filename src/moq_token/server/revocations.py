@@ -12,9 +12,9 @@ from moq_token.server.api import Banned, Receipt, Unreachable
 from moq_token.server.denial import Denial, facts_of
 from moq_token.server.denials import Denials
 from moq_token.server.ending import WAIT_SECONDS, Ending
-from moq_token.server.keys import Problem
 from moq_token.server.log import log
 from moq_token.server.receipts import Pending
+from moq_token.server.storing import Storing
 from moq_token.server.turns import in_turns
 from moq_token.server.verdict import concerns, takes
 
@@ -36,8 +36,6 @@ KNOWN_CADENCES: Final = 2
 """So many cadences after the start, all sessions have asked again, and are known."""
 ASSUMED_CADENCE_SECONDS: Final = 60
 """The cadence of a policy that does not tell it."""
-STORE_AGAIN_SECONDS: Final = 10.0
-"""After how long denials are stored again that could not be stored."""
 
 _MAX_BACKGROUND = 100
 
@@ -62,6 +60,8 @@ class Revocations:
     ----------
     denials
         All that are known.
+    storing
+        What keeps them on the disk.
     ending
         Ends sessions at their relays.
     cadence
@@ -82,7 +82,8 @@ class Revocations:
         relays: Mapping[str, Relay] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self.denials: Denials = Denials(() if state is None else state.denials)
+        self.storing: Storing = Storing(state)
+        self.denials: Denials = self.storing.denials
         self.ending: Ending = Ending(live, now, relays or {}, metrics)
         self.cadence: float | None = None
         self.node: str = ""
@@ -90,17 +91,7 @@ class Revocations:
         self._kicks: dict[str, str] = {}  # the denials of kicked sessions, by the id of the session
         self._live, self._now = live, now
         self._started = now().steady
-        self._state = state
-        self._storing = asyncio.Lock()
-        self._fault: str | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._storing_again: asyncio.Task[None] | None = None
-        self._closing = False
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether denials outlive a restart."""
-        return self._state is not None and self._fault is None
 
     async def ban(self, denial: Denial, *, dry_run: bool = False, others_by: float | None = None) -> Banned:
         """Put a denial in force, store it, and end the sessions that it is for; wait for their ends, 5 s at most.
@@ -154,7 +145,7 @@ class Revocations:
         if dry_run:
             return await self._preview(sessions, _every)
         if not sessions:
-            return Receipt(stored=self.is_stored)
+            return Receipt(stored=self.storing.is_stored)
         self.advance()
         room = limits.MAX_DENIALS - len(self.denials)
         if len(sessions) > room:
@@ -171,7 +162,7 @@ class Revocations:
             return None
         self.put(lifting)
         await self._apart(self._store([lifting]))
-        return Banned(lifting, Receipt(stored=self.is_stored))
+        return Banned(lifting, Receipt(stored=self.storing.is_stored))
 
     async def merge(self, denials: Iterable[Denial]) -> list[Denial]:
         """Take denials of other nodes: store those that change something, and end their sessions in the background.
@@ -198,24 +189,13 @@ class Revocations:
             self.denials.forget(kick)  # its id does not come back, and there can be many
         self.ending.ended(session_id)
 
-    def problems(self) -> list[Problem]:
-        """Return what operators should know: denials that could not be stored."""
-        if self._fault is None:
-            return []
-        return [Problem(f"denials could not be stored, and a restart loses them: {self._fault}", is_fatal=False)]
-
     async def aclose(self) -> None:
         """Finish storing, stop waiting for ends, close every connection, and release the state directory."""
-        self._closing = True
-        if self._storing_again is not None:
-            self._storing_again.cancel()
-            await asyncio.wait((self._storing_again,))
         await self.ending.stop()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=WAIT_SECONDS)
         self.ending.nudger.close()
-        if self._state is not None:
-            self._state.close()
+        await self.storing.aclose()
 
     # -- one at a time
 
@@ -271,35 +251,15 @@ class Revocations:
             message = "%d denials of other nodes are not in force here: there are too many"
             log.error(message, len(left_out), extra={"event": "too-many"})
         if changed:
-            await self._store(changed, share=False)
+            await self.storing.store()
             concerned = await _concerns_any(changed, self._now().unix)
             _ = self._start(self.ending.end(self._live(), concerned, self._now().steady, narrows=True))
         return left_out
 
     async def _store(self, changed: Sequence[Denial], *, share: bool = True) -> None:
-        if self._state is not None:
-            async with self._storing:
-                # Those of another call are stored with this one, and again with its own.
-                snapshot = list(self.denials)
-                try:
-                    await asyncio.to_thread(self._state.save, snapshot)
-                except OSError as error:
-                    self._fault = error.strerror or type(error).__name__
-                    if changed:
-                        log.error("denials could not be stored: %s", self._fault, extra={"event": "not-stored"})
-                    if not self._closing and (self._storing_again is None or self._storing_again.done()):
-                        self._storing_again = asyncio.create_task(self._store_again())
-                else:
-                    self._fault = None
+        await self.storing.store()
         if share and self.share is not None:
             self.share(changed)
-
-    async def _store_again(self) -> None:
-        """Store the denials once the disk takes them, such as when it has space again."""
-        while self._fault is not None:
-            await asyncio.sleep(STORE_AGAIN_SECONDS)
-            await self._apart(self._store((), share=False))
-        log.info("denials are stored again", extra={"event": "stored"})
 
     async def _preview(
         self, sessions: Iterable[Session], concerned: Callable[[Session], bool], others_by: float | None = None
@@ -320,7 +280,7 @@ class Revocations:
                 # The sessions that are not known are refused at their next re-check, too.
                 others_by = max(now.unix + unknown, others_by or 0)
         return pending.receipt(
-            stored=self.is_stored,
+            stored=self.storing.is_stored,
             dry_run=dry_run,
             others_by=others_by,
             unseen=self.ending.unseen.unreachable(),

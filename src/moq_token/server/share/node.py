@@ -109,7 +109,7 @@ class ServerNode:
         extra = {"event": "admin", "action": "ban", "denial": denial.id, "author": denial.author, "node": denial.node}
         log.info("ban by another server: %s", denial.whom(), extra=extra)
         if not revocations.put(denial):
-            return Receipt(stored=revocations.is_stored)  # lifted or changed meanwhile
+            return Receipt(stored=revocations.storing.is_stored)  # lifted or changed meanwhile
         return await revocations.enforce(denial, others_by, share=False, seconds=OTHERS_WAIT_SECONDS)
 
     async def _listing(self, query: str) -> bytes:
