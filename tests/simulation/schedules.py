@@ -35,7 +35,7 @@ class _Maker:
     def __init__(self, chance: random.Random, kind: str | None) -> None:
         self._chance = chance
         self._next: list[Step] = []
-        self._kind = kind or chance.choices(("engine", "server", "share", "require"), (92, 5, 2.5, 0.5))[0]
+        self._kind = kind or chance.choices(("engine", "server", "share", "require"), (93.5, 4, 2, 0.5))[0]
         self._is_shared = self._kind in {"share", "require"}
         self._nodes = chance.choice((2, 2, 3) if self._is_shared else (1, 1, 2))
         self._bans: list[tuple[str, int]] = []
