@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from moq_token.server.share.denials import GONE_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,16 +33,22 @@ class Nodes:
         self._own = own
         # When each was last there. A store that has lost its data knows them again after their next pull.
         self._seen: dict[str, float] = {}
+        self._stopped: dict[str, float] = {}  # when each of those that are gone was last there, or first named as gone
 
     def pulled(self, there: Iterable[object], gone: Iterable[object], now: float) -> None:
         """Take what the store says, to which others can have written too."""
         self.there = _names(there)
-        stopped, places = _names(gone), {_place(name) for name in self.there}
-        self.gone = tuple(name for name in stopped if _place(name) not in places)
-        for name in stopped:
-            self.left(name)
-        recent = {name: at for name, at in self._seen.items() if at > now - LEASE_SECONDS}
+        named = dict.fromkeys(_names(gone), now)
+        recent = {name: at for name, at in self._seen.items() if at > now - LEASE_SECONDS and name not in named}
+        stopped = named | self._seen | self._stopped
         self._seen = (recent if len(recent) <= MAX_NODES else {}) | dict.fromkeys(self.there, now)
+        places = {_place(name) for name in self.there}
+        self._stopped = {
+            name: at
+            for name, at in list(stopped.items())[:MAX_NODES]
+            if name not in self._seen and at > now - GONE_SECONDS and _place(name) not in places
+        }
+        self.gone = tuple(sorted(self._stopped))
 
     def joined(self, name: str, now: float) -> None:
         """Note that a node has joined."""
@@ -50,6 +58,7 @@ class Nodes:
     def left(self, name: str) -> None:
         """Note that a node has left."""
         self._seen.pop(name, None)
+        self._stopped.pop(name, None)
 
     def others(self) -> list[str]:
         """Return the nodes that are to answer a question."""
