@@ -71,6 +71,8 @@ class LiveSessions:
         if self.share is None:
             return None
         now = self.now()
+        # A session that is lost by now must not keep the newcomer from asking the others for its place.
+        self._follow(self.sessions.advance(now))
         newcomer = self.sessions.newcomer(asked, now, admission)
         if newcomer is not None:
             refusal = await self.share.admit(newcomer, now)
