@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from moq_token.server.share.denials import GONE_SECONDS
 from moq_token.server.share.nodes import LEASE_SECONDS, MAX_NODES, Nodes
 
 
@@ -26,8 +27,11 @@ def test_a_node_is_missed_until_one_is_started_at_its_place() -> None:
     assert list(nodes.gone) == ["b-2:2-w", "plain"]
     # One that has stopped is not waited for.
     nodes.pulled([b"a:1-x"], [b"b-2:1-y"], 1)
-    assert list(nodes.gone) == ["b-2:1-y"]
     assert nodes.others() == []
+    # A store that is flushed forgets those that have stopped, and this node does not for an hour.
+    assert list(nodes.gone) == ["b-2:1-y", "b-2:2-w", "plain"]
+    nodes.pulled([b"a:1-x"], [], GONE_SECONDS)
+    assert list(nodes.gone) == []
     nodes.pulled([b"a:1-x", b"b-2:2-z", b"plain"], [b"b-2:2-w", b"plain"], 1)
     assert list(nodes.gone) == []
 
