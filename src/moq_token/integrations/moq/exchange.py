@@ -190,9 +190,10 @@ async def _copy_track(source: moq.OriginConsumer, path: str, request: moq.TrackR
         request.abort(_NOT_FOUND)
         return
     copy = request.accept(original.info())
-    async with original, Tasks() as tasks:
+    # Past groups are taken from the first moment: without a taker, a fetch is answered with "not found".
+    async with original, copy.dynamic() as requests, Tasks() as tasks:
         tasks.start(_copy_datagrams(original, copy))
-        tasks.start(_copy_fetches(broadcast, name, copy))
+        tasks.start(_copy_fetches(broadcast, name, requests))
         groups = tasks.task(_copy_groups(original, copy))
         unwatched = tasks.task(_unwatched(copy.demand()))
         await asyncio.wait((groups, unwatched), return_when=asyncio.FIRST_COMPLETED)
@@ -230,8 +231,8 @@ async def _copy_datagrams(original: moq.TrackConsumer, copy: moq.TrackProducer) 
         copy.append_datagram(datagram.payload, datagram.timestamp_us)
 
 
-async def _copy_fetches(broadcast: moq.BroadcastConsumer, name: str, copy: moq.TrackProducer) -> None:
-    async with Tasks() as fetches, copy.dynamic() as requests:
+async def _copy_fetches(broadcast: moq.BroadcastConsumer, name: str, requests: moq.TrackDynamic) -> None:
+    async with Tasks() as fetches:
         async for request in requests:
             if len(fetches) < MAX_FETCHES:
                 fetches.start(_copy_old_group(broadcast, name, request))
