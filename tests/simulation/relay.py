@@ -69,6 +69,8 @@ class Relay:
         self.starts = 0
         self.sessions = 0
         self.ends: list[tuple[str, str]] = []
+        self.left: deque[tuple[float, Live]] = deque(maxlen=16)
+        """The latest sessions that have ended, and when."""
         self._jitter = 0.0
 
     @property
@@ -246,6 +248,7 @@ class Relay:
         session.ended = reason
         del self.live[session.id]
         self.ends.append((session.id, reason))
+        self.left.append((self.loop.now, session))
         was_set = session.sets != self.machine.sets
         if reason == "expired":
             assert session.grant is not None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Step: TypeAlias = "tuple[str | float, ...]"
 
 CLIENTS = 6
+_END_SECONDS = 0.05
+"""The end of a session has reached its node and the store after so long, where nothing is in trouble."""
 KINDS = {"engine": AuthNode, "server": ServerNode, "share": SharedNode, "require": RequiringNode}
 QUIET = frozenset(("deaf", "listen"))
 """Steps in which only nudges fail."""
@@ -90,10 +92,12 @@ class World:
             self.excused[kind] |= names - self.store.counted(TAGS[kind])
 
     def _is_full(self, client: Client) -> bool:
-        """Whether a cap may refuse a client for the sessions on all relays."""
+        """Whether a cap may refuse a client for the sessions on all relays, and those whose end is under way."""
         if not self.is_calm and not self.is_healed:
             return True
-        held = [holds(session.client) for session in self.live()]
+        since = self.loop.now - _END_SECONDS
+        leaving = [session for relay in self.relays for at, session in relay.left if at > since]
+        held = [holds(session.client) for session in [*self.live(), *leaving]]
         mine = holds(client)
         return any(sum(each[rule.kind] == mine[rule.kind] for each in held) >= rule.limit for rule in self.rules.caps)
 
