@@ -192,3 +192,15 @@ def test_metrics() -> None:
             assert b"moq_token_share_alone 1.0" in text
 
     asyncio.run(run())
+
+
+def test_a_server_stops_although_its_link_fails_in_an_unknown_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(_: Call) -> None:
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        async with asyncio.timeout(10):
+            async with Together().running() as link:
+                monkeypatch.setattr(link, "call", call)
+
+    asyncio.run(run())

@@ -360,7 +360,7 @@ class Sharing:
         except asyncio.CancelledError:
             # With sessions that nobody can end any more, the others are to miss this node.
             lease = _STOPPED_SECONDS if self._node.has_sessions() else 0
-            with suppress(StoreError):
+            with suppress(Exception):  # this node leaves, whatever happens
                 await link.call(self._denials.pull(self.node, lease))
                 await self._tell(link, _LEFT)
             raise
