@@ -189,7 +189,7 @@ def test_metrics() -> None:
             await until(lambda: together.share.problem)
             text = metrics.render()
             assert b"moq_token_share_up 0.0" in text
-            assert b"moq_token_share_alone 1.0" in text
+            assert b"moq_token_share_alone_total 1.0" in text
 
     asyncio.run(run())
 

@@ -68,8 +68,7 @@ class Metrics:
 
         text = "Whether the store of the share can be reached: 1 or 0."
         Gauge("moq_token_share_up", text, registry=self._registry).set_function(is_up)
-        text = "Decisions about new sessions without the store, since the start."
-        Gauge("moq_token_share_alone", text, registry=self._registry).set_function(alone)
+        self._registry.register(_Alone(alone))
 
     def revoked(self, seconds: float) -> None:
         """Note how long a session took to end after it was denied."""
@@ -164,6 +163,23 @@ class _Live:
         for labels, count in counts.items():
             gauge.add_metric(labels, count)
         yield gauge
+
+
+class _Alone:
+    """The decisions without the store of the share, which the share counts itself."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def describe(self) -> Iterable[Metric]:
+        """Count nothing when the registry only asks for the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily
+
+        text = "Decisions about new sessions without the store."
+        yield CounterMetricFamily("moq_token_share_alone", text, value=self._count())
 
 
 def _among(known: set[str], value: str, limit: int) -> str:
