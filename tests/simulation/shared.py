@@ -103,10 +103,13 @@ class SharedNode(ServerNode):
         self.excuse([NAMES.digest(b"session", request.id.encode())])
 
     def forgotten(self, denial: Denial) -> None:
-        """Expect an order no more that was not stored, unless somebody else still has it."""
-        is_known = any(other.is_up and other is not self and denial in set(other.denials) for other in self.nodes)
-        if not is_known and NAMES.digest(b"denial", denial.to_json()) not in self.wire.store.denials():
-            self.everywhere.pop(denial.to_json(), None)
+        """Expect an order no more that was not stored, nor those that it has replaced, unless somebody has them."""
+        others = [other for other in self.nodes if other.is_up and other is not self]
+        known = {*self.disk, *(each.to_json() for other in others for each in other.denials)}
+        stored = self.wire.store.denials()
+        for text, each in list(self.everywhere.items()):
+            if each.id == denial.id and text not in known and NAMES.digest(b"denial", text) not in stored:
+                del self.everywhere[text]
 
     def check_agreed(self, unix: float) -> None:
         """Check that this node knows all orders that can be in force somewhere, where clocks are an hour off."""
