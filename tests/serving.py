@@ -1,4 +1,4 @@
-"""Run the auth server in a separate process, as a supervisor does."""
+"""Run the auth server in a separate process, as a supervisor does, and servers of the standard library in threads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import sys
 import threading
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator
+    from socketserver import BaseServer
 
+_Server = TypeVar("_Server", bound="BaseServer")
 
 SECONDS = 60
 
@@ -136,3 +138,16 @@ def ask(
             answer += chunk
     head_, _, rest = answer.partition(b"\r\n\r\n")
     return int(head_.split(b" ")[1]), rest.decode()
+
+
+@contextlib.contextmanager
+def in_thread(server: _Server) -> Iterator[_Server]:
+    """Run a server of the standard library in a thread, and close it at the end."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

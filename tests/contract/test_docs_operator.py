@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import pytest
 from moq_token import Algorithm, Claims
 from tests import forge
 from tests.contract.fences import blocks
-from tests.serving import environment, serving
+from tests.serving import environment, in_thread, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +60,8 @@ class NoSessions(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def relay() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), NoSessions) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_thread(ThreadingHTTPServer(("127.0.0.1", 0), NoSessions)) as server:
+        yield server.server_port
 
 
 def test_commands_of_operators(relay: int, tmp_path: Path) -> None:

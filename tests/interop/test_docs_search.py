@@ -19,6 +19,7 @@ import moq_token
 from scripts import docs, docs_commands, docs_messages, docs_metrics
 from tests.interop.peers import HERE, missing
 from tests.interop.test_browser import PATIENCE, chromium
+from tests.serving import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,14 +133,8 @@ class _Site(http.server.SimpleHTTPRequestHandler):
 @contextmanager
 def served(site: Path, world: dict[str, Any]) -> Iterator[int]:
     handler = partial(_Site, world=world, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_thread(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield server.server_port
 
 
 def test_it_finds_them_in_a_browser(site: Path, tmp_path: Path) -> None:

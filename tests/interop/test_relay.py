@@ -8,7 +8,6 @@ code, or "admitted".
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from tests.forge import b64, compact
 from tests.interop.peers import program
 from tests.interop.relays import BAD_GATEWAY, HOST, UNAUTHORIZED, Accepted, Relay, running
+from tests.serving import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,13 +67,8 @@ def http_server(answers: dict[str, Any]) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that it has there
             """Log nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with in_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def content(body: Any) -> str:  # noqa: ANN401 - whatever stands in a JSON file

@@ -22,6 +22,7 @@ from moq_token.cli import admin, output
 from moq_token.server.api import BanRequest, Filter
 from tests import forge
 from tests.command_line import Cli
+from tests.serving import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,14 +91,8 @@ def listening(path: Path) -> Iterator[Listener]:
         def address_string(self) -> str:
             return ""
 
-    with _Server(str(path), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield listener
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_thread(_Server(str(path), Handler)):
+        yield listener
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +28,7 @@ from moq_token.cli import main
 from moq_token.files import MAX_FILE_BYTES
 from tests import forge
 from tests.command_line import PASSWORD, SECRETS, Cli
+from tests.serving import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -1286,14 +1286,8 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             """Say nothing on standard error, which is looked at."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with in_thread(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
 ED_TOKEN = forge.token(ED)

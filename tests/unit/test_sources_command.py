@@ -6,13 +6,13 @@ import http.server
 import socket
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from moq_token import Claims, Key
 from tests.certificates import Authority, serving
+from tests.serving import in_thread
 
 if TYPE_CHECKING:
     import ssl
@@ -51,12 +51,8 @@ def listening(context: ssl.SSLContext | None = None) -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if context is not None:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with in_thread(server):
+        yield f"127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from moq_token.issuing import Credential, Issuer, TokenRequest, TokenSource, end
 from moq_token.issuing.fetch import read_members
 from tests import forge
 from tests.certificates import Authority, serving
+from tests.serving import in_thread
 from tests.unit.test_token_endpoint import running
 
 if TYPE_CHECKING:
@@ -429,16 +430,11 @@ def answering(
     """Run a server that gives one answer, and yield its address."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
     handler = type("Handler", (Scripted,), {"answer": (status, headers, sent), "asked": []})
-    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}", handler
-        finally:
-            server.shutdown()
-            thread.join()
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    with in_thread(server):
+        yield f"127.0.0.1:{server.server_port}", handler
 
 
 GOOD = {"url": "https://relay.example/a?jwt=x.y.z", "token": "x.y.z", "expires_in": 60}
