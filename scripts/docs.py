@@ -43,7 +43,7 @@ GRANTS: list[tuple[Claims, str]] = [
 
 
 def grants_table(_: str) -> str:
-    """Return the table of permissions, each row computed by :meth:`Claims.authorize`."""
+    """Return the table of permissions, each row computed by ``Claims.authorize()``."""
     rows = [
         "| root | publish | subscribe | dialed path | may publish | may subscribe to |",
         "| --- | --- | --- | --- | --- | --- |",

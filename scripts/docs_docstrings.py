@@ -1,4 +1,7 @@
-"""Convert docstrings to Markdown for griffe: Sphinx references become links, and text comes before parameters."""
+"""Convert docstrings to Markdown for griffe: names become links, and text comes before parameters.
+
+Docstrings write names as ``help()`` and editors show them best: as code, without roles of Sphinx.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,10 @@ SERVER_HOMES = {
     **dict.fromkeys(SERVER_NAMES, "moq_token.server"),
     **dict.fromkeys(CONTRACT_NAMES, "moq_token.contract"),
 }
-# A reference, or code that is the name of something public, such as `Key.verify`.
-REFERENCE = re.compile(r"(:(?:attr|class|data|exc|func|meth|mod):)?`([^`]+)`")
+# Code that can be the name of something public, such as `Key`, `Key.verify()` or `moq_token.auth.Grant`.
+NAME = re.compile(r"`((?:moq_token\.(?:\w+\.)*)?)([\w.]+)((?:\(\))?)`")
 # A session of the interpreter, which Markdown would read as a quotation.
 SESSION = re.compile(r"^>>> (?:.+\n)+", re.MULTILINE)
-# A reference with a text of its own, such as `the grant <moq_token.contract.Grant>`.
-TITLED = re.compile(r"(.+?)\s+<(moq_token(?:\.\w+)+)>")
 
 
 def prose_first(text: str) -> str:
@@ -52,27 +53,22 @@ def prose_first(text: str) -> str:
 
 
 def linked(text: str, members: set[str], path: str, homes: Mapping[str, str] = HOMES) -> str:
-    """Turn ``:meth:`Key.verify``` and ```Key.verify``` into links to the pages of the reference, or into plain code."""
+    """Turn code such as ```Key.verify()``` into a link if the reference has something of this name.
+
+    A method of the class at ``path`` may stand alone: ```verify()```.
+    """
 
     def link(match: re.Match[str]) -> str:
-        role, target = match.groups()
-        if role and (titled := TITLED.fullmatch(target)):
-            return f"[`{titled[1]}`][{titled[2]}]"
-        if role == ":mod:":
-            return f"`{target}`"
-        name = target.removeprefix("~")
-        label = name.rpartition(".")[2] if target.startswith("~") else name
-        if name.startswith("moq_token."):
-            name = name.rpartition(".")[2]
+        module, name, call = match.groups()
         first = name.partition(".")[0]
         # A function has no members: `decide.lookup` is an attribute of what a caller passes.
         if first in homes and (name == first or first[:1].isupper()):
-            return f"[`{label}`][{homes[first]}.{name}]"
-        if role and name in members:
-            return f"[`{label}`][{path}.{name}]"
-        return f"`{label}`"
+            return f"[{match[0]}][{module or homes[first] + '.'}{name}]"
+        if call and name in members:
+            return f"[{match[0]}][{path}.{name}]"
+        return match[0]
 
-    return REFERENCE.sub(link, text)
+    return NAME.sub(link, text)
 
 
 class Docstrings(griffe.Extension):

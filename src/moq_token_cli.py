@@ -1,4 +1,4 @@
-"""Start the command line: the console scripts call :func:`run`.
+"""Start the command line: the console scripts call ``run()``.
 
 This module is not part of the package because importing anything of the package first imports the whole library, and
 Ctrl-C in that time would print a traceback. For the same reason it imports as little as it can.

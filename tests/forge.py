@@ -172,7 +172,7 @@ def jwk(algorithm: Algorithm, /, **changes: object) -> dict[str, Any]:
 
 
 def public_jwk(algorithm: Algorithm, /, **changes: object) -> dict[str, Any]:
-    """Return the public half of :func:`jwk`."""
+    """Return the public half of ``jwk()``."""
     private = dict.fromkeys(PRIVATE_MEMBERS[algorithm.kty])
     return jwk(algorithm, **{**private, "key_ops": ["verify"], **changes})
 

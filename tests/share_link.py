@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ModelLink:
-    """See :class:`moq_token.server.share.link.Link`. A call takes effect when it is sent, as in a store."""
+    """See ``moq_token.server.share.link.Link``. A call takes effect when it is sent, as in a store."""
 
     def __init__(self, store: StoreModel, clock: Callable[[], float], receive: Callable[[bytes], None]) -> None:
         self._store, self._clock, self._receive = store, clock, receive

@@ -1,7 +1,7 @@
 """Signing and verifying by the compiled core, where the extra ``fast`` is installed.
 
 The core makes and checks whole tokens with AWS-LC, in one call. It knows tokens in their usual form only: everything
-else is left to the steps in :mod:`moq_token.jws`, which have all the messages. Tests hold the two against each other.
+else is left to the steps in ``moq_token.jws``, which have all the messages. Tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _module() -> ModuleType | None:
 def signer(
     algorithm: Algorithm, header: bytes, public: Mapping[str, str], private: Mapping[str, str]
 ) -> jws.Sign | None:
-    """Prepare the making of tokens, like :func:`moq_token.jws.signer`, from the checked members of a JWK.
+    """Prepare the making of tokens, like ``moq_token.jws.signer()``, from the checked members of a JWK.
 
     Returns None without the core, and for a key that it cannot use: AWS-LC takes no RSA exponent of more than 33 bits.
     """
@@ -68,7 +68,7 @@ def signer(
 def verifier(
     algorithm: Algorithm, headers: Sequence[bytes], public: Mapping[str, str], private: Mapping[str, str]
 ) -> jws.Verify | None:
-    """Prepare the check of tokens, like :func:`moq_token.jws.verifier`, or return None as :func:`signer` does."""
+    """Prepare the check of tokens, like ``moq_token.jws.verifier()``, or return None as ``signer()`` does."""
     made = prepared(algorithm, headers, public, private)
     if made is None:
         return None
@@ -91,7 +91,7 @@ def verifier(
 def prepared(
     algorithm: Algorithm, headers: Sequence[bytes], public: Mapping[str, str], private: Mapping[str, str]
 ) -> Any:  # noqa: ANN401 - a class of a module that may be missing
-    """Return the ``Verifier`` of the core for a key, or None as :func:`signer` does."""
+    """Return the ``Verifier`` of the core for a key, or None as ``signer()`` does."""
     module = core()
     if module is None:
         return None

@@ -28,7 +28,7 @@ def b64encode(data: bytes) -> bytes:
 def b64decode(text: bytes) -> bytes:
     """Decode base64url in its only canonical spelling.
 
-    Raises :class:`ValueError` for padding, white space, ``+``, ``/``, an impossible length and non-zero trailing bits.
+    Raises ``ValueError`` for padding, white space, ``+``, ``/``, an impossible length and non-zero trailing bits.
     """
     if not text:
         return b""
@@ -41,7 +41,7 @@ def b64decode(text: bytes) -> bytes:
 def parse_json(text: bytes) -> object:
     """Parse JSON (RFC 8259), and refuse what two readers could read differently.
 
-    Raises :class:`ValueError` for invalid UTF-8, lone surrogates, duplicate members, ``NaN`` and
+    Raises ``ValueError`` for invalid UTF-8, lone surrogates, duplicate members, ``NaN`` and
     ``Infinity``, integers that are too long to convert, and nesting deeper than the interpreter can follow.
     """
     # Not needed to sign, nor to verify a token in the usual spelling: a command line should not wait for it.

@@ -55,7 +55,7 @@ Reason: TypeAlias = Literal[
     "useless",
     "wrong-algorithm",
 ]
-"""The reason codes of a :class:`RefusedError`. They do not change; new ones may be added."""
+"""The reason codes of a ``RefusedError``. They do not change; new ones may be added."""
 
 
 class Error(Exception):
@@ -275,7 +275,7 @@ def shown(text: str) -> str:
 
 
 def shown_path(path: str | os.PathLike[str]) -> str:
-    """Quote the path of a file as :func:`shown` does, but cut a long one in the middle: its end names the file."""
+    """Quote the path of a file as ``shown()`` does, but cut a long one in the middle: its end names the file."""
     text = os.fspath(path)
     end = text.find(os.sep, len(text) - _SHOWN_END_CHARACTERS) if len(text) > _SHOWN_CHARACTERS else -1
     if end < 0:

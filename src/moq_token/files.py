@@ -36,8 +36,8 @@ def read(path: str | Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """Read a whole regular file of at most ``limit`` bytes, 1 MiB where nothing else is said.
 
     A pipe, a socket or a device could block for ever or never end, and is not read, unless the caller has opened it
-    already and names its descriptor (``/dev/stdin``, ``/dev/fd/63``). Raises :class:`InvalidKeyError` for those, for a
-    directory, a larger file, a name with a NUL, and a key given in place of the name; other :class:`OSError` passes.
+    already and names its descriptor (``/dev/stdin``, ``/dev/fd/63``). Raises ``InvalidKeyError`` for those, for a
+    directory, a larger file, a name with a NUL, and a key given in place of the name; other ``OSError`` passes.
     """
     name = os.fsdecode(path)
     check_name(name)
@@ -58,9 +58,9 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
     """Write a file so that a crash or a kill at any moment leaves what was there before or ``data``, whole.
 
     A ``private`` file gets mode 0600, even where a more open one is replaced; others get 0664, less the umask. A device
-    or a pipe is written to as it is. Raises :class:`FileExistsError` where the file exists and ``overwrite`` is off,
-    and for a symbolic link, which is never followed or replaced; :class:`InvalidKeyError` for a name with a NUL, and
-    for a key given in place of its name; other :class:`OSError` passes.
+    or a pipe is written to as it is. Raises ``FileExistsError`` where the file exists and ``overwrite`` is off,
+    and for a symbolic link, which is never followed or replaced; ``InvalidKeyError`` for a name with a NUL, and
+    for a key given in place of its name; other ``OSError`` passes.
     """
     path = os.fspath(path)
     check_name(os.fsdecode(path))
@@ -88,11 +88,11 @@ def write(path: str | Path, data: bytes, *, private: bool, overwrite: bool = Tru
 
 
 def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | None:
-    """Write a file as :func:`write` does, and keep an existing one beside it as ``{path}.{number}.bak``.
+    """Write a file as ``write()`` does, and keep an existing one beside it as ``{path}.{number}.bak``.
 
     The number is the lowest one that is free: no backup is ever overwritten. The backup keeps mode and owner. The file
     itself exists at every moment. Return the path of the backup, or None where there was nothing to keep. Raises what
-    :func:`write` raises.
+    ``write()`` raises.
     """
     path = os.fspath(path)
     with _locked(os.path.dirname(path) or "."):  # noqa: PTH120 - str in, str out
@@ -112,7 +112,7 @@ def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | 
 
 
 def is_backup(name: str) -> bool:
-    """Return whether a file name is one that :func:`write_with_backup` gives to a file that it keeps."""
+    """Return whether a file name is one that ``write_with_backup()`` gives to a file that it keeps."""
     return re.fullmatch(_BACKUP, name) is not None
 
 
@@ -142,7 +142,7 @@ def _link_or_copy(path: str, backup: str) -> None:
 
 
 def _copy(path: str, copy: str) -> None:
-    """Copy a file with its mode. Raises :class:`FileExistsError` where the copy exists."""
+    """Copy a file with its mode. Raises ``FileExistsError`` where the copy exists."""
     with open(path, "rb") as source:  # noqa: PTH123 - as above
         mode = stat.S_IMODE(os.fstat(source.fileno()).st_mode)
         descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode & _PRIVATE_MODE)
@@ -219,7 +219,7 @@ def _replace(path: str, data: bytes, mode: int, *, overwrite: bool) -> None:
 
 
 def _give_new_name(temporary: str, path: str) -> None:
-    """Give a file a name that is not in use. Raises :class:`FileExistsError`."""
+    """Give a file a name that is not in use. Raises ``FileExistsError``."""
     try:
         os.link(temporary, path)  # unlike a rename, this fails where the file has come to exist meanwhile
     except OSError as error:

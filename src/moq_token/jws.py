@@ -40,8 +40,8 @@ def signer(header: bytes, sign: Callable[[bytes], bytes]) -> Sign:
 def verifier(algorithm: str, headers: Collection[bytes], verify: Callable[[bytes, bytes], bool]) -> Verify:
     """Prepare the check of tokens (RFC 7515, section 5.2): form, header, signature.
 
-    ``headers`` are header segments that need no parsing. The result raises :class:`InvalidTokenError` and
-    :class:`InvalidSignatureError`.
+    ``headers`` are header segments that need no parsing. The result raises ``InvalidTokenError`` and
+    ``InvalidSignatureError``.
     """
     headers = frozenset(headers)
 
@@ -65,8 +65,8 @@ def verifier(algorithm: str, headers: Collection[bytes], verify: Callable[[bytes
 def split(token: str) -> tuple[bytes, bytes, bytes, bytes]:
     """Take a token apart into (what was signed, its header segment still encoded, payload, signature).
 
-    Raises :class:`InvalidTokenError` unless it is at most 64 KiB, of three segments, each canonical base64url; the
-    header segment's own encoding is left to :func:`parse_header`. Raises :class:`TypeError` for another type.
+    Raises ``InvalidTokenError`` unless it is at most 64 KiB, of three segments, each canonical base64url; the
+    header segment's own encoding is left to ``parse_header()``. Raises ``TypeError`` for another type.
     """
     if not isinstance(token, str):
         raise TypeError(f"a token must be a str, not {type(token).__name__}")
@@ -91,7 +91,7 @@ def unreadable(token: str) -> InvalidTokenError:
 
 
 def parse_header(segment: bytes) -> dict[str, object]:
-    """Decode a header segment. Raises :class:`InvalidTokenError` unless it is a JSON object, strictly encoded."""
+    """Decode a header segment. Raises ``InvalidTokenError`` unless it is a JSON object, strictly encoded."""
     try:
         header = parse_json(b64decode(segment))
     except ValueError:
@@ -102,7 +102,7 @@ def parse_header(segment: bytes) -> dict[str, object]:
 
 
 def kid_of(header: dict[str, object]) -> str | None:
-    """Return the unverified ``kid`` of a header. Raises :class:`InvalidTokenError` unless it is a string or missing."""
+    """Return the unverified ``kid`` of a header. Raises ``InvalidTokenError`` unless it is a string or missing."""
     kid = header.get("kid")
     if kid is None or isinstance(kid, str):
         return kid
@@ -110,7 +110,7 @@ def kid_of(header: dict[str, object]) -> str | None:
 
 
 def kid_in(segment: bytes) -> str | None:
-    """Return the unverified ``kid`` of a header segment. Raises as :func:`parse_header` and :func:`kid_of`."""
+    """Return the unverified ``kid`` of a header segment. Raises as ``parse_header()`` and ``kid_of()``."""
     return _remembered_kid(segment) if len(segment) <= _MAX_REMEMBERED_BYTES else kid_of(parse_header(segment))
 
 
@@ -122,7 +122,7 @@ def _remembered_kid(segment: bytes) -> str | None:
 def check_header(segment: bytes, algorithm: str) -> None:
     """Check a header against the algorithm of the key, which alone decides (RFC 8725, section 3.1).
 
-    ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored. Raises :class:`InvalidTokenError` for another ``alg``
+    ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored. Raises ``InvalidTokenError`` for another ``alg``
     (``wrong-algorithm``), and for ``crit`` and an unencoded payload (RFC 7797), as no extension is supported.
     """
     header = parse_header(segment)
@@ -149,7 +149,7 @@ def bad_signature() -> InvalidSignatureError:
 def usual_spellings(algorithm: str, kid: str | None) -> list[bytes]:
     """Encode the headers that libraries write for a key, that of ``sign`` first. These need no parsing.
 
-    Neither argument needs escaping: an algorithm and a :class:`KeyId` are plain characters.
+    Neither argument needs escaping: an algorithm and a ``KeyId`` are plain characters.
     """
     typ, alg, key_id = '"typ":"JWT"', f'"alg":"{algorithm}"', f'"kid":"{kid}"'
     headers = [[typ, alg], [alg, typ], [alg]]

@@ -27,7 +27,7 @@ _WITHOUT_MARK = {
 
 
 def encoded(text: str | bytes) -> bytes:
-    """Return a text or password as UTF-8. Raises :class:`InvalidKeyError` for a lone surrogate."""
+    """Return a text or password as UTF-8. Raises ``InvalidKeyError`` for a lone surrogate."""
     if isinstance(text, bytes):
         return text
     if not isinstance(text, str):
@@ -39,7 +39,7 @@ def encoded(text: str | bytes) -> bytes:
 
 
 def plain(text: str | bytes) -> bytes:
-    """Return the text of a key as UTF-8, without byte order mark and outer white space. Raises as :func:`decoded`."""
+    """Return the text of a key as UTF-8, without byte order mark and outer white space. Raises as ``decoded()``."""
     return decoded(text).strip()
 
 
@@ -47,7 +47,7 @@ def decoded(text: str | bytes) -> bytes:
     """Return a text as UTF-8 without byte order mark.
 
     UTF-16 and UTF-32, which PowerShell and editors of Windows write, are recognized by their byte order mark, or by the
-    zero bytes beside a first ASCII character. Raises :class:`InvalidKeyError` for more than 1 MiB.
+    zero bytes beside a first ASCII character. Raises ``InvalidKeyError`` for more than 1 MiB.
     """
     data = encoded(text)
     if len(data) > MAX_KEY_BYTES:
@@ -67,7 +67,7 @@ def decoded(text: str | bytes) -> bytes:
 def parse_members(text: str | bytes) -> dict[str, object]:
     """Read a JSON object, or base64url of one, as key files hold it.
 
-    Raises :class:`InvalidKeyError`; for what is no JSON the message names what it is.
+    Raises ``InvalidKeyError``; for what is no JSON the message names what it is.
     """
     data = plain(text)
     if not data.startswith(b"{"):

@@ -75,7 +75,7 @@ def algorithm_of_curve(crv: object) -> Algorithm | None:
 def algorithm_of_native(native: object) -> Algorithm:
     """Return the one algorithm that a key of ``cryptography`` is for.
 
-    Raises :class:`InvalidKeyError` where no algorithm here uses such keys, and :class:`ValueError` for RSA, which fits
+    Raises ``InvalidKeyError`` where no algorithm here uses such keys, and ``ValueError`` for RSA, which fits
     several.
     """
     kind = _kind(native)
@@ -89,7 +89,7 @@ def algorithm_of_native(native: object) -> Algorithm:
 
 
 def load(algorithm: Algorithm, jwk: Mapping[str, object]) -> Material:
-    """Check the members of a JWK and prepare them for use. Raises :class:`InvalidKeyError`."""
+    """Check the members of a JWK and prepare them for use. Raises ``InvalidKeyError``."""
     kty = jwk.get("kty", "oct")  # files written before the member existed hold secrets
     if kty != algorithm.kty:
         raise InvalidKeyError(f"the member `kty` must be {algorithm.kty!r} for {algorithm}")
@@ -117,7 +117,7 @@ def generate(algorithm: Algorithm) -> Material:
 
 
 def from_secret(algorithm: Algorithm, secret: bytes) -> Material:
-    """Make material of a secret that exists already. Raises :class:`InvalidKeyError`."""
+    """Make material of a secret that exists already. Raises ``InvalidKeyError``."""
     if len(secret) < MIN_SECRET_BYTES:
         raise InvalidKeyError(
             f"the secret is too short: expected at least {MIN_SECRET_BYTES} bytes, got {len(secret)}; shorter ones "
@@ -232,7 +232,7 @@ _LOADERS = {"oct": _load_oct, "RSA": _load_rsa, "EC": _load_ec, "OKP": _load_okp
 
 
 def from_native(algorithm: Algorithm, native: object) -> Material:
-    """Make material of a key of ``cryptography``. Raises :class:`InvalidKeyError` for a key of another kind."""
+    """Make material of a key of ``cryptography``. Raises ``InvalidKeyError`` for a key of another kind."""
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     jwk: dict[str, str] = {"kty": algorithm.kty}

@@ -49,7 +49,7 @@ _OTHER_LABELS = {
 def parse(text: str | bytes, password: bytes | None) -> PrivateKeyTypes | PublicKeyTypes:
     """Read the first private key of a PEM file, or else its first public key, or else its first certificate's.
 
-    Whether a certificate is valid, and who signed it, is not checked. Raises :class:`InvalidKeyError`.
+    Whether a certificate is valid, and who signed it, is not checked. Raises ``InvalidKeyError``.
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.x509 import load_pem_x509_certificate
@@ -196,7 +196,7 @@ _SCRYPT = bytes.fromhex("2b06010401da47040b")
 
 
 def _check_work(block: bytes) -> None:
-    """Refuse a file whose password hashing is too expensive, before computing it. Raises :class:`InvalidKeyError`."""
+    """Refuse a file whose password hashing is too expensive, before computing it. Raises ``InvalidKeyError``."""
     body = block.partition(b"\n")[2].partition(_END)[0]
     content = keytext.base64_of_any_kind(body)
     outer = None if content is None else der.elements(content)

@@ -1,7 +1,7 @@
 """The signature primitives over bytes, each prepared once for a key and safe to use from many threads.
 
 HMAC is made of the standard library's hashes and the rest comes from ``cryptography``, which is imported only where a
-key needs it: it takes longer to load than everything else together. With the extra ``fast``, :mod:`moq_token.compiled`
+key needs it: it takes longer to load than everything else together. With the extra ``fast``, ``moq_token.compiled``
 does the same for whole tokens.
 """
 

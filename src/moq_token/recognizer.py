@@ -286,7 +286,7 @@ def secret_in_place_of_path(path: str) -> str | None:
 def check_name(name: str) -> None:
     """Refuse a key, secret or token given as a path, unless something of that name exists.
 
-    Raises :class:`InvalidKeyError`, whose message does not repeat it: the error of the operating system would.
+    Raises ``InvalidKeyError``, whose message does not repeat it: the error of the operating system would.
     """
     what = secret_in_place_of_path(name)
     if what is not None:

@@ -171,6 +171,29 @@ def raised_in(function: ast.AST) -> set[str]:
     return {name for name in names if issubclass(getattr(moq_token, name, str), moq_token.Error)}
 
 
+@pytest.mark.parametrize("path", sorted(Path(moq_token.__file__).parent.rglob("*.py")), ids=lambda path: path.name)
+def test_docstrings_read_well_in_help(path: Path) -> None:
+    """``help()`` and editors show the roles of Sphinx as they are written."""
+    assert re.findall(r":\w+:`[^`]*`", path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("module", ["", ".auth", ".contract", ".issuing", ".server", ".sources", ".integrations.moq"])
+def test_nobody_has_to_pass_something_private(module: str) -> None:
+    if module == ".integrations.moq":
+        pytest.importorskip("moq")
+    names = vars(importlib.import_module(f"moq_token{module}"))
+    classes = [each for name, each in names.items() if inspect.isclass(each) and name in names["__all__"]]
+    signatures = {each.__name__: signature_of(each) for each in classes}
+    assert [name for name, text in signatures.items() if re.search(r"[(, ]_\w+[:,=)]", text)] == []
+
+
+def signature_of(each: type) -> str:
+    try:
+        return str(inspect.signature(each))
+    except ValueError:  # a class without one
+        return ""
+
+
 def test_every_error_that_is_raised_is_documented() -> None:
     directory = Path(moq_token.__file__).parent
     found = {
@@ -185,7 +208,7 @@ def test_every_error_that_is_raised_is_documented() -> None:
 def test_an_error_that_is_not_documented_is_found() -> None:
     source = 'def f():\n    """Return."""\n    raise ConfigError("x")\n'
     assert list(undocumented_errors(source)) == [("f", "ConfigError")]
-    assert list(undocumented_errors(source.replace("Return.", "Raises :class:`ConfigError`."))) == []
+    assert list(undocumented_errors(source.replace("Return.", "Raises ``ConfigError``."))) == []
     assert list(undocumented_errors(f"class C:\n    {source.replace(chr(10), chr(10) + '    ')}")) == [
         ("f", "ConfigError")
     ]

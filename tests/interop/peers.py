@@ -88,7 +88,7 @@ class CommandLine:
         self.command = command
 
     def __call__(self, *arguments: str | Path, stdin: str = "") -> str:
-        """Run it and return its output. Raises :class:`RefusedByPeerError` if it refuses."""
+        """Run it and return its output. Raises ``RefusedByPeerError`` if it refuses."""
         done = subprocess.run(
             [*self.command, *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False
         )

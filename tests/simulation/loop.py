@@ -23,7 +23,7 @@ _broken: list[BrokenPromiseError] = []
 
 
 def promise(holds: object, text: str, *facts: object) -> None:
-    """Raise :class:`BrokenPromiseError` unless something holds."""
+    """Raise ``BrokenPromiseError`` unless something holds."""
     if not holds:
         _broken.append(BrokenPromiseError(f"{text}: {facts}" if facts else text))
         raise _broken[-1]

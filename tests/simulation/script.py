@@ -23,7 +23,7 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 
 def replay(schedule: Iterable[Step]) -> World:
-    """Let the steps of a schedule happen, and heal the world at the end. Raises :class:`BrokenPromiseError`."""
+    """Let the steps of a schedule happen, and heal the world at the end. Raises ``BrokenPromiseError``."""
     name, *arguments = next(steps := iter(schedule))
     assert name == "world"
     log.disabled = True  # it would be long

@@ -133,7 +133,7 @@ class Wire:
 
 
 class StoreLink:
-    """One connection (see :class:`moq_token.server.share.link.Link`)."""
+    """One connection (see ``moq_token.server.share.link.Link``)."""
 
     def __init__(
         self, wire: Wire, loop: Loop, aio: VirtualLoop, channels: Sequence[bytes], received: Callable[[bytes], None]

@@ -1,7 +1,7 @@
 """Decide as a relay does: from configuration, connection and keys to the permissions of the session.
 
-:class:`Authenticator` fetches what is needed and decides; :func:`decide` is the decision alone, synchronous and pure.
-:class:`RemoteAuthenticator` asks an auth server instead, as relays from 0.15 on do; :func:`load_config` reads the
+``Authenticator`` fetches what is needed and decides; ``decide()`` is the decision alone, synchronous and pure.
+``RemoteAuthenticator`` asks an auth server instead, as relays from 0.15 on do; ``load_config()`` reads the
 configuration of either generation.
 """
 

@@ -84,14 +84,14 @@ def _climbs(path: str) -> bool:
 def parse_public(body: bytes, path: str) -> Claims | None:
     """Read ``{"subscribe": […], "publish": […]}``, relative to the dialed path; None where it is empty.
 
-    Raises :class:`UnavailableError` for anything else.
+    Raises ``UnavailableError`` for anything else.
     """
     return _public(_members(body), path)
 
 
 @sealed
 def parse_answer(body: bytes, path: str) -> Answer:
-    """Read an answer of ``auth_api``. Raises :class:`UnavailableError` where any part of it is invalid."""
+    """Read an answer of ``auth_api``. Raises ``UnavailableError`` where any part of it is invalid."""
     members = _members(body)
     public, key = members.get("public"), members.get("key")
     if not (public is None or isinstance(public, dict)) or not (key is None or isinstance(key, dict)):

@@ -9,7 +9,7 @@ from moq_token.recognizer import secret_in_place_of_path
 
 
 def set_path(config: object, name: str) -> None:
-    """Turn a path, where there is one, into text. Raise :class:`ConfigError` for a key in its place."""
+    """Turn a path, where there is one, into text. Raise ``ConfigError`` for a key in its place."""
     value = getattr(config, name)
     if value is None:
         return
@@ -40,21 +40,21 @@ def set_texts(config: object, *names: str, paths: bool = False) -> None:
 
 
 def _check_place(text: str, name: str) -> None:
-    """Raise :class:`ConfigError` for a key in place of a path or URL. The message does not repeat it."""
+    """Raise ``ConfigError`` for a key in place of a path or URL. The message does not repeat it."""
     what = None if "://" in text[:16] else secret_in_place_of_path(text)
     if what is not None:
         raise ConfigError(f"`{name}`: expected a path or URL, but this looks like {what}")
 
 
 def check_kind(config: object, name: str, kind: type) -> None:
-    """Raise :class:`TypeError` unless an attribute is of that class."""
+    """Raise ``TypeError`` unless an attribute is of that class."""
     value = getattr(config, name)
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
 
 
 def check_text(config: object, *names: str) -> None:
-    """Raise :class:`TypeError` unless each attribute is text or None."""
+    """Raise ``TypeError`` unless each attribute is text or None."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not isinstance(value, str):

@@ -40,7 +40,7 @@ class Fetcher(Protocol):
     """Asks ``auth_api`` and the public-access URL."""
 
     async def fetch(self, url: str) -> bytes:
-        """Return the body of a successful answer, raise :class:`UnavailableError` for any other."""
+        """Return the body of a successful answer, raise ``UnavailableError`` for any other."""
         ...
 
 
@@ -48,7 +48,7 @@ class Authenticator:
     """Decide about connections as a relay with this configuration does.
 
     Use it as ``async with Authenticator(config) as authenticator``, which opens what ``config`` names. It is safe to
-    use from many tasks at once. Raises :class:`ConfigError` if nothing is configured, so that nobody could be admitted.
+    use from many tasks at once. Raises ``ConfigError`` if nothing is configured, so that nobody could be admitted.
 
     The logger ``moq_token.auth`` has a WARNING when a source of keys or a server fails, and an INFO when it answers
     again, once each. Their ``extra`` is ``event`` (``"outage"`` or ``"recovery"``), ``source``, and ``cause`` or
@@ -102,8 +102,8 @@ class Authenticator:
     async def authenticate(self, connection: Connection, *, trace: Trace | None = None) -> Grant:
         """Admit a connection, or say why not. ``trace`` records the checks as they are made.
 
-        Raises :class:`RefusedError` if the client is refused, and :class:`UnavailableError` if that cannot be decided,
-        because a key server is down. Both are for your log. Send the client a :class:`Rejection`.
+        Raises ``RefusedError`` if the client is refused, and ``UnavailableError`` if that cannot be decided,
+        because a key server is down. Both are for your log. Send the client a ``Rejection``.
         """
         if self._opened is None:
             raise RuntimeError("use the Authenticator inside its `async with` block")

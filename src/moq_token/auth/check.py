@@ -52,7 +52,7 @@ def nothing_configured(warnings: Iterable[str]) -> ConfigError:
 
 
 def check_exists(text: str, *, directory: bool) -> None:
-    """Raise :class:`ConfigError` where a path of ``key`` or ``key_dir`` does not exist. Its content is not checked."""
+    """Raise ``ConfigError`` where a path of ``key`` or ``key_dir`` does not exist. Its content is not checked."""
     if "://" in text:
         return
     member = "key_dir" if directory else "key"
@@ -62,7 +62,7 @@ def check_exists(text: str, *, directory: bool) -> None:
 
 
 def check_place(text: str, *, directory: bool) -> None:
-    """Raise :class:`ConfigError` where ``key`` or ``key_dir`` is a URL that no source of keys takes.
+    """Raise ``ConfigError`` where ``key`` or ``key_dir`` is a URL that no source of keys takes.
 
     Unlike opening a source, this needs no extra.
     """
@@ -164,7 +164,7 @@ def _check_key(member: str, path: str, *, strict: bool = False, sets: bool = Fal
 
 
 def _ignored(data: bytes) -> tuple[str, ...] | None:
-    """Return what is ignored in a JWK Set, or None for anything else. Raises :class:`InvalidKeyError`."""
+    """Return what is ignored in a JWK Set, or None for anything else. Raises ``InvalidKeyError``."""
     try:
         members = parse_members(data)
     except InvalidKeyError:

@@ -58,7 +58,7 @@ class PublicAccess:
     api
         The URL that is asked where none of the prefixes overlaps the dialed path.
 
-    Raises :class:`TypeError` for other types.
+    Raises ``TypeError`` for other types.
 
     """
 
@@ -107,8 +107,8 @@ class ClientTls:
     fingerprints
         Fingerprints of certificates, which a relay accepts instead of roots.
 
-    Raises :class:`ConfigError` for a certificate without its key, and where one member would silently disable another;
-    :class:`TypeError` for other types.
+    Raises ``ConfigError`` for a certificate without its key, and where one member would silently disable another;
+    ``TypeError`` for other types.
 
     """
 
@@ -153,12 +153,12 @@ class AuthConfig:
 
     This is the configuration of ``moq-relay`` 0.14. Relays from 0.15 on refuse these settings and ask an auth server.
 
-    Made by :meth:`from_toml`, :meth:`from_mapping` and :meth:`from_env`, or by hand; paths may be
-    :class:`~pathlib.Path` objects. ``warnings`` names settings that a relay accepts silently, but that are probably
-    not meant; the ``from_…`` methods also issue each as a :class:`ConfigWarning`. Messages name members, never their
+    Made by ``from_toml()``, ``from_mapping()`` and ``from_env()``, or by hand; paths may be
+    ``Path`` objects. ``warnings`` names settings that a relay accepts silently, but that are probably
+    not meant; the ``from_…`` methods also issue each as a ``ConfigWarning``. Messages name members, never their
     values, and the repr hides values that may contain a password.
 
-    Raises :class:`ConfigError` where members exclude each other or a URL is invalid, and :class:`TypeError` for
+    Raises ``ConfigError`` where members exclude each other or a URL is invalid, and ``TypeError`` for
     arguments of other types.
     """
 
@@ -220,8 +220,8 @@ class AuthConfig:
         """Read the TOML file of a relay: ``[auth]``, ``[client.tls]``, and ``MOQ_AUTH_…`` of the environment over them.
 
         Relative paths in it are relative to the working directory. ``environ`` None is that of the process. Raises
-        :class:`ConfigError` for invalid TOML, more than 256 KiB, a member of the wrong type, and with ``strict`` for
-        every warning; :class:`OSError` passes.
+        ``ConfigError`` for invalid TOML, more than 256 KiB, a member of the wrong type, and with ``strict`` for
+        every warning; ``OSError`` passes.
         """
         document = tables.read_toml(path)
         return cls._read(document, os.environ if environ is None else environ, strict=strict)
@@ -229,7 +229,7 @@ class AuthConfig:
     @classmethod
     @sealed
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
-        """Read the environment alone. Raises :class:`ConfigError`."""
+        """Read the environment alone. Raises ``ConfigError``."""
         return cls._read({}, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
@@ -239,7 +239,7 @@ class AuthConfig:
     ) -> Self:
         """Read the tables of a relay's configuration, ``{"auth": {…}, "client": {"tls": {…}}}``; others are ignored.
 
-        ``environ`` overrides them; None is nothing. Raises :class:`ConfigError`.
+        ``environ`` overrides them; None is nothing. Raises ``ConfigError``.
         """
         return cls._read(document, environ or {}, strict=strict)
 
@@ -269,7 +269,7 @@ class AuthConfig:
 
 
 def set_warnings(config: object, found: Sequence[str], *, strict: bool) -> None:
-    """Keep what was found in a configuration and issue it as warnings. With ``strict``, raise :class:`ConfigError`."""
+    """Keep what was found in a configuration and issue it as warnings. With ``strict``, raise ``ConfigError``."""
     if strict and found:
         raise ConfigError(in_one_line(found))
     object.__setattr__(config, "warnings", tuple(found[:MAX_WARNINGS]))
@@ -335,7 +335,7 @@ def _tls_table(
 
 
 def client_tls(table: Table, prefix: str) -> ClientTls:
-    """Read the members of a table of TLS options. Raises :class:`ConfigError`."""
+    """Read the members of a table of TLS options. Raises ``ConfigError``."""
     return ClientTls(
         tables.texts(table, prefix, "root"),
         tables.text(table, prefix, "cert"),

@@ -72,8 +72,8 @@ class Connection:
     misplaced
         Where in the URL something that looks like a token was found, though ``jwt`` was empty; for error messages.
 
-    Raises :class:`NotAdmittedError` (``bad-url``) for a path that is too long or invalid Unicode,
-    :class:`ValueError` for an unknown transport and :class:`TypeError` for arguments of other types.
+    Raises ``NotAdmittedError`` (``bad-url``) for a path that is too long or invalid Unicode,
+    ``ValueError`` for an unknown transport and ``TypeError`` for arguments of other types.
 
     """
 
@@ -112,7 +112,7 @@ class Connection:
         for ``http``, ``https``, ``ws`` and ``wss``; of other URLs (``moqt``, ``moql``, ``tcp``, ``iroh``) the host does
         not reach a relay.
 
-        Raises :class:`NotAdmittedError` (``bad-url``) for anything else, and for a host of more than 253 characters.
+        Raises ``NotAdmittedError`` (``bad-url``) for anything else, and for a host of more than 253 characters.
         """
         if len(url) > MAX_URL_CHARACTERS or not _is_unicode(url):
             raise _bad_url("the dialed URL is too long, or not valid Unicode")
@@ -151,8 +151,8 @@ class Connection:
     ) -> Self:
         """Read what a client sent in its SETUP message: the path, which is taken as it stands, and the query.
 
-        A path that still has its query, ``/rooms?jwt=…``, is split. The token is found as in :meth:`from_url`. Raises
-        :class:`NotAdmittedError` (``bad-url``) for a path or query that is too long.
+        A path that still has its query, ``/rooms?jwt=…``, is split. The token is found as in ``from_url()``. Raises
+        ``NotAdmittedError`` (``bad-url``) for a path or query that is too long.
         """
         path, _, own_query = path.partition("?")
         query = own_query if query is None else query

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class Verifier(Protocol):
-    """What verifies a token: a :class:`~moq_token.Key` or a :class:`~moq_token.KeySet`."""
+    """What verifies a token: a ``Key`` or a ``KeySet``."""
 
     def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
-        """Return the claims of a valid token, raise :class:`RefusedError` for any other."""
+        """Return the claims of a valid token, raise ``RefusedError`` for any other."""
         ...
 
 
@@ -116,7 +116,7 @@ def decide(
         The key, or the set of keys, that verifies tokens.
     public
         The public prefixes, or the claims that they amount to at the dialed path; the ``api`` of a
-        :class:`PublicAccess` is not asked. None makes nothing public.
+        ``PublicAccess`` is not asked. None makes nothing public.
     alias
         Replaces the path as the root of the grant. It must have as many segments as the path; that is not checked for
         a certificate, as in the relay.
@@ -127,8 +127,8 @@ def decide(
     trace
         Records the checks as they are made.
 
-    Raises :class:`NotAdmittedError` (``no-key-source``, ``token-expected``), what :meth:`Key.verify` raises for a
-    refusal, :class:`KeyNotFoundError` where the key may not verify, and :class:`UnauthorizedError`.
+    Raises ``NotAdmittedError`` (``no-key-source``, ``token-expected``), what ``Key.verify()`` raises for a
+    refusal, ``KeyNotFoundError`` where the key may not verify, and ``UnauthorizedError``.
 
     """
     root = connection.path if alias is None else alias
@@ -198,7 +198,7 @@ def _verified(
 
 @sealed
 def kid_of(token: str, trace: Trace | None = None) -> str | None:
-    """Return the ``kid`` of a token that is not verified yet. Raises :class:`InvalidTokenError`."""
+    """Return the ``kid`` of a token that is not verified yet. Raises ``InvalidTokenError``."""
     return _parts(token, trace)[0]
 
 

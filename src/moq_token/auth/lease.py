@@ -60,8 +60,8 @@ def read_answer(status: int, body: bytes, now: float) -> Grant | NoGrant:
 class Lease:
     """The time of one admitted session.
 
-    Call :meth:`advance` when :meth:`wait` says so. Where it returns True, ask the auth server, and pass what it says to
-    :meth:`answered`; until then it does not return True again.
+    Call ``advance()`` when ``wait()`` says so. Where it returns True, ask the auth server, and pass what it says to
+    ``answered()``; until then it does not return True again.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Lease:
         return True
 
     def wait(self, now: Instant) -> float:
-        """Return after how many seconds :meth:`advance` is due; infinity if never."""
+        """Return after how many seconds ``advance()`` is due; infinity if never."""
         if self.ended is not None:
             return math.inf
         expires = math.inf if self._grant.expires is None else self._grant.expires - now.unix

@@ -25,7 +25,7 @@ class Outages:
 
     @contextmanager
     def watch(self, source: str) -> Iterator[None]:
-        """Log it where a :class:`UnavailableError` leaves the block for the first time, and where it ends."""
+        """Log it where a ``UnavailableError`` leaves the block for the first time, and where it ends."""
         try:
             yield
         except UnavailableError as error:

@@ -36,7 +36,7 @@ class _Entry(msgspec.Struct, frozen=True, gc=False):
 class RememberedTokens:
     """Verified tokens, at most ``size``. The one that was not used for longest is forgotten first.
 
-    ``strict`` is that of :meth:`Key.verify`.
+    ``strict`` is that of ``Key.verify()``.
     """
 
     def __init__(self, size: int, *, strict: bool = False) -> None:
@@ -45,11 +45,11 @@ class RememberedTokens:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def verify(self, key: Key, token: str, now: float, trace: Trace | None = None) -> Claims:
-        """Do what :meth:`Key.verify` does."""
+        """Do what ``Key.verify()`` does."""
         return self.find(key, token, now, trace)[0]
 
     def find(self, key: Key, token: str, now: float, trace: Trace | None = None) -> tuple[Claims, bool]:
-        """Do what :meth:`Key.verify` does, and say whether the token was known: then the claims are the same object."""
+        """Do what ``Key.verify()`` does, and say whether the token was known: then the claims are the same object."""
         if not self._size or len(token) > _MAX_REMEMBERED_CHARACTERS:
             return key.verify(token, now=now, strict=self._strict, trace=trace), False
         digest = hashlib.sha256(token.encode()).digest()
@@ -78,5 +78,5 @@ class Remembering:
 
     @sealed
     def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
-        """Do what :meth:`Key.verify` does."""
+        """Do what ``Key.verify()`` does."""
         return self.tokens.verify(self.key, token, now, trace)

@@ -50,7 +50,7 @@ class Sender(Protocol):
     """Sends documents to the auth server."""
 
     async def send(self, document: bytes) -> tuple[int, bytes]:
-        """Return status and body of the answer, raise :class:`UnavailableError` where there is none."""
+        """Return status and body of the answer, raise ``UnavailableError`` where there is none."""
         ...
 
 
@@ -62,7 +62,7 @@ class RemoteAuthenticator(Closing):
     session ends before its grant expires.
 
     The logger ``moq_token.auth`` has a WARNING when the auth server fails, and an INFO when it answers again, once
-    each, as for :class:`Authenticator`.
+    each, as for ``Authenticator``.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class RemoteAuthenticator(Closing):
     jitter
         Returns the factor of the time until a retry, a random number from 0.75 to 1.25.
 
-    Raises :class:`ConfigError` without the extra ``http``, and for TLS files that cannot be used.
+    Raises ``ConfigError`` without the extra ``http``, and for TLS files that cannot be used.
 
     """
 
@@ -113,8 +113,8 @@ class RemoteAuthenticator(Closing):
     async def connect(self, request: Request) -> RemoteSession:
         """Admit a session, or say why not. The event and the node of the request are filled in.
 
-        Close every session that is returned (:meth:`RemoteSession.close`). Raises :class:`RefusedError` if the auth
-        server refuses the session, and :class:`UnavailableError` if it does not answer, or not with a valid grant.
+        Close every session that is returned (``RemoteSession.close()``). Raises ``RefusedError`` if the auth
+        server refuses the session, and ``UnavailableError`` if it does not answer, or not with a valid grant.
         """
         if not self._opened:
             raise RuntimeError("use the RemoteAuthenticator inside its `async with` block")

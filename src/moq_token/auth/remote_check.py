@@ -1,6 +1,6 @@
 """Find the settings that keep a relay from 0.15 on from starting, or that it ignores silently.
 
-:class:`RemoteConfig <moq_token.auth.RemoteConfig>` is the configuration in use, and raises the first error.
+``moq_token.auth.RemoteConfig`` is the configuration in use, and raises the first error.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _NO_RULES, _SYSTEM_TLS = Patterns(), ClientTls()
 class RemoteConfig:
     """How a relay from 0.15 on authorizes: it asks an auth server, or grants the same to everybody.
 
-    Made by :meth:`from_toml`, :meth:`from_mapping` and :meth:`from_env`, or by hand. Messages name members, never
+    Made by ``from_toml()``, ``from_mapping()`` and ``from_env()``, or by hand. Messages name members, never
     their values, and the repr hides the URL, which may contain a password.
 
     Attributes
@@ -46,8 +46,8 @@ class RemoteConfig:
     warnings
         Settings that a relay ignores silently.
 
-    Raises :class:`ConfigError` where both or neither of ``url`` and rules are set, for an invalid URL, and for a rule
-    without a wildcard, which names one broadcast where a subtree is probably meant; :class:`TypeError` for arguments of
+    Raises ``ConfigError`` where both or neither of ``url`` and rules are set, for an invalid URL, and for a rule
+    without a wildcard, which names one broadcast where a subtree is probably meant; ``TypeError`` for arguments of
     other types.
 
     """
@@ -94,8 +94,8 @@ class RemoteConfig:
     def from_toml(cls, path: str | Path, *, environ: Mapping[str, str] | None = None, strict: bool = False) -> Self:
         """Read ``[auth]`` and ``[connect.tls]`` of the TOML file of a relay, with the environment over them.
 
-        ``environ`` None is that of the process. Raises :class:`ConfigError`, with ``strict`` for every warning too;
-        :class:`OSError` passes.
+        ``environ`` None is that of the process. Raises ``ConfigError``, with ``strict`` for every warning too;
+        ``OSError`` passes.
         """
         document = tables.read_toml(path)
         return cls._read(document, os.environ if environ is None else environ, strict=strict)
@@ -103,7 +103,7 @@ class RemoteConfig:
     @classmethod
     @sealed
     def from_env(cls, environ: Mapping[str, str] | None = None, *, strict: bool = False) -> Self:
-        """Read the environment alone. Raises :class:`ConfigError`."""
+        """Read the environment alone. Raises ``ConfigError``."""
         return cls._read({}, os.environ if environ is None else environ, strict=strict)
 
     @classmethod
@@ -114,7 +114,7 @@ class RemoteConfig:
         """Read the tables of a relay's configuration, ``{"auth": {…}, "connect": {"tls": {…}}}``; others are ignored.
 
         ``environ`` overrides them; None is nothing. Settings of relays before 0.15 are refused by name, as these relays
-        do. Raises :class:`ConfigError`.
+        do. Raises ``ConfigError``.
         """
         return cls._read(document, environ or {}, strict=strict)
 
@@ -141,7 +141,7 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     """Read the TOML file of a relay of either generation, with the environment over it (None: of the process).
 
     It is read as that of a relay from 0.15 on if it names an auth server or has patterns, as only those relays do.
-    Raises :class:`ConfigError`; :class:`OSError` passes.
+    Raises ``ConfigError``; ``OSError`` passes.
     """
     document = tables.read_toml(path)
     environ = os.environ if environ is None else environ
@@ -192,7 +192,7 @@ def _rules(auth: Table, environ: Mapping[str, str]) -> list[tuple[str, tuple[str
 
 
 def _patterns(where: str, rules: Iterable[Pattern | str]) -> Patterns:
-    """Return the rules of a role. A text without a wildcard is an error; a :class:`Pattern` is not."""
+    """Return the rules of a role. A text without a wildcard is an error; a ``Pattern`` is not."""
     if isinstance(rules, str | Pattern):
         rules = (rules,)
     try:

@@ -25,7 +25,7 @@ _TOML_TEXT = re.compile(
 
 
 def read_toml(path: str | os.PathLike[str]) -> Table:
-    """Read a TOML file. Raises :class:`ConfigError` for invalid TOML and more than 256 KiB; :class:`OSError` passes."""
+    """Read a TOML file. Raises ``ConfigError`` for invalid TOML and more than 256 KiB; ``OSError`` passes."""
     try:
         data = files.read(os.fspath(path))
     except InvalidKeyError as error:  # a directory, no name of a file, or more than 1 MiB
@@ -52,7 +52,7 @@ def _parsed(data: bytes, name: str) -> Table:
 
 
 def table(document: Mapping[str, Any], name: str, prefix: str = "") -> Table:
-    """Return a copy of a table of a document, empty if there is none. Raises :class:`ConfigError`."""
+    """Return a copy of a table of a document, empty if there is none. Raises ``ConfigError``."""
     table = document.get(name, {})
     if not isinstance(table, dict):
         raise ConfigError(f"`{prefix}{name}` must be a table")
@@ -60,7 +60,7 @@ def table(document: Mapping[str, Any], name: str, prefix: str = "") -> Table:
 
 
 def text(table: Table, prefix: str, name: str) -> str | None:
-    """Return a member that is a string, None if it is missing. Raises :class:`ConfigError`."""
+    """Return a member that is a string, None if it is missing. Raises ``ConfigError``."""
     value = table.get(name)
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"`{prefix}{name}` must be a string")
@@ -68,7 +68,7 @@ def text(table: Table, prefix: str, name: str) -> str | None:
 
 
 def texts(table: Table, prefix: str, name: str) -> tuple[str, ...]:
-    """Return a member that is a string or a list of them, empty if it is missing. Raises :class:`ConfigError`."""
+    """Return a member that is a string or a list of them, empty if it is missing. Raises ``ConfigError``."""
     value = table.get(name, ())
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not all(isinstance(text, str) for text in values):
@@ -77,7 +77,7 @@ def texts(table: Table, prefix: str, name: str) -> tuple[str, ...]:
 
 
 def flag(table: Table, prefix: str, name: str) -> bool | None:
-    """Return a member that is true or false, None if it is missing. Raises :class:`ConfigError`."""
+    """Return a member that is true or false, None if it is missing. Raises ``ConfigError``."""
     value = table.get(name)
     if value is not None and not isinstance(value, bool):
         raise ConfigError(f"`{prefix}{name}` must be true or false")

@@ -56,7 +56,7 @@ class Refused(Failed):
 class Admin:
     """The admin listener at ``--admin``, or at what the environment variable names.
 
-    Raises :class:`click.UsageError` for an address that is missing or invalid.
+    Raises ``click.UsageError`` for an address that is missing or invalid.
     """
 
     def __init__(self, given: str | None) -> None:
@@ -98,7 +98,7 @@ class Admin:
         return parts.scheme == "http" and is_loopback(host) and bare and bool(self._port)
 
     def get(self, target: str, query: Mapping[str, str | None] = MappingProxyType({})) -> dict[str, Any]:
-        """Read one of the listings; a value None is left out of the query. Raises as :meth:`ask` does."""
+        """Read one of the listings; a value None is left out of the query. Raises as ``ask()`` does."""
         return self.ask("GET", target, query=query)
 
     def ask(
@@ -111,8 +111,8 @@ class Admin:
     ) -> dict[str, Any]:
         """Send one request and return the answer, a JSON object. The query is encoded here.
 
-        Raises :class:`Failed` if nothing usable answers, :class:`Refused` if the server refuses the request, and
-        :class:`click.UsageError` where it says that the request is invalid.
+        Raises ``Failed`` if nothing usable answers, ``Refused`` if the server refuses the request, and
+        ``click.UsageError`` where it says that the request is invalid.
         """
         from http.client import HTTPConnection, HTTPException
         from urllib.parse import urlencode

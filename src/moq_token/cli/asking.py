@@ -34,7 +34,7 @@ _CHECKS: dict[str, Check] = {
 def ask(config: str, request: Request, trace: Trace) -> Permissions:
     """Return what the auth server with this TOML would grant.
 
-    Raises :class:`RefusedError`, :class:`UnavailableError` and :class:`ConfigError`.
+    Raises ``RefusedError``, ``UnavailableError`` and ``ConfigError``.
     """
     from moq_token.contract import Grant
     from moq_token.server.bounded import Bounded
@@ -66,7 +66,7 @@ def ask(config: str, request: Request, trace: Trace) -> Permissions:
 
 
 def request_of(url: str) -> Request:
-    """Return what a relay sends about a client that dials this URL. Raises :class:`RefusedError` (``bad-url``)."""
+    """Return what a relay sends about a client that dials this URL. Raises ``RefusedError`` (``bad-url``)."""
     from moq_token.contract import Event, Request
 
     try:

@@ -38,7 +38,7 @@ class Checked(NamedTuple):
 def check(file: str, document: dict[str, Any], generation: Generation | None) -> Checked:
     """Check a configuration for relays of one generation, None for the one that its settings are for.
 
-    Raises :class:`ConfigError` and :class:`Failed`.
+    Raises ``ConfigError`` and ``Failed``.
     """
     if generation is None:
         generation = Generation.SECOND if is_remote(document, os.environ) else Generation.FIRST
@@ -87,7 +87,7 @@ def read_config(document: dict[str, Any]) -> AuthConfig:
 def authenticate(config: AuthConfig, connection: Connection, trace: Trace) -> Grant:
     """Decide about a connection as a relay with this configuration.
 
-    Raises :class:`RefusedError`, :class:`UnavailableError` and :class:`ConfigError`.
+    Raises ``RefusedError``, ``UnavailableError`` and ``ConfigError``.
     """
 
     async def decide() -> Grant:

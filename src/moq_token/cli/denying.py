@@ -255,7 +255,7 @@ def _print(answer: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> No
 
 
 def _matchers(who: dict[str, Any]) -> dict[str, Any]:
-    """Return whom the options name, as members of the request. Raises :class:`click.UsageError` for nobody."""
+    """Return whom the options name, as members of the request. Raises ``click.UsageError`` for nobody."""
     found = {name: value for name, value in who.items() if value not in {None, False}}
     _check_texts(found)
     if not found:
@@ -270,7 +270,7 @@ def _matchers(who: dict[str, Any]) -> dict[str, Any]:
 
 
 def _token_of(file: str) -> str:
-    """Read a token, also one in a URL or a header. Raises :class:`Failed` and :class:`InvalidTokenError`."""
+    """Read a token, also one in a URL or a header. Raises ``Failed`` and ``InvalidTokenError``."""
     from moq_token.cli import keyring, pasted
     from moq_token.unverified import read_unverified
 
@@ -303,7 +303,7 @@ def _terms(reason: str | None, author: str | None, *, dry_run: bool) -> dict[str
 
 
 def _check_texts(given: dict[str, Any]) -> None:
-    """Raise :class:`click.UsageError` for a token in the wrong place, and for bytes that are not UTF-8."""
+    """Raise ``click.UsageError`` for a token in the wrong place, and for bytes that are not UTF-8."""
     for name, value in given.items():
         if isinstance(value, str) and what_is_key_or_token(value):
             raise click.UsageError(

@@ -114,7 +114,7 @@ def explain(
 ) -> Explanation:
     """Check a token as a relay does; ``now`` is in Unix seconds. A refusal is part of the explanation.
 
-    Raises :class:`UnavailableError`, :class:`Failed` and :class:`InvalidKeyError` where the keys cannot be read.
+    Raises ``UnavailableError``, ``Failed`` and ``InvalidKeyError`` where the keys cannot be read.
     """
     from moq_token.auth import Connection, decide
 
@@ -136,7 +136,7 @@ def explain(
 def explain_connection(config: str, url: str, publish: str | None, subscribe: str | None, now: float) -> Explanation:
     """Say what a relay or an auth server with this TOML decides about a dialed URL; ``now`` is in Unix seconds.
 
-    Raises :class:`UnavailableError` where its keys cannot be read, and :class:`ConfigError`.
+    Raises ``UnavailableError`` where its keys cannot be read, and ``ConfigError``.
     """
     from moq_token.auth import Connection
     from moq_token.auth.remote_config import is_remote
@@ -170,7 +170,7 @@ def _explain_rules(
 ) -> Explanation:
     """Say what a relay from 0.15 on decides about a dialed URL by its public rules.
 
-    Raises :class:`ConfigError`, and :class:`Failed` where an auth server decides.
+    Raises ``ConfigError``, and ``Failed`` where an auth server decides.
     """
     from moq_token.auth import Connection
     from moq_token.auth.config import in_one_line

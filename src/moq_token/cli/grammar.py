@@ -249,7 +249,7 @@ _WHAT_ELSE = "a key or a token, which every user of this machine can see here: p
 
 
 class AlgorithmName(ParamType):
-    """The name of an algorithm, in any of the spellings that :meth:`Algorithm.parse` takes."""
+    """The name of an algorithm, in any of the spellings that ``Algorithm.parse()`` takes."""
 
     name = "algorithm"
 

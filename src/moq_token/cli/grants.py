@@ -124,7 +124,7 @@ def _refused(value: Claims | Scope, unknown: str | None) -> dict[Generation, str
 
 
 def require(refused: Mapping[Generation, str], relays: Iterable[Generation]) -> None:
-    """Raise :class:`Failed` if one of the relays that ``--relay`` names is among those that refuse."""
+    """Raise ``Failed`` if one of the relays that ``--relay`` names is among those that refuse."""
     for generation in relays:
         if generation in refused:
             raise output.Failed(f"{generation} {refused[generation]}")

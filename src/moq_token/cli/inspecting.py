@@ -99,7 +99,7 @@ def _labelled(lines: Iterable[tuple[str, str]]) -> str:
 
 
 def _keys(text: str, name: str | None) -> list[Key]:
-    """Return the keys that a text is, if it is a key or a set of them and no token. Raises :class:`InvalidKeyError`."""
+    """Return the keys that a text is, if it is a key or a set of them and no token. Raises ``InvalidKeyError``."""
     try:
         if parse_members(text).keys().isdisjoint(("kty", "keys")):
             return []

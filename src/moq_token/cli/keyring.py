@@ -45,7 +45,7 @@ class Source(NamedTuple):
         return self.path in _STDIN
 
     def read(self) -> bytes:
-        """Read the text of the key. Raises :class:`Failed`."""
+        """Read the text of the key. Raises ``Failed``."""
         if self.path is None:
             text = os.environ["MOQ_TOKEN_KEY_DATA"].encode("utf-8", "surrogateescape")
             if _names_a_file(text):
@@ -85,7 +85,7 @@ class RemoteDirectory(NamedTuple):
         return shown_path(place(self.url))
 
     def find_key(self, kid: str) -> Key | None:
-        """Fetch the key with this id, or return None. Raises :class:`UnavailableError` and :class:`ConfigError`."""
+        """Fetch the key with this id, or return None. Raises ``UnavailableError`` and ``ConfigError``."""
         from moq_token.sources.opening import open_directory
 
         async def get() -> Key:
@@ -105,7 +105,7 @@ Keys: TypeAlias = Key | KeySet | KeyDirectory | RemoteDirectory
 
 
 def source(path: str | None) -> Source:
-    """Return where the key is: from ``--key``, else from the environment. Raises :class:`click.UsageError`."""
+    """Return where the key is: from ``--key``, else from the environment. Raises ``click.UsageError``."""
     if path is not None:
         return Source(path)
     path, data = os.environ.get("MOQ_TOKEN_KEY"), os.environ.get("MOQ_TOKEN_KEY_DATA")
@@ -124,7 +124,7 @@ def source(path: str | None) -> Source:
 
 
 def read_key(where: Source) -> Key:
-    """Read one key. Raises :class:`Failed` and :class:`InvalidKeyError`."""
+    """Read one key. Raises ``Failed`` and ``InvalidKeyError``."""
     key = read_signer(where)
     if isinstance(key, KeySet):
         raise Failed(f"{where} is a set of keys, expected a single key")
@@ -132,7 +132,7 @@ def read_key(where: Source) -> Key:
 
 
 def read_signer(where: Source) -> Key | KeySet:
-    """Read a key, a set of them, or the key of a directory that signs. Raises :class:`Failed` and :class:`Error`."""
+    """Read a key, a set of them, or the key of a directory that signs. Raises ``Failed`` and ``Error``."""
     if where.path is not None and os.path.isdir(where.path):
         from moq_token.rotation import Rotation
 
@@ -141,7 +141,7 @@ def read_signer(where: Source) -> Key | KeySet:
 
 
 def parse(where: Source, text: bytes) -> Key | KeySet:
-    """Read the text of a key or of a set. Raises :class:`InvalidKeyError`, which names where it is from."""
+    """Read the text of a key or of a set. Raises ``InvalidKeyError``, which names where it is from."""
     try:
         members = parse_members(text)
         return noted(where, read_set(members)) if "keys" in members else Key.from_members(members)
@@ -167,7 +167,7 @@ def noted(where: Source, found: ReadSet) -> KeySet:
 def read_keys(where: Source) -> Keys:
     """Read a key or a set, or take a directory of keys, here or at a URL.
 
-    Of the URLs of http and https those with a last slash are directories. Raises :class:`Failed` and :class:`Error`.
+    Of the URLs of http and https those with a last slash are directories. Raises ``Failed`` and ``Error``.
     """
     if where.path is not None and where.path.lower().startswith("file://"):
         from moq_token.sources.opening import local_path
@@ -204,7 +204,7 @@ class Verifier:
         self.key: Key | None = None
 
     def verify(self, token: str, *, now: float, trace: Trace | None = None) -> Claims:
-        """Return the claims of a valid token. Raises :class:`RefusedError`, also where its key may not verify."""
+        """Return the claims of a valid token. Raises ``RefusedError``, also where its key may not verify."""
         self.key = _key_for(self._keys, token, trace)
         try:
             return self.key.verify(token, now=now, strict=self._strict, trace=trace)
@@ -213,7 +213,7 @@ class Verifier:
 
 
 def _key_for(keys: Keys, token: str, trace: Trace | None) -> Key:
-    """Choose the key that verifies a token. Raises :class:`KeyNotFoundError` and :class:`InvalidTokenError`.
+    """Choose the key that verifies a token. Raises ``KeyNotFoundError`` and ``InvalidTokenError``.
 
     A single key is used whatever the token names, as in relays that have only one.
     """
@@ -238,7 +238,7 @@ def _key_for(keys: Keys, token: str, trace: Trace | None) -> Key:
 def read_token(word: str | None, path: str | None, key: Source | None = None) -> str:
     """Read a token: the argument itself, a file, or standard input; white space around it is dropped.
 
-    Raises :class:`Failed`, and :class:`click.UsageError` where two things would be read from the same place.
+    Raises ``Failed``, and ``click.UsageError`` where two things would be read from the same place.
     """
     if word is not None and path is not None:
         raise click.UsageError("give the token as an argument or with --in, not both")
@@ -255,7 +255,7 @@ def read_token(word: str | None, path: str | None, key: Source | None = None) ->
 
 
 def _refuse_file_name(word: str) -> None:
-    """Raise :class:`click.UsageError` where a token should be and the name of a file is."""
+    """Raise ``click.UsageError`` where a token should be and the name of a file is."""
     if os.path.lexists(word):
         raise click.UsageError(f"expected a token, got a file name: use --in {shown_path(word)}")
     if "://" not in word and word.endswith(_TOKEN_SUFFIXES):
@@ -263,7 +263,7 @@ def _refuse_file_name(word: str) -> None:
 
 
 def read_password(path: str | None, key: Source | None = None) -> bytes | None:
-    """Read a password, the first line of a file. Raises :class:`Failed` and :class:`click.UsageError`."""
+    """Read a password, the first line of a file. Raises ``Failed`` and ``click.UsageError``."""
     if path is None:
         return None
     if path in _STDIN and key is not None and key.is_stdin:
@@ -275,7 +275,7 @@ def read_password(path: str | None, key: Source | None = None) -> bytes | None:
 
 
 def read(path: str, what: str, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a whole file, or standard input, of at most ``limit`` bytes. Raises :class:`Failed`."""
+    """Read a whole file, or standard input, of at most ``limit`` bytes. Raises ``Failed``."""
     try:
         if path not in _STDIN:
             if "\0" in path:

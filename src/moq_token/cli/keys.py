@@ -199,7 +199,7 @@ def _exclude(one: object, other: object, names: str) -> None:
 
 
 def with_kid(key: Key, kid: str | None) -> Key:
-    """Give a key the id that --kid names, if any. Raises :class:`click.UsageError`."""
+    """Give a key the id that --kid names, if any. Raises ``click.UsageError``."""
     if kid is None:
         return key
     try:
@@ -217,7 +217,7 @@ def _place(path: Path) -> str:
 
 
 def write_keys(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, keep: bool = False) -> None:
-    """Write a key or a set to a file or to standard output. Raises :class:`Failed` and :class:`click.UsageError`."""
+    """Write a key or a set to a file or to standard output. Raises ``Failed`` and ``click.UsageError``."""
     if isinstance(keys, KeySet):
         if base64:
             raise click.UsageError("--base64 is for a single key, but this is a set of keys")

@@ -81,7 +81,7 @@ def finding_members(findings: Iterable[Finding]) -> list[dict[str, object]]:
 
 
 def _read(what: str | None) -> tuple[str, tuple[Reading, Reading]]:
-    """Read a token or a key, whichever it is. Raises :class:`Failed` and :class:`click.UsageError`."""
+    """Read a token or a key, whichever it is. Raises ``Failed`` and ``click.UsageError``."""
     if what is None or what == "-" or os.path.lexists(what):
         if what is not None and os.path.isdir(what):
             raise output.Failed("expected a token or a key, got a directory: `keys check` reads a directory of keys")

@@ -44,7 +44,7 @@ def run_quietly(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 def emit(text: str) -> None:
-    """Print a result to standard output and flush it. Raises :class:`BrokenPipeError` and :class:`Failed`."""
+    """Print a result to standard output and flush it. Raises ``BrokenPipeError`` and ``Failed``."""
     if sys.stdout is None:
         raise Failed("cannot write the result: standard output is closed")
     try:
@@ -155,9 +155,9 @@ def is_stdout(path: str) -> bool:
 
 
 def check_target(path: Path, *, force: bool, new_directory: bool = False) -> None:
-    """Refuse what :func:`write` would refuse, before anything is made or written.
+    """Refuse what ``write()`` would refuse, before anything is made or written.
 
-    With ``new_directory`` the directory need not exist yet. Raises :class:`Failed`.
+    With ``new_directory`` the directory need not exist yet. Raises ``Failed``.
     """
     name = shown_path(path)
     if is_stdout(str(path)) or _is_device(path):
@@ -183,7 +183,7 @@ def write(path: Path, text: str, *, private: bool, force: bool, keep: bool = Fal
     """Write one line or more to a file, or to standard output.
 
     An existing file is replaced as a whole, and only with ``force``; with ``keep`` it is kept as a backup beside it,
-    and a note says so. Raises :class:`Failed`.
+    and a note says so. Raises ``Failed``.
     """
     if is_stdout(str(path)):
         emit(text)
@@ -203,7 +203,7 @@ def write(path: Path, text: str, *, private: bool, force: bool, keep: bool = Fal
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its parents where they do not exist, and say so. Raises :class:`Failed`."""
+    """Make a directory and its parents where they do not exist, and say so. Raises ``Failed``."""
     try:
         if not path.is_dir():
             path.mkdir(mode=0o775, parents=True)

@@ -44,7 +44,7 @@ def find(text: str) -> Pasted:
     """Return the token in a text, and what is around it.
 
     Where no token can be found, the text itself is returned, for the reader to say what is wrong. Raises
-    :class:`Failed` where there are several tokens, and for what is clearly something else. No message quotes the text.
+    ``Failed`` where there are several tokens, and for what is clearly something else. No message quotes the text.
     """
     if not re.search(r"[^\w.-]|\.\.\.", text, re.ASCII):
         return Pasted(text)

@@ -198,7 +198,7 @@ def program(key: str | None) -> None:
 
 
 def execute(args: list[str]) -> int:
-    """Run one command line and return its exit status. Raises :class:`KeyboardInterrupt` only."""
+    """Run one command line and return its exit status. Raises ``KeyboardInterrupt`` only."""
     try:
         return _run(args)
     except click.UsageError as error:

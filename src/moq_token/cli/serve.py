@@ -185,7 +185,7 @@ def _show(service: Service) -> None:
 
 
 def parsed(flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of the flags that were given. Raises :class:`click.UsageError`, and :class:`ConfigError`."""
+    """Return the values of the flags that were given. Raises ``click.UsageError``, and ``ConfigError``."""
     needs_server()
     from moq_token.server.reading import SETTINGS, parse
 
@@ -206,7 +206,7 @@ def parsed(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def needs_server() -> None:
-    """Raise :class:`ConfigError` if the extra for the auth server is missing."""
+    """Raise ``ConfigError`` if the extra for the auth server is missing."""
     from importlib.util import find_spec
 
     if find_spec("httptools") is None:

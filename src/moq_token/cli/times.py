@@ -50,7 +50,7 @@ def expiry(text: str, now: float) -> int | None:
     """Read the value of ``--expires`` as Unix seconds; None is never.
 
     It is a Unix timestamp, a duration from now, an RFC 3339 date (00:00:00 UTC where it has no time), or ``never``. A
-    timestamp and a date may be in the past. Raises :class:`click.UsageError` for anything else.
+    timestamp and a date may be in the past. Raises ``click.UsageError`` for anything else.
     """
     if text.casefold() == "never":
         return None
@@ -64,7 +64,7 @@ def start(text: str, now: float) -> int:
     """Read the value of ``--not-before`` as Unix seconds.
 
     It is a Unix timestamp, a duration from now, an RFC 3339 date (00:00:00 UTC where it has no time), or ``now``.
-    Raises :class:`click.UsageError` for anything else.
+    Raises ``click.UsageError`` for anything else.
     """
     return int(now) if text.casefold() == "now" else _later(text, now, "--not-before", "or now")
 
@@ -88,7 +88,7 @@ def issue(text: str, now: float, option: str = "--issued") -> int:
 
 
 def duration(text: str, option: str) -> int:
-    """Read a duration such as ``24h`` as seconds. Raises :class:`click.UsageError`."""
+    """Read a duration such as ``24h`` as seconds. Raises ``click.UsageError``."""
     seconds = _duration(text, 0)
     if seconds is None:
         raise click.UsageError(_nearly(text, option) or f"{option} must be a duration such as 90s, 15m, 24h or 7d")

@@ -133,7 +133,7 @@ def sign_command(
 
 
 def _check(claims: Claims) -> None:
-    """Refuse a token that would be useless. Raises :class:`click.UsageError`."""
+    """Refuse a token that would be useless. Raises ``click.UsageError``."""
     if not claims.publish and not claims.subscribe:
         raise click.UsageError('the token grants nothing: add --publish PATH or --subscribe PATH ("" for everything)')
     if claims.not_before is not None and claims.expires is not None and claims.not_before >= claims.expires:
@@ -146,7 +146,7 @@ def _check(claims: Claims) -> None:
 def dialed(url: str, claims: Claims) -> str:
     """Return the URL at which a client dials this relay with these claims, ready for the token to follow.
 
-    The path is that of ``url``, or the root of the claims where it has none. Raises :class:`click.UsageError` where a
+    The path is that of ``url``, or the root of the claims where it has none. Raises ``click.UsageError`` where a
     relay would refuse the URL: relays compare paths as they are in the URL, and do not decode them.
     """
     from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -240,7 +240,7 @@ def by_kind(granted: Mapping[str, Iterable[str | Pattern]]) -> dict[str, list[st
 
 
 def read_token(word: str | None, path: str | None, key: keyring.Source | None) -> str:
-    """Read a token as :func:`keyring.read_token` does. Raises :class:`Failed` also where there is nothing."""
+    """Read a token as ``keyring.read_token()`` does. Raises ``Failed`` also where there is nothing."""
     token = keyring.read_token(word, path, key)
     if not token:
         raise output.Failed("expected a token, got empty input")

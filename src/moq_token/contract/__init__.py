@@ -1,6 +1,6 @@
 """What relays and auth servers say to each other, as plain immutable data without I/O.
 
-:class:`Request` and :class:`Grant` are the contract of relays from 0.15 on, :class:`Question` and :class:`Answer` that
+``Request`` and ``Grant`` are the contract of relays from 0.15 on, ``Question`` and ``Answer`` that
 of relay 0.14 with ``auth_api``. Readers are tolerant: they ignore unknown members, take an absent member and ``null``
 for the same, and any text for a transport or a role. Writers give the smallest form that every reader understands.
 """

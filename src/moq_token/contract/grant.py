@@ -51,7 +51,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     Parameters
     ----------
     publish, subscribe
-        Patterns relative to ``root``, as :class:`~moq_token.Patterns` or as an iterable of patterns or of their texts.
+        Patterns relative to ``root``, as ``Patterns`` or as an iterable of patterns or of their texts.
     root
         The path that the session is at in place of the dialed one. The empty text is the top; None keeps the dialed
         path.
@@ -68,10 +68,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     claims
         The claims of the token that the grant follows from. Not written.
 
-    Raises :class:`InvalidGrantError` for a grant that relays do not accept: one that grants nothing (``useless``), with
+    Raises ``InvalidGrantError`` for a grant that relays do not accept: one that grants nothing (``useless``), with
     ``revalidate`` but without ``expires`` (``unbounded-revalidate``), with a ``revalidate`` of 0 (``zero-revalidate``).
-    Raises :class:`InvalidPatternError`, and :class:`TypeError` for wrong types. That ``expires`` lies ahead needs the
-    time, and is checked by :meth:`to_json` and :meth:`from_json`.
+    Raises ``InvalidPatternError``, and ``TypeError`` for wrong types. That ``expires`` lies ahead needs the
+    time, and is checked by ``to_json()`` and ``from_json()``.
 
     """
 
@@ -146,7 +146,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     def narrowed(self, *, publish: Granted | None = None, subscribe: Granted | None = None) -> Self:
         """Return the grant cut down to what these patterns allow as well; None leaves a role as it is.
 
-        Raises :class:`UnauthorizedError` if nothing is left in both roles, and :class:`InvalidPatternError`.
+        Raises ``UnauthorizedError`` if nothing is left in both roles, and ``InvalidPatternError``.
         """
         left = {
             "publish": self.publish if publish is None else self.publish.intersect(Patterns(publish)),
@@ -157,20 +157,20 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
         return replace(self, **left)
 
     def check(self, now: float) -> None:
-        """Raise :class:`InvalidGrantError` (``expired``) if the grant ends at ``now`` (Unix seconds) or before."""
+        """Raise ``InvalidGrantError`` (``expired``) if the grant ends at ``now`` (Unix seconds) or before."""
         if self.expires is not None and self.expires <= math.floor(now):
             message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
             raise InvalidGrantError(message, reason="expired")
 
     def check_unit(self) -> None:
-        """Raise :class:`InvalidGrantError` where ``expires`` can hardly be in seconds, and is not that of the token."""
+        """Raise ``InvalidGrantError`` where ``expires`` can hardly be in seconds, and is not that of the token."""
         late = self.expires is not None and self.expires > END_OF_9999
         if late and (self.claims is None or self.claims.expires != self.expires):
             message = "invalid grant: `expires` is after the year 9999: Unix times are in seconds, not milliseconds"
             raise InvalidGrantError(message)
 
     def check_paths(self) -> None:
-        """Raise :class:`InvalidGrantError` for a ``*`` in ``root`` (``bad-root``) and for bad ``mounts``.
+        """Raise ``InvalidGrantError`` for a ``*`` in ``root`` (``bad-root``) and for bad ``mounts``.
 
         The latter (``bad-mounts``) are those with a ``*``, at an empty place or within each other. Relays read such a
         grant, and then refuse the session.
@@ -192,7 +192,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     def from_json(cls, document: bytes | str, *, now: float) -> Self:
         """Read what an auth server has answered, as relays do at ``now`` (Unix seconds).
 
-        Raises :class:`InvalidGrantError`, whose ``reason`` tells a refusal (``useless``) from the answers that relays
+        Raises ``InvalidGrantError``, whose ``reason`` tells a refusal (``useless``) from the answers that relays
         take for an outage (all others).
         """
         wire = _read(document)
@@ -215,7 +215,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     def to_json(self, *, now: float) -> bytes:
         """Return the grant as auth servers write it, to a relay that reads it at ``now`` (Unix seconds).
 
-        Raises :class:`InvalidGrantError` for a grant that has ended (``expired``), for a ``*`` in ``root``
+        Raises ``InvalidGrantError`` for a grant that has ended (``expired``), for a ``*`` in ``root``
         (``bad-root``), and for ``mounts`` with a ``*`` or within each other (``bad-mounts``): relays refuse such a
         session, or report an outage.
         """

@@ -23,7 +23,7 @@ class Question(msgspec.Struct, frozen=True):
 
     ``root`` is the dialed path without slashes at its ends, still percent-encoded; ``kid`` what the header of the token
     says, unchecked, None if it says nothing or there is no token; ``mtls`` whether the relay has verified a client
-    certificate; ``transport`` as in :class:`Request`. The token itself is never sent.
+    certificate; ``transport`` as in ``Request``. The token itself is never sent.
     """
 
     root: str = ""
@@ -36,7 +36,7 @@ class Question(msgspec.Struct, frozen=True):
     def from_query(cls, query: str) -> Self:
         """Read the query of the URL, without ``?``. Unknown parameters are ignored, as the URL may have its own.
 
-        Raises :class:`InvalidRequestError`: ``missing-member`` without ``root``, ``duplicate-member`` for a parameter
+        Raises ``InvalidRequestError``: ``missing-member`` without ``root``, ``duplicate-member`` for a parameter
         that occurs twice, ``bad-json`` for text that is not UTF-8, ``too-large``.
         """
         if len(query) > MAX_BYTES:
@@ -94,7 +94,7 @@ class PublicPaths(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
-        """Read the answer to ``GET public_api``. Raises :class:`InvalidGrantError`."""
+        """Read the answer to ``GET public_api``. Raises ``InvalidGrantError``."""
         wire = _read_public(document)
         return cls(tuple(wire.subscribe), tuple(wire.publish))
 
@@ -115,7 +115,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         What a client without a token may do; None if a token is needed.
     key
         The key that verifies the client's token; None refuses every token. A public key, or a secret (``kty`` is
-        ``oct``), which is then written into the answer. Raises :class:`InvalidGrantError` (``bad-key``) for the private
+        ``oct``), which is then written into the answer. Raises ``InvalidGrantError`` (``bad-key``) for the private
         half of a pair.
     tier
         A label for the relay's statistics.
@@ -138,7 +138,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     @sealed
     def from_json(cls, document: bytes | str) -> Self:
-        """Read an answer as relay 0.14 does. Raises :class:`InvalidGrantError`, for that relay an outage."""
+        """Read an answer as relay 0.14 does. Raises ``InvalidGrantError``, for that relay an outage."""
         wire = _read_answer(document)
         try:
             key = None if wire.key is None else Key.from_str(encode(wire.key))

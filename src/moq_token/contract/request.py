@@ -139,7 +139,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(cls, document: bytes | str) -> Self:
         """Read what a relay has sent.
 
-        Raises :class:`InvalidRequestError`, whose ``reason`` and ``status`` say in which way it is not readable. An
+        Raises ``InvalidRequestError``, whose ``reason`` and ``status`` say in which way it is not readable. An
         unknown ``event`` is an error; an unreadable ``remote`` or ``local`` and, of an ``end``, unreadable ``reason``,
         ``duration`` and ``bytes`` are None; an unreadable ``token`` or ``tls`` is an error, as leaving one out could
         change the verdict.
@@ -175,7 +175,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     @sealed
     def to_json(self) -> bytes:
-        """Return the request as relays write it. An ``end`` needs its three members (:class:`InvalidRequestError`)."""
+        """Return the request as relays write it. An ``end`` needs its three members (``InvalidRequestError``)."""
         is_end = self.event == Event.END
         if is_end and (self.reason is None or self.duration is None or self.usage is None):
             message = "invalid request: an end needs `reason`, `duration` and `usage`"

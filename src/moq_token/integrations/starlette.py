@@ -71,7 +71,7 @@ class Tokens:
     Parameters
     ----------
     keys
-        What verifies: a :class:`Key`, a :class:`KeySet`, a :class:`~moq_token.sources.KeySource`, or a path or URL: of
+        What verifies: a ``Key``, a ``KeySet``, a ``KeySource``, or a path or URL: of
         a directory of ``{kid}.jwk`` files (a URL that ends with ``/``), of one key (a URL that ends with ``.jwk``), or
         of a JWK Set.
     clock
@@ -80,7 +80,7 @@ class Tokens:
     A request gets 401 (with ``WWW-Authenticate``) if it has no token, two different ones, or an invalid or expired one;
     403 if the token is valid but grants nothing at the path; 503 if the keys cannot be read at the moment.
 
-    Raises :class:`ConfigError` for an invalid path or URL.
+    Raises ``ConfigError`` for an invalid path or URL.
 
     """
 
@@ -98,7 +98,7 @@ class Tokens:
     async def claims(self, request: Request) -> Claims:
         """Return the verified claims of the token of a request. Use it as ``Depends(tokens.claims)``.
 
-        Raises :class:`starlette.exceptions.HTTPException` (401, 503).
+        Raises ``starlette.exceptions.HTTPException`` (401, 503).
         """
         try:
             return await self._verified(request)
@@ -110,8 +110,8 @@ class Tokens:
         """Return a dependency that returns what the token allows at a path: ``Depends(tokens.permissions(…))``.
 
         ``{name}`` in the path stands for the parameter of the route with this name. In Starlette, await what is
-        returned with the request. It raises :class:`starlette.exceptions.HTTPException` (401, 403, 503), and
-        :class:`RuntimeError` where the route has no such parameter. Raises :class:`ConfigError` for a path with a
+        returned with the request. It raises ``starlette.exceptions.HTTPException`` (401, 403, 503), and
+        ``RuntimeError`` where the route has no such parameter. Raises ``ConfigError`` for a path with a
         wildcard or with a brace that is not that of a parameter.
         """
         if not isinstance(path, str):
@@ -167,7 +167,7 @@ def _token(request: Request) -> str:
 def _filled(path: str, request: Request) -> str:
     """Return the path for a request, encoded as an issuer encodes it.
 
-    Raises :class:`UnauthorizedError` for ``.`` and ``..``: a token for ``rooms/1`` must not allow ``rooms/1/../2``,
+    Raises ``UnauthorizedError`` for ``.`` and ``..``: a token for ``rooms/1`` must not allow ``rooms/1/../2``,
     which a file system takes for ``rooms/2``.
     """
 

@@ -56,7 +56,7 @@ _ALLOWED = ("allow", "OPTIONS, POST")
 _log = logging.getLogger("moq_token.issuing")
 
 Authorize: TypeAlias = Callable[[TokenRequest], Claims | Awaitable[Claims]]
-"""Decides what a client may have. See :func:`endpoint`."""
+"""Decides what a client may have. See ``endpoint()``."""
 
 
 def endpoint(
@@ -72,20 +72,20 @@ def endpoint(
     Mount it at any path: ``Route("/rooms/{room}/token", endpoint(issuer, authorize))`` in Starlette,
     ``app.router.routes.append(Route(…))`` in FastAPI, or run it alone with an ASGI
     server. The request is a JSON object, whose members ``room_name``, ``participant_identity`` and so on are optional.
-    The answer has the members of :meth:`Credential.to_members`, among them ``server_url`` and ``participant_token``.
+    The answer has the members of ``Credential.to_members()``, among them ``server_url`` and ``participant_token``.
 
     Parameters
     ----------
     issuer
         Signs the credentials.
     authorize
-        Is given a :class:`TokenRequest`, and returns the :class:`Claims` to issue: the root is the path to dial, the
+        Is given a ``TokenRequest``, and returns the ``Claims`` to issue: the root is the path to dial, the
         ``subject`` is required, ``expires`` is optional. It can be a coroutine function; a plain function is called in
         a thread. What it raises becomes the answer:
 
-        - :class:`RefusedError`: 403, with its message and reason. :class:`NotAdmittedError`, :class:`InvalidTokenError`
-          and :class:`KeyNotFoundError`: 401, for a client that is not signed in.
-        - :class:`UnavailableError`, and more than 10 s: 503.
+        - ``RefusedError``: 403, with its message and reason. ``NotAdmittedError``, ``InvalidTokenError``
+          and ``KeyNotFoundError``: 401, for a client that is not signed in.
+        - ``UnavailableError``, and more than 10 s: 503.
         - Any other exception, and claims that cannot be issued: 500. The log says where, the answer does not.
     origins
         The origins of web pages that may ask from elsewhere (CORS), such as ``"https://app.example.com"``; cookies are
@@ -101,7 +101,7 @@ def endpoint(
     logger ``moq_token.issuing`` has a record at level INFO for each credential, with its ``subject``, ``jti`` and path,
     and at level ERROR for each answer 500. No record has a token.
 
-    Raises :class:`ConfigError` for an invalid origin or rate.
+    Raises ``ConfigError`` for an invalid origin or rate.
 
     """
     return _Endpoint(issuer, authorize, origins, per_minute, clock)

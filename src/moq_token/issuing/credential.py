@@ -12,9 +12,9 @@ from moq_token.errors import sealed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What a client needs to connect to a relay. An :class:`Issuer` and a :class:`TokenSource` return it.
+    """What a client needs to connect to a relay. An ``Issuer`` and a ``TokenSource`` return it.
 
-    The repr shows neither the token nor the URL with it, and a credential cannot be pickled: :meth:`to_json` writes it.
+    The repr shows neither the token nor the URL with it, and a credential cannot be pickled: ``to_json()`` writes it.
 
     Attributes
     ----------

@@ -45,7 +45,7 @@ class RetryLaterError(UnavailableError):
 class Fetch:
     """Asks one token endpoint. Calling it blocks, for about 10 s at most.
 
-    Raises :class:`ConfigError` for an invalid URL or header field.
+    Raises ``ConfigError`` for an invalid URL or header field.
     """
 
     @sealed
@@ -76,7 +76,7 @@ class Fetch:
 
     @sealed
     def __call__(self) -> Mapping[str, object]:
-        """Return the members of the answer. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        """Return the members of the answer. Raises ``RefusedError`` and ``UnavailableError``."""
         try:
             status, retry, body = self._send()
         except Error:
@@ -124,7 +124,7 @@ class _EveryStatus(urllib.request.HTTPErrorProcessor):
 def read_members(members: Mapping[str, object], now: float) -> Credential:
     """Read the answer of a token endpoint: one of ours, or one of the shape of LiveKit.
 
-    Raises :class:`UnavailableError` for anything else, and for a credential that has expired.
+    Raises ``UnavailableError`` for anything else, and for a credential that has expired.
     """
     token = _text(members, "token") or _text(members, "participant_token")
     if token is None:

@@ -61,24 +61,24 @@ class Issuer:
     Parameters
     ----------
     keys
-        What signs: :class:`SigningKeys`, a :class:`Key`, a :class:`KeySet` (its first key that can sign), or the path
-        of a file or directory for :class:`SigningKeys`.
+        What signs: ``SigningKeys``, a ``Key``, a ``KeySet`` (its first key that can sign), or the path
+        of a file or directory for ``SigningKeys``.
     relay
         The URL that clients dial, without user, query and fragment: ``https://``, ``wss://`` or ``moqt://``, or
         ``http://`` to this machine. If it has a path, such as a project at a hosted relay, all granted paths are below
         it, in the URLs and in the tokens.
     lifetime
-        How long a credential is valid: seconds, a :class:`~datetime.timedelta` or a text such as ``"15m"``.
+        How long a credential is valid: seconds, a ``timedelta`` or a text such as ``"15m"``.
     max_lifetime
-        The longest lifetime that :meth:`grant` and :meth:`issue` accept.
+        The longest lifetime that ``grant()`` and ``issue()`` accept.
     style
         Where the URL has the token: ``"query"`` is ``https://relay/rooms/123?jwt=TOKEN``, which moq-relay reads.
         ``"path"`` is ``https://relay/TOKEN``, for relays that take the token as the path and the room from its root.
     clock
         Returns the time in Unix seconds.
 
-    Raises :class:`ConfigError` for an invalid relay, style or lifetime, :class:`KeyOperationError` for a key or key set
-    that cannot sign, and for a path what :class:`SigningKeys` raises.
+    Raises ``ConfigError`` for an invalid relay, style or lifetime, ``KeyOperationError`` for a key or key set
+    that cannot sign, and for a path what ``SigningKeys`` raises.
 
     """
 
@@ -126,17 +126,17 @@ class Issuer:
             The path to dial, such as ``"rooms/123"``, as plain text: characters that a URL cannot have are encoded, in
             the URL and in the token alike. It has no wildcards.
         publish, subscribe
-            What is granted in each role, relative to the path, as in :class:`Claims`: ``"alice"`` is the broadcast
-            ``alice`` and all below it, ``""`` is everything, a text with ``*`` or a :class:`Pattern` is a pattern,
+            What is granted in each role, relative to the path, as in ``Claims``: ``"alice"`` is the broadcast
+            ``alice`` and all below it, ``""`` is everything, a text with ``*`` or a ``Pattern`` is a pattern,
             which relays read from 0.15 on.
         subject
             Whom the token is for: the id of the user, 1 to 256 characters. Logs, limits and bans refer to it.
         lifetime
             How long it is valid, at most ``max_lifetime``; None is the default of the issuer.
 
-        Raises :class:`InvalidClaimsError` for an invalid path or subject, a lifetime above ``max_lifetime``, where
-        nothing is granted, and where the grant exceeds the scope of the key; :class:`InvalidPatternError` for an
-        invalid pattern; :class:`UnavailableError` where :class:`SigningKeys` cannot read its keys. Whether the user may
+        Raises ``InvalidClaimsError`` for an invalid path or subject, a lifetime above ``max_lifetime``, where
+        nothing is granted, and where the grant exceeds the scope of the key; ``InvalidPatternError`` for an
+        invalid pattern; ``UnavailableError`` where ``SigningKeys`` cannot read its keys. Whether the user may
         enter the room is not checked: do that first.
 
         """
@@ -149,7 +149,7 @@ class Issuer:
         """Issue a credential for claims, whose root is the path to dial.
 
         The subject must be set. ``expires`` and ``id`` are set where they are missing, ``issued`` always. Raises as
-        :meth:`grant` does, and :class:`InvalidClaimsError` for claims that have expired.
+        ``grant()`` does, and ``InvalidClaimsError`` for claims that have expired.
         """
         if not isinstance(claims, Claims):
             raise TypeError(f"expected Claims to issue, not {type(claims).__name__}")
@@ -189,7 +189,7 @@ def encoded_path(path: str) -> str:
     """Return a path as a URL has it: normalized and percent-encoded. Different paths stay different.
 
     Relays compare the path as it was dialed, without decoding it, so that the root of a token must have the same form.
-    Raises :class:`InvalidClaimsError` for ``.`` and ``..``, which a client would resolve, and for a wildcard.
+    Raises ``InvalidClaimsError`` for ``.`` and ``..``, which a client would resolve, and for a wildcard.
     """
     path = paths.normalize(path)
     if "*" in path:

@@ -32,7 +32,7 @@ class Rate:
         return max(0.0, max(now, self._paid.get(caller, now)) + self._cost - self._most - now)
 
     def take(self, caller: Hashable) -> float:
-        """Count a request if it may be made now. Returns as :meth:`wait`."""
+        """Count a request if it may be made now. Returns as ``wait()``."""
         seconds = self.wait(caller)
         if seconds == 0:
             now = self._clock()

@@ -63,7 +63,7 @@ class BadRequestError(Exception):
 
 
 async def read_request(scope: Scope, headers: Mapping[str, str], receive: Receive) -> TokenRequest:
-    """Read a request. Raises :class:`BadRequestError` and :class:`GoneError`."""
+    """Read a request. Raises ``BadRequestError`` and ``GoneError``."""
     members = await _members(headers, receive)
     client = scope.get("client")
     return TokenRequest(
@@ -106,7 +106,7 @@ async def _members(headers: Mapping[str, str], receive: Receive) -> dict[str, ob
 
 
 async def _body(receive: Receive) -> bytes:
-    """Read the body. Raises :class:`GoneError` for a client that disconnects meanwhile."""
+    """Read the body. Raises ``GoneError`` for a client that disconnects meanwhile."""
     body = bytearray()
     more = True
     while more:

@@ -66,8 +66,8 @@ class SigningKeys:
     - A **file** with a key, or with a JWK Set, of which the first key that can sign does.
 
     If the keys can no longer be read, for any reason (an outage of a network file system, an unfinished copy, a damaged
-    or deleted file), the last good key goes on signing until :data:`MAX_STALE_SECONDS`, one hour, after it was last
-    read. Then signing raises :class:`UnavailableError` until the keys can be read again. The failure and the recovery
+    or deleted file), the last good key goes on signing until ``MAX_STALE_SECONDS``, one hour, after it was last
+    read. Then signing raises ``UnavailableError`` until the keys can be read again. The failure and the recovery
     are logged, once each. To stop a key at once, withdraw it with ``moq-token keys retire``: relays then refuse its
     tokens.
 
@@ -81,7 +81,7 @@ class SigningKeys:
     Raises
     ------
     InvalidKeyError
-        The file does not hold a key or set, or (:class:`KeyOperationError`) none that can sign.
+        The file does not hold a key or set, or (``KeyOperationError``) none that can sign.
     KeyNotFoundError
         No key of the directory can sign, or several can and none is active.
     ConfigError
@@ -104,7 +104,7 @@ class SigningKeys:
     def key(self) -> Key:
         """The key to sign with now.
 
-        Raises :class:`UnavailableError` if the keys could not be read for more than one hour.
+        Raises ``UnavailableError`` if the keys could not be read for more than one hour.
         """
         # Threads may load at the same time: each result is complete, and an outdated one fails the next comparison.
         loaded, now = self._loaded, self._clock()
@@ -122,7 +122,7 @@ class SigningKeys:
     def sign(self, claims: Claims) -> str:
         """Sign a token with the current key.
 
-        Raises :class:`UnavailableError` as :attr:`key` does, and :class:`InvalidClaimsError` as :meth:`Key.sign`.
+        Raises ``UnavailableError`` as ``key`` does, and ``InvalidClaimsError`` as ``Key.sign()``.
         """
         return self.key.sign(claims)
 

@@ -52,10 +52,10 @@ class TokenSource:
     Parameters
     ----------
     source
-        The URL of a token endpoint, such as :func:`endpoint`: https, or http to this machine; user and password in it
+        The URL of a token endpoint, such as ``endpoint()``: https, or http to this machine; user and password in it
         are sent as HTTP Basic authentication. Redirects are not followed. A proxy is that of the environment. Or a
-        function, plain or async, that returns a :class:`Credential`, or the members of the answer of an endpoint as a
-        dict. A plain function is called in a thread. What it raises counts as an outage, except :class:`RefusedError`.
+        function, plain or async, that returns a ``Credential``, or the members of the answer of an endpoint as a
+        dict. A plain function is called in a thread. What it raises counts as an outage, except ``RefusedError``.
     body
         The JSON object to send, such as ``{"room_name": "123"}``; for a URL only.
     headers
@@ -67,7 +67,7 @@ class TokenSource:
     jitter
         Returns numbers from 0 to 1, which spread renewals and retries.
 
-    Raises :class:`ConfigError` for an invalid URL or header field.
+    Raises ``ConfigError`` for an invalid URL or header field.
 
     """
 
@@ -108,8 +108,8 @@ class TokenSource:
     async def get(self) -> Credential:
         """Return a credential that is good.
 
-        Raises :class:`RefusedError` where the endpoint refuses (401 or 403), also if the credential before is still
-        good, and :class:`UnavailableError` where it does not answer and no credential is good.
+        Raises ``RefusedError`` where the endpoint refuses (401 or 403), also if the credential before is still
+        good, and ``UnavailableError`` where it does not answer and no credential is good.
         """
         good, flight, leads = self._look()
         if flight is None:
@@ -130,9 +130,9 @@ class TokenSource:
 
     @sealed
     def get_sync(self) -> Credential:
-        """Return a credential that is good, as :meth:`get`, for programs without an event loop.
+        """Return a credential that is good, as ``get()``, for programs without an event loop.
 
-        Raises as :meth:`get`, and :class:`TypeError` where the source is an async function, or an event loop is running
+        Raises as ``get()``, and ``TypeError`` where the source is an async function, or an event loop is running
         in this thread: use ``await source.get()`` there.
         """
         if self._is_async:

@@ -51,7 +51,7 @@ class _RefusedText(Exception):  # noqa: N818 - the arguments are those of a find
 
 
 def _members(data: bytes) -> dict[str, object]:
-    """Read a JSON object, or base64url of one, as relays do, which is stricter than :func:`parse_members`."""
+    """Read a JSON object, or base64url of one, as relays do, which is stricter than ``parse_members()``."""
     if len(data) > MAX_KEY_BYTES:
         raise _RefusedText("too-large", f"a key must not be larger than {MAX_KEY_BYTES} bytes")
     if data.startswith(_MARKS) or b"\0" in data[:4]:

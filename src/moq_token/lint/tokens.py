@@ -40,7 +40,7 @@ def read_token(token: str, *, now: float) -> tuple[Reading, Reading]:
     """Return how relays before 0.15, and relays from 0.15 on, read a token. ``now`` is in Unix seconds.
 
     Relays from 0.15 on ask an auth server: it is taken to be as strict as ``moq auth serve``. Not checked: the
-    signature, the scope of the key, and what the token grants at a path. Raises :class:`TypeError` for what is not a
+    signature, the scope of the key, and what the token grants at a path. Raises ``TypeError`` for what is not a
     string.
     """
     found = Findings()

@@ -49,7 +49,7 @@ class Change(NamedTuple):
 
 
 class Rotation(Directory):
-    """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes."""
+    """The keys of one directory. Every method reads the files as they are at that moment; ``OSError`` passes."""
 
     def rotate(
         self,
@@ -140,7 +140,7 @@ class Rotation(Directory):
     def retire(self, kid: str, now: int) -> Change:
         """Withdraw a key at once: relays refuse its tokens as soon as they read the directory again.
 
-        Raises :class:`ConfigError` for the key that signs, and :class:`KeyNotFoundError` for an unknown one.
+        Raises ``ConfigError`` for the key that signs, and ``KeyNotFoundError`` for an unknown one.
         """
         kid = KeyId(kid)
         with self._lock():
@@ -156,7 +156,7 @@ class Rotation(Directory):
     def prune(self, now: int, *, dry_run: bool = False) -> Change:
         """Remove both halves of the keys whose overlap has ended. ``now`` is in Unix seconds.
 
-        Raises :class:`ConfigError` where ``now`` is before the active key was created.
+        Raises ``ConfigError`` where ``now`` is before the active key was created.
         """
         self.directory.stat()
         state = self.state()

@@ -23,7 +23,7 @@ TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # the names that files.py gives
 
 
 def check_clock(state: State, now: float) -> None:
-    """Raise :class:`ConfigError` where ``now`` (Unix seconds) is before the active key was created.
+    """Raise ``ConfigError`` where ``now`` (Unix seconds) is before the active key was created.
 
     A clock that is behind would end overlaps too early.
     """
@@ -36,7 +36,7 @@ def check_clock(state: State, now: float) -> None:
 
 
 def check(directory: Directory, now: float, *, public: bool) -> list[str]:
-    """Return what is wrong, one line each, as :meth:`Rotation.check` describes it."""
+    """Return what is wrong, one line each, as ``Rotation.check()`` describes it."""
     if public:
         return list(_public(directory.directory, now))
     state = directory.state()

@@ -18,7 +18,7 @@ _DEFAULT_OPERATIONS = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
 
 class Wanted(NamedTuple):
-    """The requested changes, as described in :meth:`Rotation.rotate`; None means unchanged."""
+    """The requested changes, as described in ``Rotation.rotate()``; None means unchanged."""
 
     algorithm: Algorithm | None = None
     root: str | None = None
@@ -42,8 +42,8 @@ class Limits(NamedTuple):
 def inherit(keys: Sequence[Key], wanted: Wanted, place: str) -> Limits:
     """Return the limits of the key that replaces ``keys`` in ``place``.
 
-    Raises :class:`ConfigError` where the keys do not agree and the caller does not choose, and for a scope that is
-    wider than before; :class:`InvalidKeyError` for a scope that permits nothing.
+    Raises ``ConfigError`` where the keys do not agree and the caller does not choose, and for a scope that is
+    wider than before; ``InvalidKeyError`` for a scope that permits nothing.
     """
     return Limits(_algorithm(keys, wanted, place), _scope(keys, wanted, place), _operations(keys))
 

@@ -104,7 +104,7 @@ class KeyFile(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A key of a directory as :meth:`Directory.keys` finds it. Times are Unix seconds.
+    """A key of a directory as ``Directory.keys()`` finds it. Times are Unix seconds.
 
     ``created`` comes from the state, or else from the time at which the file was last modified; None without a file.
     ``until`` is the end of its overlap, for a retired key.
@@ -119,9 +119,9 @@ class Listed(NamedTuple):
 
 
 class Directory:
-    """The keys of one directory. Every method reads the files as they are at that moment; :class:`OSError` passes.
+    """The keys of one directory. Every method reads the files as they are at that moment; ``OSError`` passes.
 
-    Raises :class:`InvalidKeyError` for a key given in place of the path.
+    Raises ``InvalidKeyError`` for a key given in place of the path.
     """
 
     @sealed
@@ -130,7 +130,7 @@ class Directory:
         self.directory: Path = Path(directory)
 
     def state(self) -> State:
-        """Read the state; an empty one where there is no file. Raises :class:`ConfigError` where it is invalid."""
+        """Read the state; an empty one where there is no file. Raises ``ConfigError`` where it is invalid."""
         path = self.directory / STATE_NAME
         try:
             return msgspec.convert(parse_json(_read_regular(path)), State)
@@ -148,8 +148,8 @@ class Directory:
     def signing_key(self) -> Key:
         """Return the key that signs: the active one, or, before any rotation, the only one that can sign.
 
-        Raises :class:`KeyNotFoundError` where there is none or more than one, :class:`InvalidKeyError` for an unusable
-        file, and :class:`ConfigError` for an invalid state.
+        Raises ``KeyNotFoundError`` where there is none or more than one, ``InvalidKeyError`` for an unusable
+        file, and ``ConfigError`` for an invalid state.
         """
         state = self.state()
         while state.active is not None:
@@ -173,7 +173,7 @@ class Directory:
         )
 
     def signers(self, state: State) -> Iterator[Key]:
-        """Read the keys that could sign and that the state does not name. Raises :class:`InvalidKeyError`."""
+        """Read the keys that could sign and that the state does not name. Raises ``InvalidKeyError``."""
         for path in paths(self.directory) if self.directory.exists() else ():
             key = read_key(path)
             known = {state.active, state.pending, *state.retired}
@@ -277,7 +277,7 @@ def mode_problems(status: os.stat_result) -> list[str]:
 
 
 def read_key(path: Path) -> Key:
-    """Read a key of a directory. Raises :class:`InvalidKeyError`, which names the file; :class:`OSError` passes."""
+    """Read a key of a directory. Raises ``InvalidKeyError``, which names the file; ``OSError`` passes."""
     try:
         return _load(path)
     except InvalidKeyError as error:
@@ -305,7 +305,7 @@ def _cannot_sign(key: Key) -> str | None:
 
 
 def _read_regular(path: Path) -> bytes:
-    """Read a regular file: opening a pipe would wait for a writer. Raises :class:`InvalidKeyError`."""
+    """Read a regular file: opening a pipe would wait for a writer. Raises ``InvalidKeyError``."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise InvalidKeyError("not a regular file")
     return files.read(path)

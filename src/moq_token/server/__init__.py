@@ -1,7 +1,7 @@
 """The auth server that relays ask: from 0.15 on about every session, 0.14 about every connection (``auth_api``).
 
-:class:`Policy` decides by keys and rules; :class:`AuthServer` answers for it, or for any async function from a
-:class:`Request` to a :class:`Grant`, over HTTP (``asgi``, or the command ``serve``).
+``Policy`` decides by keys and rules; ``AuthServer`` answers for it, or for any async function from a
+``Request`` to a ``Grant``, over HTTP (``asgi``, or the command ``serve``).
 """
 
 from moq_token.contract import Answer, Grant, Question, Request

@@ -87,7 +87,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_": "for"}):
-    """The body of ``POST /bans``: the matchers and the effect of a :class:`Denial`, and how long it lasts.
+    """The body of ``POST /bans``: the matchers and the effect of a ``Denial``, and how long it lasts.
 
     ``token`` is a token as it is, of which only a keyed digest is kept. The end is ``for`` (a duration such as ``1h``)
     or ``until`` (Unix seconds); a token needs neither if it has an end itself.

@@ -55,14 +55,14 @@ class AuthServer:
     Parameters
     ----------
     decide
-        An async function from a :class:`Request` to a :class:`Grant`, such as a :class:`Policy`. It raises
-        :class:`RefusedError` to refuse, and :class:`UnavailableError` if it cannot tell. Any other exception, a result
+        An async function from a ``Request`` to a ``Grant``, such as a ``Policy``. It raises
+        ``RefusedError`` to refuse, and ``UnavailableError`` if it cannot tell. Any other exception, a result
         that is not a grant, and a decision of more than 8 s are answered with 503, which ends no session.
     lookup
-        The same for relay 0.14, from a :class:`Question` to an :class:`Answer`. None takes ``decide.lookup`` if there
+        The same for relay 0.14, from a ``Question`` to an ``Answer``. None takes ``decide.lookup`` if there
         is one.
     caps
-        How many sessions one token, address or subject may have (see :class:`Sessions`).
+        How many sessions one token, address or subject may have (see ``Sessions``).
     contract
         Which relays are answered: ``post`` is 0.15 and later, ``get`` is 0.14, ``both``.
     max_age
@@ -71,7 +71,7 @@ class AuthServer:
         ``user:password``, which every request except health checks must have as HTTP Basic authentication.
     share_secrets
         Give the secret of an HMAC key to relay 0.14, which cannot verify such tokens without it. Only to callers on
-        this machine, and never through :attr:`asgi`.
+        this machine, and never through ``asgi``.
     published
         What ``/keys/{kid}.jwk`` and ``/.well-known/jwks.json`` show; None for nothing.
     share
@@ -88,7 +88,7 @@ class AuthServer:
     steady
         Returns the time that passes, in seconds. It decides when a session is lost, whatever happens to the clock.
 
-    Raises :class:`ConfigError` for an invalid contract, secret or relay.
+    Raises ``ConfigError`` for an invalid contract, secret or relay.
 
     """
 
@@ -157,7 +157,7 @@ class AuthServer:
             )
 
     def set_secret(self, secret: str | None) -> None:
-        """Replace the required secret (``user:password``); None removes it. Raises :class:`ConfigError`."""
+        """Replace the required secret (``user:password``); None removes it. Raises ``ConfigError``."""
         if secret is not None and not isinstance(secret, str):
             raise TypeError(f"`secret` must be a str, user:password, not {type(secret).__name__}")
         if secret is not None and not all(secret.partition(":")):
@@ -184,12 +184,12 @@ class AuthServer:
                 await close()
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        """Answer one HTTP request. Raises nothing but :class:`asyncio.CancelledError`."""
+        """Answer one HTTP request. Raises nothing but ``asyncio.CancelledError``."""
         answer = self.respond(request)
         return answer if isinstance(answer, HttpResponse) else await answer
 
     def respond(self, request: HttpRequest) -> HttpResponse | Coroutine[None, None, HttpResponse]:
-        """Answer as :meth:`handle` does: at once if nothing has to be waited for, else by a coroutine."""
+        """Answer as ``handle()`` does: at once if nothing has to be waited for, else by a coroutine."""
         try:
             answer = self._respond(request)
         except (KeyboardInterrupt, SystemExit):
@@ -270,7 +270,7 @@ def _fault(error: BaseException) -> HttpResponse:
 
 
 def _check_function(name: str, function: object, what: str) -> None:
-    """Raise :class:`TypeError` for what cannot be called, and for a class in place of its instance."""
+    """Raise ``TypeError`` for what cannot be called, and for a class in place of its instance."""
     if not callable(function) or isinstance(function, type):
         given = f"the class {function.__name__}" if isinstance(function, type) else type(function).__name__
         raise TypeError(f"`{name}` must be {what}, not {given}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def application(handler: Handler, lifespan: Callable[[], AbstractAsyncContextManager[object]]) -> Application:
-    """Return an ASGI 3 application that answers as :mod:`moq_token.server.protocol` does.
+    """Return an ASGI 3 application that answers as ``moq_token.server.protocol`` does.
 
     ``lifespan`` is entered when the server starts and left when it stops. A server or framework that runs no lifespan
     for this application has to enter it itself. Bodies have the same bounds in size and time; the size of a request's
@@ -81,7 +81,7 @@ def _request(scope: Scope, body: bytes) -> HttpRequest | None:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Read the body; None if it is too large. Raises :class:`_GoneError` for a client that disconnects meanwhile."""
+    """Read the body; None if it is too large. Raises ``_GoneError`` for a client that disconnects meanwhile."""
     chunks: list[bytes] = []
     size = 0
     more = True

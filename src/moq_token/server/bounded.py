@@ -27,7 +27,7 @@ class Bounded:
         self._running: set[asyncio.Task[Any]] = set()
 
     async def ask(self, policy: Callable[..., Awaitable[Any]], *asked: object) -> Any:  # noqa: ANN401 - a policy may return anything
-        """Await a policy, and make everything that is neither an answer nor a verdict an :class:`UnavailableError`.
+        """Await a policy, and make everything that is neither an answer nor a verdict an ``UnavailableError``.
 
         The policy runs in a task of its own, so that it can neither cancel its caller nor outlast its time by ignoring
         its cancellation.

@@ -29,7 +29,7 @@ class Cap(msgspec.Struct, frozen=True):
     """How many live sessions one token, address or subject may have, and what happens to one more.
 
     ``kick_oldest`` admits the newcomer and ends the oldest session instead, at its next re-check. Raises
-    :class:`ConfigError` for a negative limit.
+    ``ConfigError`` for a negative limit.
     """
 
     limit: int

@@ -22,9 +22,9 @@ _TELLING = (ImportError, NameError, AttributeError, SyntaxError)
 def load_policy(text: str) -> tuple[Decide, Lookup | None]:
     """Import ``module:function``; the working directory comes first, then the path of Python.
 
-    What it names is an async function from a :class:`Request` to a :class:`Grant`, or a :class:`Policy`. A function
+    What it names is an async function from a ``Request`` to a ``Grant``, or a ``Policy``. A function
     ``lookup`` of the same module answers relay 0.14; without one, a method ``lookup`` of the policy does. Raises
-    :class:`ConfigError`.
+    ``ConfigError``.
     """
     name, _, attribute = text.partition(":")
     directory = str(Path.cwd())

@@ -104,13 +104,13 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason, author
         Free text, for the log and for other operators.
     at, node
-        When and where it was set. Of two denials with the same id the later one counts (see :meth:`replaces`).
+        When and where it was set. Of two denials with the same id the later one counts (see ``replaces()``).
     lifted
         The denial was lifted. It is kept until its end, so that it replaces older ones that come late.
     kept
         Until when it is kept at least (Unix seconds): the end of the one that it has replaced.
 
-    Raises :class:`InvalidDenialError`. Reading JSON raises ``msgspec.ValidationError``; see :meth:`from_json`.
+    Raises ``InvalidDenialError``. Reading JSON raises ``msgspec.ValidationError``; see ``from_json()``.
 
     """
 
@@ -182,7 +182,7 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @classmethod
     def from_json(cls, document: bytes | str) -> Self:
-        """Read one denial as another node or the state file has it. Raises :class:`InvalidDenialError`."""
+        """Read one denial as another node or the state file has it. Raises ``InvalidDenialError``."""
         try:
             return msgspec.json.decode(document, type=cls)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -282,7 +282,7 @@ def facts_of(session: Session, *, address: bool = True) -> Facts:
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise :class:`InvalidDenialError` for a reason, an author or a node that is no short line."""
+    """Raise ``InvalidDenialError`` for a reason, an author or a node that is no short line."""
     if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
         raise InvalidDenialError(f"`{name}` must be one line of at most {MAX_TEXT_CHARACTERS} printable characters")
 
@@ -290,7 +290,7 @@ def check_text(name: str, text: str) -> None:
 def network(text: str) -> Network:
     """Read an address, or a network such as ``192.0.2.0/24``; an IPv4 address in its IPv6 form is the IPv4 address.
 
-    Raises :class:`InvalidDenialError`.
+    Raises ``InvalidDenialError``.
     """
     try:
         found = ipaddress.ip_network(text, strict=False)

@@ -30,7 +30,7 @@ _TICK_SECONDS = 0.001
 
 
 class Denials:
-    """All denials that this node knows. The cost of :meth:`match` depends on the denials of paths, not of others."""
+    """All denials that this node knows. The cost of ``match()`` depends on the denials of paths, not of others."""
 
     def __init__(self, denials: Iterable[Denial] = ()) -> None:
         self._known: dict[str, Matcher] = {}
@@ -61,7 +61,7 @@ class Denials:
     def put(self, denial: Denial) -> bool:
         """Take a denial, unless what is known counts rather. Return whether this has changed something.
 
-        Denials can be put in any order and repeatedly: the result is the same. Raises :class:`InvalidDenialError`
+        Denials can be put in any order and repeatedly: the result is the same. Raises ``InvalidDenialError``
         (``too-many``) for a further one beyond the limits, and then nothing has changed.
         """
         known = self._known.get(denial.id)

@@ -122,7 +122,7 @@ class Events:
     def _granted(self, asked: Request, grant: object, newcomer: Session | None = None) -> HttpResponse:
         """Answer with what the denials leave of a grant, unless a cap is reached.
 
-        Raises :class:`RefusedError`, and :class:`UnavailableError` for what is not a valid grant.
+        Raises ``RefusedError``, and ``UnavailableError`` for what is not a valid grant.
         """
         if not isinstance(grant, Grant):
             raise UnavailableError(f"the policy returned {type(grant).__name__}, not a Grant")
@@ -150,7 +150,7 @@ class Events:
         return HttpResponse(403, told(str(error)).encode(errors="replace"))
 
     def _admission(self, asked: Request, grant: Grant, identity: Identity, now: Instant) -> Admission:
-        """Return what is admitted after the denials. Raises :class:`RefusedError` (``banned``)."""
+        """Return what is admitted after the denials. Raises ``RefusedError`` (``banned``)."""
         grant = self._denied(asked, grant, identity, now.unix)
         try:
             grant.check_unit()
@@ -159,7 +159,7 @@ class Events:
             raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None
 
     def _denied(self, asked: Request, grant: Grant, identity: Identity, now: float) -> Grant:
-        """Return what the denials leave of a grant. Raises :class:`RefusedError` (``banned``)."""
+        """Return what the denials leave of a grant. Raises ``RefusedError`` (``banned``)."""
         denials = self._live.revocations.denials
         if not denials:
             return grant

@@ -32,7 +32,7 @@ def parse_humantime(text: str) -> float:
     """Return the seconds of a duration such as ``90s``, ``1h 30m``, ``1.5h``, ``500ms``, ``1d`` or ``0``.
 
     The grammar is that of the originals (the crate ``humantime``): numbers with their units, which add up. Raises
-    :class:`ValueError`.
+    ``ValueError``.
     """
     if text == "0":
         return 0.0

@@ -30,8 +30,8 @@ def presented(request: Request) -> str | None:
     """Return the token that a client presents in its URL or its SETUP message.
 
     In the URL it is the last ``jwt=`` that is not empty, unchanged: nothing is percent-decoded. Raises
-    :class:`NotAdmittedError` for two different tokens (``two-tokens``) and for a SETUP token of another kind
-    (``unsupported-token``), and :class:`InvalidTokenError` for one that is not UTF-8.
+    ``NotAdmittedError`` for two different tokens (``two-tokens``) and for a SETUP token of another kind
+    (``unsupported-token``), and ``InvalidTokenError`` for one that is not UTF-8.
     """
     dialed = None
     if request.query is not None:

@@ -74,11 +74,11 @@ class PolicyKeys:
         self._clock = clock
 
     async def key(self, token: str) -> Key:
-        """Return the key that the ``kid`` of a token selects. Raises as :meth:`get`, and :class:`InvalidTokenError`."""
+        """Return the key that the ``kid`` of a token selects. Raises as ``get()``, and ``InvalidTokenError``."""
         return await self.get(self._kid(token))
 
     def fresh_key(self, token: str) -> Key | None:
-        """Return the same key if it was read just now, else None. Raises :class:`InvalidTokenError`."""
+        """Return the same key if it was read just now, else None. Raises ``InvalidTokenError``."""
         return self._fresh(self._kid(token))
 
     def _kid(self, token: str) -> str | None:
@@ -91,7 +91,7 @@ class PolicyKeys:
     def verify(self, key: Key, token: str, now: float) -> tuple[Claims, bool]:
         """Verify a token with its key, and say whether it was known: then its claims are the same object as before.
 
-        Raises as :meth:`Key.verify`, and :class:`KeyNotFoundError`.
+        Raises as ``Key.verify()``, and ``KeyNotFoundError``.
         """
         try:
             return self._tokens.find(key, token, now)
@@ -99,7 +99,7 @@ class PolicyKeys:
             raise KeyNotFoundError(str(error), kid=key.kid) from None
 
     async def get(self, kid: str | None) -> Key:
-        """Return a key by its id, or the only one. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        """Return a key by its id, or the only one. Raises ``RefusedError`` and ``UnavailableError``."""
         fresh = self._fresh(kid)
         if fresh is not None:
             return fresh

@@ -59,7 +59,7 @@ Address = TcpAddress | UnixAddress
 
 
 def parse_address(text: str) -> Address:
-    """Read ``127.0.0.1:4440``, ``[::1]:4440`` or ``unix:PATH``. Raises :class:`ConfigError`; names are not resolved."""
+    """Read ``127.0.0.1:4440``, ``[::1]:4440`` or ``unix:PATH``. Raises ``ConfigError``; names are not resolved."""
     if text.startswith(_UNIX):
         path = text.removeprefix(_UNIX).removeprefix("//")
         if path and "\0" not in path:
@@ -77,7 +77,7 @@ def parse_address(text: str) -> Address:
 def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
     """Make the TLS of a server from PEM files; with ``client_ca`` only clients with a certificate of it get in.
 
-    Raises :class:`ConfigError`, naming the file that cannot be used.
+    Raises ``ConfigError``, naming the file that cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -94,7 +94,7 @@ def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLCont
 
 
 def load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
-    """Load the certificate, or load it again after a renewal. Raises :class:`ConfigError`."""
+    """Load the certificate, or load it again after a renewal. Raises ``ConfigError``."""
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except (OSError, ValueError) as error:
@@ -124,7 +124,7 @@ async def listening(handler: Handler, address: Address, tls: ssl.SSLContext | No
     """Listen inside the block, and shut down when it is left.
 
     Stopping closes the listening socket, lets answers under way be finished for up to 4 s, and closes every connection.
-    Raises :class:`ConfigError` where the address cannot be used.
+    Raises ``ConfigError`` where the address cannot be used.
     """
     server = HttpServer(handler, max_connections=min(MAX_CONNECTIONS, _open_files() // 2))
     bound = _bind(address)

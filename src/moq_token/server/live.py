@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class LiveSessions:
     """The table of sessions with the clocks of the server, and what has to follow from its changes.
 
-    The parameters are those of :class:`AuthServer`.
+    The parameters are those of ``AuthServer``.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LiveSessions:
     async def take_place(self, asked: Request, admission: Admission) -> Session | None:
         """Return the session that has taken a place in the caps of all nodes; None if it adds none.
 
-        Raises :class:`RefusedError` if there is no place.
+        Raises ``RefusedError`` if there is no place.
         """
         if self.share is None:
             return None
@@ -88,9 +88,9 @@ class LiveSessions:
     def handle(
         self, asked: Request, now: Instant, admission: Admission | None = None, newcomer: Session | None = None
     ) -> None:
-        """Record an event, as :meth:`Sessions.handle` does, and do what follows from it.
+        """Record an event, as ``Sessions.handle()`` does, and do what follows from it.
 
-        ``newcomer`` is what has taken a place in the caps of all nodes. Raises :class:`RefusedError` if a cap is
+        ``newcomer`` is what has taken a place in the caps of all nodes. Raises ``RefusedError`` if a cap is
         reached, or the session was kicked.
         """
         outcome = self.sessions.handle(asked, now, admission)

@@ -70,7 +70,7 @@ class ThreadedHandler(logging.Handler):
             self.handleError(record)
 
     def close(self) -> None:
-        """Write what is queued, for at most :data:`CLOSE_SECONDS`."""
+        """Write what is queued, for at most ``CLOSE_SECONDS``."""
         with contextlib.suppress(queue.Full):
             self._lines.put(None, timeout=CLOSE_SECONDS)
             self._writer.join(CLOSE_SECONDS)

@@ -30,7 +30,7 @@ MAX_NODES, MAX_TIERS = 1000, 100
 
 
 class Metrics:
-    """Counts decisions, and the live sessions of a server. Needs the extra ``metrics`` (:class:`ConfigError`)."""
+    """Counts decisions, and the live sessions of a server. Needs the extra ``metrics`` (``ConfigError``)."""
 
     def __init__(self) -> None:
         try:
@@ -53,7 +53,7 @@ class Metrics:
         )
 
     def watch(self, live: Callable[[], Iterable[Session]]) -> None:
-        """Show the sessions that ``live`` returns, which is called for each :meth:`render`."""
+        """Show the sessions that ``live`` returns, which is called for each ``render()``."""
         self._registry.register(_Live(live))
 
     def watch_denials(self, count: Callable[[], int]) -> None:

@@ -54,7 +54,7 @@ class Relay(NamedTuple):
 
 
 def parse_relay(text: str) -> Relay:
-    """Read ``NODE=http://127.0.0.1:9101`` or ``NODE=unix:PATH``. Raises :class:`ConfigError`."""
+    """Read ``NODE=http://127.0.0.1:9101`` or ``NODE=unix:PATH``. Raises ``ConfigError``."""
     node, equals, url = text.partition("=")
     expected = "expected NODE=http://HOST:PORT or NODE=unix:PATH, such as edge-1=http://127.0.0.1:9101"
     if not equals or len(node) > _MAX_NODE_CHARACTERS or not node.isprintable() or len(url) > _MAX_URL_CHARACTERS:
@@ -77,7 +77,7 @@ def parse_relay(text: str) -> Relay:
 
 
 def parse_relays(texts: Iterable[str]) -> dict[str, Relay]:
-    """Read the relays by their nodes. Raises :class:`ConfigError`, also for a node with two listeners."""
+    """Read the relays by their nodes. Raises ``ConfigError``, also for a node with two listeners."""
     relays: dict[str, Relay] = {}
     for text in texts:
         relay = parse_relay(text)
@@ -97,7 +97,7 @@ def by_id(session_id: str) -> str:
 def queries(concerned: Sequence[Session], paths: Counter[str]) -> Iterable[str]:
     """Return the filters which together cover the concerned sessions of a relay.
 
-    Few sessions (:data:`FEW`) are named by their ids. Many are covered by the paths that they have dialed, or by one
+    Few sessions (``FEW``) are named by their ids. Many are covered by the paths that they have dialed, or by one
     call for the whole relay, where that does not hit many times as many: ``paths`` counts its sessions by their paths.
     """
     named = (by_id(session.id) for session in concerned)
@@ -121,7 +121,7 @@ class _Asking(msgspec.Struct):
 
 
 class Nudger:
-    """Nudges relays. Call :meth:`close` at the end."""
+    """Nudges relays. Call ``close()`` at the end."""
 
     def __init__(self, relays: Mapping[str, Relay]) -> None:
         self.relays: Mapping[str, Relay] = relays
@@ -138,7 +138,7 @@ class Nudger:
     async def nudge(self, node: str, filters: Iterable[str]) -> set[str]:
         """Have a relay ask again about the sessions of some filters, and return the ids that it names.
 
-        Raises :class:`UnavailableError` if it could not be told about one of them.
+        Raises ``UnavailableError`` if it could not be told about one of them.
         """
         relay, left = self.relays[node], iter(filters)
         asking: set[str] = set()
@@ -217,7 +217,7 @@ class _Connection:
 
     @classmethod
     async def open(cls, relay: Relay) -> _Connection:
-        """Connect. Raises :class:`OSError`."""
+        """Connect. Raises ``OSError``."""
         if relay.socket is not None:
             return cls("localhost", *await asyncio.open_unix_connection(relay.socket))
         host = f"[{relay.host}]" if ":" in relay.host else relay.host

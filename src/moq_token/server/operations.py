@@ -1,4 +1,4 @@
-"""What operators ask of the admin listener: sessions, bans and kicks, in JSON (see :mod:`moq_token.server.api`)."""
+"""What operators ask of the admin listener: sessions, bans and kicks, in JSON (see ``moq_token.server.api``)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Operations:
         self._server = server
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        """Answer one HTTP request, whose path is one of :data:`PATHS` or below ``/bans/``."""
+        """Answer one HTTP request, whose path is one of ``PATHS`` or below ``/bans/``."""
         try:
             return HttpResponse(200, msgspec.json.encode(await self._answer(request)), JSON)
         except FaultError as error:
@@ -104,7 +104,7 @@ class Operations:
         return await everywhere.listing(share, own, query, int(dict(parse_qsl(query)).get("limit", DEFAULT_SESSIONS)))
 
     async def sessions(self, query: str) -> Listing:
-        """List the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
+        """List the sessions of this node. Raises ``FaultError`` and ``InvalidDenialError``."""
         try:
             given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"))
         except ValueError:
@@ -162,7 +162,7 @@ class Operations:
     async def kick_here(
         self, asked: KickRequest, seconds: float | None = None, *, caller: Caller | None = None
     ) -> Receipt:
-        """Kick the sessions of this node. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
+        """Kick the sessions of this node. Raises ``FaultError`` and ``InvalidDenialError``."""
         matches = _test(asked)
         sessions = [session async for session in in_turns(self._server.live.current()) if matches(session)]
         what = "a dry run of a kick" if asked.dry_run else "kick"
@@ -245,7 +245,7 @@ def _end_of(token: str, now: float) -> int:
 
 
 def _test(wanted: Filter) -> Callable[[Session], bool]:
-    """Make a test of a filter. Raises :class:`FaultError` and :class:`InvalidDenialError`."""
+    """Make a test of a filter. Raises ``FaultError`` and ``InvalidDenialError``."""
     own = {name: getattr(wanted, name) for name in ("kid", "tier") if getattr(wanted, name) is not None}
     for name in ("id", "jti", "subject"):
         if getattr(wanted, name) is not None:

@@ -49,12 +49,12 @@ _EVERYTHING = Patterns([_SUBTREE])
 
 
 class Policy(Closing):
-    """Decide about sessions by keys and rules: ``await policy(request)`` returns a :class:`Grant`.
+    """Decide about sessions by keys and rules: ``await policy(request)`` returns a ``Grant``.
 
     Parameters
     ----------
     keys
-        What verifies tokens: a source of :mod:`moq_token.sources`, or the path of a key file or of a directory of
+        What verifies tokens: a source of ``moq_token.sources``, or the path of a key file or of a directory of
         ``{kid}.jwk`` files. None refuses every token. The caller closes a source that it passes.
     public_publish, public_subscribe
         Patterns for sessions with neither token nor certificate, from the root, such as ``"lobby/**"``. A text without
@@ -64,7 +64,7 @@ class Policy(Closing):
     tier
         A label for the relay's statistics, on every grant.
     expires
-        How long a grant without an end of its own lasts: seconds, a :class:`~datetime.timedelta` or a text such as
+        How long a grant without an end of its own lasts: seconds, a ``timedelta`` or a text such as
         ``"1h"``. Each re-check starts it again.
     revalidate
         How often a relay asks again, in the same forms. Needs ``expires``, so that a session ends if nobody answers.
@@ -79,7 +79,7 @@ class Policy(Closing):
     clock
         Returns the time in Unix seconds.
 
-    Raises :class:`ConfigError` for rules and times that contradict themselves.
+    Raises ``ConfigError`` for rules and times that contradict themselves.
 
     """
 
@@ -122,7 +122,7 @@ class Policy(Closing):
     async def __call__(self, request: Request) -> Grant:
         """Decide about a ``connect`` or a ``revalidate``, which are alike.
 
-        Raises :class:`RefusedError`, whose ``reason`` says why, and :class:`UnavailableError` where the keys cannot be
+        Raises ``RefusedError``, whose ``reason`` says why, and ``UnavailableError`` where the keys cannot be
         read at the moment.
         """
         token = presented(request)
@@ -223,7 +223,7 @@ class Policy(Closing):
 
         What such a relay cannot express is left out, never widened: patterns that are no subtrees are not public, and a
         client certificate gets everything at the path or nothing. The key of an HMAC algorithm is given as it is;
-        whoever sends the answer decides where it may go. Raises :class:`RefusedError` and :class:`UnavailableError`.
+        whoever sends the answer decides where it may go. Raises ``RefusedError`` and ``UnavailableError``.
         """
         if question.mtls:
             permissions = self.mtls.authorize(question.root)
@@ -280,7 +280,7 @@ def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
 
 
 def rule(name: str, text: str) -> Pattern:
-    """Read a rule that a person wrote. Raises :class:`ConfigError`; a text without a wildcard is an error."""
+    """Read a rule that a person wrote. Raises ``ConfigError``; a text without a wildcard is an error."""
     try:
         pattern = Pattern(text)
     except InvalidPatternError as error:

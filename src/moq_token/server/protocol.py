@@ -1,7 +1,7 @@
 """HTTP/1.1 for an auth server: one small protocol for asyncio, strict and bounded (RFC 9110, RFC 9112).
 
 The parser is llhttp, through ``httptools``. One request at a time is answered per connection, in order. Nothing here
-knows what is asked: a handler gets an :class:`HttpRequest` and returns an :class:`HttpResponse`.
+knows what is asked: a handler gets an ``HttpRequest`` and returns an ``HttpResponse``.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class Questions:
         return answer
 
     def _denied(self, question: Question, answer: Answer) -> Answer:
-        """Return what the denials leave of an answer to relay 0.14. Raises :class:`RefusedError` (``banned``).
+        """Return what the denials leave of an answer to relay 0.14. Raises ``RefusedError`` (``banned``).
 
         Such a relay shows neither token nor address, and decides by itself. So denials are compared with the ``kid`` of
         the token and the path alone, and what they take from a role is taken from public access alone.

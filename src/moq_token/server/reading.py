@@ -85,7 +85,7 @@ def read_settings(
     """Read settings: ``flags`` (values by name) override ``environ``, which overrides the table ``[serve]`` of a file.
 
     A list of one place replaces that of another, and ``key`` and ``key_dir`` replace each other. Raises
-    :class:`ConfigError` for what cannot be read and for members that are unknown; :class:`OSError` passes.
+    ``ConfigError`` for what cannot be read and for members that are unknown; ``OSError`` passes.
     """
     settings: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -109,7 +109,7 @@ def read_settings(
 
 
 def parse(setting: Setting, text: str) -> Any:  # noqa: ANN401 - as its kind says
-    """Read the text of one value, of several one by one. Raises :class:`ValueError` with what is expected."""
+    """Read the text of one value, of several one by one. Raises ``ValueError`` with what is expected."""
     if what_is_key_or_token(text):
         raise ValueError("this looks like a key or a token, which no setting takes: give the file of a key with --key")
     if setting.choices:

@@ -96,7 +96,7 @@ class Revocations:
     async def ban(self, denial: Denial, *, dry_run: bool = False, others_by: float | None = None) -> Banned:
         """Put a denial in force, store it, and end the sessions that it is for; wait for their ends, 5 s at most.
 
-        ``others_by`` is when sessions are out that are not known here. Raises :class:`InvalidDenialError`
+        ``others_by`` is when sessions are out that are not known here. Raises ``InvalidDenialError``
         (``too-many``). A caller that is cancelled leaves the work going on.
         """
         denial = self.stamped(denial)
@@ -110,9 +110,9 @@ class Revocations:
         return self.denials.stamped(denial, self._now().unix, self.node)
 
     def put(self, denial: Denial) -> bool:
-        """Put a denial in force as it is, and return whether it counts. :meth:`enforce` does the rest.
+        """Put a denial in force as it is, and return whether it counts. ``enforce()`` does the rest.
 
-        Raises :class:`InvalidDenialError` (``too-many``).
+        Raises ``InvalidDenialError`` (``too-many``).
         """
         self.advance()
         self.denials.put(denial)
@@ -125,7 +125,7 @@ class Revocations:
     async def enforce(
         self, denial: Denial, others_by: float | None = None, *, share: bool = True, seconds: float | None = None
     ) -> Receipt:
-        """Store a denial that is in force, and end the sessions that it is for, as :meth:`ban` does.
+        """Store a denial that is in force, and end the sessions that it is for, as ``ban()`` does.
 
         ``share`` is false for a denial of another node; ``seconds`` is how long to wait for the ends.
         """
@@ -141,7 +141,7 @@ class Revocations:
         dry_run: bool = False,
         seconds: float | None = None,
     ) -> Receipt:
-        """End live sessions, whose clients may connect again. Waits as :meth:`ban` does, and raises as it does."""
+        """End live sessions, whose clients may connect again. Waits as ``ban()`` does, and raises as it does."""
         if dry_run:
             return await self._preview(sessions, _every)
         if not sessions:

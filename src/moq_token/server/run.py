@@ -53,7 +53,7 @@ _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 class Service:
     """What settings describe: the server, its TLS, its keys.
 
-    Raises :class:`ConfigError` for settings that contradict themselves and for files that cannot be used. Keys are read
+    Raises ``ConfigError`` for settings that contradict themselves and for files that cannot be used. Keys are read
     when a token names them. The state directory is only used if it is ``opening``.
     """
 
@@ -162,7 +162,7 @@ def serve(
     """Listen until SIGTERM or SIGINT; SIGHUP calls ``reread``, and the server uses what it returns from then on.
 
     ``announce`` says what is logged at start about the addresses that are listened on (of relays, of operators).
-    Raises :class:`ConfigError` if an address cannot be used.
+    Raises ``ConfigError`` if an address cannot be used.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(service, reread, announce))
@@ -213,7 +213,7 @@ def _reload(service: Service, reread: Callable[[], Settings]) -> None:
 def read_secret(path: str | None) -> str | None:
     """Read ``user:password`` from a file that only its owner, and perhaps its group, can read.
 
-    Raises :class:`ConfigError`; no message holds what the file does.
+    Raises ``ConfigError``; no message holds what the file does.
     """
     if path is None:
         return None

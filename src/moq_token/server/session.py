@@ -66,7 +66,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, grant: Grant, identity: Identity, *, now: float) -> Self:
-        """Describe a grant that is written at ``now`` to a session. Raises :class:`InvalidGrantError`."""
+        """Describe a grant that is written at ``now`` to a session. Raises ``InvalidGrantError``."""
         return cls(
             token=identity.token,
             jti=identity.jti,
@@ -107,9 +107,9 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
     id, place, remote, path, tls
         As its first event has them (there is no query and no token). Long texts are cut, a long id is a digest.
     token, jti, kid, subject, issued
-        What is known of its token, see :class:`Admission`. A long ``jti`` or ``subject`` is a digest.
+        What is known of its token, see ``Admission``. A long ``jti`` or ``subject`` is a digest.
     tier, grant, root, revalidate, expires
-        What was answered last, see :class:`Admission`. A very long grant is left out.
+        What was answered last, see ``Admission``. A very long grant is left out.
     first, last
         When its first and its latest event came (Unix seconds).
     began
@@ -147,7 +147,7 @@ class Session(msgspec.Struct, eq=False, gc=False, kw_only=True):
 
     @property
     def address(self) -> Address | None:
-        """The address of the client without its port (see :attr:`Request.address`)."""
+        """The address of the client without its port (see ``Request.address``)."""
         return address_of(self.remote)
 
 

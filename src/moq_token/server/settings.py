@@ -43,7 +43,7 @@ FIXED: Final = (
 class Settings:
     """The settings of ``serve``, under the names of its flags. Times are in seconds.
 
-    :meth:`check` says whether they make sense together. ``origins`` has where each that is set comes from, as messages
+    ``check()`` says whether they make sense together. ``origins`` has where each that is set comes from, as messages
     name it; ``warnings`` what is probably not meant.
     """
 
@@ -84,17 +84,17 @@ class Settings:
 
     @property
     def address(self) -> Address:
-        """Where to listen. Raises :class:`ConfigError`."""
+        """Where to listen. Raises ``ConfigError``."""
         return self._address("listen", self.listen)
 
     @property
     def admin_address(self) -> Address | None:
-        """Where operators are answered. Raises :class:`ConfigError`."""
+        """Where operators are answered. Raises ``ConfigError``."""
         return None if self.admin is None else self._address("admin", self.admin)
 
     @property
     def relays(self) -> dict[str, Relay]:
-        """The internal listeners of relays, by node. Raises :class:`ConfigError`."""
+        """The internal listeners of relays, by node. Raises ``ConfigError``."""
         try:
             return parse_relays(self.relay)
         except ConfigError as error:
@@ -102,7 +102,7 @@ class Settings:
 
     @property
     def store(self) -> StoreUrl | None:
-        """The store that is shared through. Raises :class:`ConfigError`."""
+        """The store that is shared through. Raises ``ConfigError``."""
         try:
             return None if self.share is None else parse_store_url(self.share)
         except ConfigError as error:
@@ -123,7 +123,7 @@ class Settings:
         return self.origins.get(name, f"--{name.replace('_', '-')}")
 
     def check(self) -> None:
-        """Raise :class:`ConfigError` for the first setting that contradicts another. Nothing is read or opened."""
+        """Raise ``ConfigError`` for the first setting that contradicts another. Nothing is read or opened."""
         address = self.address
         self._check_exposure(address)
         for name in ("revalidate", "expires"):

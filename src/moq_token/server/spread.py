@@ -13,7 +13,7 @@ def spread(seconds: int, session_id: str, fraction: float = MAX_SPREAD) -> int:
     """Shorten a number of seconds by up to ``fraction`` of it, by a part that follows from the session id alone.
 
     Sessions that began together are so re-checked at different times, and the same question gets the same answer. The
-    result is at least 1 if ``seconds`` is. A ``fraction`` of 0 changes nothing; raises :class:`ValueError` outside 0 to
+    result is at least 1 if ``seconds`` is. A ``fraction`` of 0 changes nothing; raises ``ValueError`` outside 0 to
     0.1. Use it for a cadence or a bound of the policy, never for the expiry of a credential.
     """
     if not 0 <= fraction <= MAX_SPREAD:

@@ -38,9 +38,9 @@ class _File(msgspec.Struct):
 
 
 class State:
-    """A state directory, which is created if it is missing. It is locked until :meth:`close`.
+    """A state directory, which is created if it is missing. It is locked until ``close()``.
 
-    Raises :class:`ConfigError` for a directory that other users can write to or that another process uses, and for a
+    Raises ``ConfigError`` for a directory that other users can write to or that another process uses, and for a
     file that is damaged or missing: an empty list in its place would let everybody back in.
 
     Attributes
@@ -69,7 +69,7 @@ class State:
             raise
 
     def save(self, denials: Iterable[Denial]) -> None:
-        """Store all denials. When this returns they are on the disk. Raises :class:`OSError`, and then they may not be.
+        """Store all denials. When this returns they are on the disk. Raises ``OSError``, and then they may not be.
 
         Blocks while the disk works. One call at a time.
         """

@@ -30,7 +30,7 @@ class Verdict(msgspec.Struct, frozen=True):
     def apply(self, grant: Grant, path: str) -> Grant:
         """Return what is left of a grant at the dialed path.
 
-        Raises :class:`RefusedError` (``banned``) if the session is refused, or nothing is left of its grant.
+        Raises ``RefusedError`` (``banned``) if the session is refused, or nothing is left of its grant.
         """
         if self.refusing is not None:
             raise RefusedError(self.refusing.describe(), reason="banned")
@@ -74,7 +74,7 @@ def concerns(denial: Denial) -> Callable[[Session], bool]:
 
 
 def _narrowed(grant: Grant, denial: Denial, path: str) -> Grant:
-    """Return what a denial leaves of a grant. Raises :class:`UnauthorizedError` if that is nothing."""
+    """Return what a denial leaves of a grant. Raises ``UnauthorizedError`` if that is nothing."""
     denied = None if denial.narrow_path is None else Pattern(denial.narrow_path)
     root = paths.normalize(path if grant.root is None else grant.root)
     left: dict[str, Patterns] = {"publish": grant.publish, "subscribe": grant.subscribe}

@@ -1,8 +1,8 @@
 """Sources of the keys that verify tokens: files, URLs and object stores, read when a token needs its key.
 
-Every source has ``await source.get(kid)``, which returns the key or raises :class:`KeyNotFoundError` (there is no such
-key) or :class:`UnavailableError` (the source could not find out), and ``aclose()`` or ``async with``. ``kid`` must be a
-:class:`KeyId`, which cannot contain a path separator. Outages are logged by ``moq_token.sources``.
+Every source has ``await source.get(kid)``, which returns the key or raises ``KeyNotFoundError`` (there is no such
+key) or ``UnavailableError`` (the source could not find out), and ``aclose()`` or ``async with``. ``kid`` must be a
+``KeyId``, which cannot contain a path separator. Outages are logged by ``moq_token.sources``.
 """
 
 from moq_token.sources.http import Http

@@ -26,7 +26,7 @@ def new_client(
 ) -> httpx2.AsyncClient:
     """Make a client. Its caller follows redirects, and ends a request after ``seconds``.
 
-    Raises :class:`ConfigError` for TLS files that cannot be used, and for an invalid proxy in the environment.
+    Raises ``ConfigError`` for TLS files that cannot be used, and for an invalid proxy in the environment.
     ``httpx2`` must be installed.
     """
     import httpx2
@@ -52,7 +52,7 @@ def new_client(
 async def read_body(response: httpx2.Response, name: str, limit: int) -> bytes:
     """Read the body of an answer of the server called ``name``.
 
-    Raises :class:`UnavailableError` if it is compressed, which was not asked for, or has more than ``limit`` bytes.
+    Raises ``UnavailableError`` if it is compressed, which was not asked for, or has more than ``limit`` bytes.
     """
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnavailableError(f"{name} sent a compressed answer, though the request did not allow it")

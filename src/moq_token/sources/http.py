@@ -71,7 +71,7 @@ class Http(Closing):
     used while the server fails, or takes longer than 1 s. Proxies are those of the environment. User, password and
     query of a URL are in no log record and in no error.
 
-    Raises :class:`ConfigError` without the extra ``http``, and for TLS files that cannot be used.
+    Raises ``ConfigError`` without the extra ``http``, and for TLS files that cannot be used.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Http(Closing):
     async def fetch(self, url: str) -> bytes:
         """Return the body of an answer 200, fresh or confirmed.
 
-        Raises :class:`UnavailableError` for every other answer and every failure.
+        Raises ``UnavailableError`` for every other answer and every failure.
         """
         retrieving = self.retrieve(url)
         del url  # a traceback holds this frame
@@ -109,9 +109,9 @@ class Http(Closing):
 
     @sealed_coroutine
     async def retrieve(self, url: str, *, revalidate: bool = False, admit: Callable[[], None] | None = None) -> Fetched:
-        """Fetch as :meth:`fetch` does, and return also whether a request was made; ``revalidate`` forces one.
+        """Fetch as ``fetch()`` does, and return also whether a request was made; ``revalidate`` forces one.
 
-        ``admit`` is called before a new request, and can refuse it by raising. Raises as :meth:`fetch`.
+        ``admit`` is called before a new request, and can refuse it by raising. Raises as ``fetch()``.
         """
         if len(url) > MAX_URL_CHARACTERS:
             raise UnavailableError(f"the URL is too long: {len(url)} characters, the maximum is {MAX_URL_CHARACTERS}")

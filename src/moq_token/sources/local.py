@@ -85,7 +85,7 @@ class _Files(Generic[_T]):
 
 
 def _checked(path: str | Path) -> str:
-    """Return a path as text. Raises :class:`ConfigError` for a key in its place, which later errors would quote."""
+    """Return a path as text. Raises ``ConfigError`` for a key in its place, which later errors would quote."""
     text = os.fspath(path)
     what = secret_in_place_of_path(text)
     if what is not None:
@@ -96,9 +96,9 @@ def _checked(path: str | Path) -> str:
 class FileSource(Closing):
     """One key, in a file of at most 1 MiB, which verifies every token.
 
-    The file is read again when it changes (its times, size, inode or device). :meth:`get` raises
-    :class:`KeyNotFoundError` for a missing file, and :class:`UnavailableError` for one that cannot be read, holds no
-    key or is not a regular file. Raises :class:`ConfigError` for a key given in place of the path.
+    The file is read again when it changes (its times, size, inode or device). ``get()`` raises
+    ``KeyNotFoundError`` for a missing file, and ``UnavailableError`` for one that cannot be read, holds no
+    key or is not a regular file. Raises ``ConfigError`` for a key given in place of the path.
     """
 
     @sealed
@@ -107,12 +107,12 @@ class FileSource(Closing):
         self._files = _Files(self._path, Key.from_str)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         return self._files.get(self._path, kid)
 
 
 class JwksFileSource(Closing):
-    """The keys of a JWK Set in a file; otherwise as :class:`FileSource`.
+    """The keys of a JWK Set in a file; otherwise as ``FileSource``.
 
     Keys that tokens cannot use are ignored (RFC 7517, section 5). Without a key id the set must have one key.
     """
@@ -123,7 +123,7 @@ class JwksFileSource(Closing):
         self._files = _Files(self._path, _parse_set)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the first key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the first key with this id. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         keys = self._files.get(self._path, kid)
         key = keys.find_key(kid) if kid is not None else keys.keys[0] if len(keys) == 1 else None
         if key is None:
@@ -136,10 +136,10 @@ def _parse_set(body: bytes) -> KeySet:
 
 
 class DirectorySource(Closing):
-    """A directory with one file ``{kid}.jwk`` for each key, read as :class:`FileSource` reads its file.
+    """A directory with one file ``{kid}.jwk`` for each key, read as ``FileSource`` reads its file.
 
     The file name is the key id, whatever ``kid`` the file has inside, as it is for a relay. At most 1,024 keys are
-    remembered. Raises :class:`ConfigError` for a key given in place of the path.
+    remembered. Raises ``ConfigError`` for a key given in place of the path.
     """
 
     @sealed
@@ -150,7 +150,7 @@ class DirectorySource(Closing):
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key with this id.
 
-        Raises :class:`KeyNotFoundError`, and :class:`UnavailableError`, also where the directory itself is gone, as an
+        Raises ``KeyNotFoundError``, and ``UnavailableError``, also where the directory itself is gone, as an
         unmounted one is: that says nothing about the key.
         """
         try:

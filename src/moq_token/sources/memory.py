@@ -78,7 +78,7 @@ class Flights(Generic[_T]):
     ) -> _T:
         """Return what ``start`` returns, or raise what it raises.
 
-        ``admit`` is called before new work starts, and can refuse it by raising. Raises :class:`UnavailableError` if
+        ``admit`` is called before new work starts, and can refuse it by raising. Raises ``UnavailableError`` if
         this is closed meanwhile.
         """
         if self._closed:
@@ -96,7 +96,7 @@ class Flights(Generic[_T]):
         return outcome
 
     async def aclose(self) -> None:
-        """Cancel the pending work. Its callers, and later ones, get :class:`UnavailableError`."""
+        """Cancel the pending work. Its callers, and later ones, get ``UnavailableError``."""
         self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:

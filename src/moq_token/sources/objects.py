@@ -94,8 +94,8 @@ class ObjectStoreSource(Closing):
     Credentials, region and endpoint come from the environment in the store's own terms (``AWS_…``, ``GOOGLE_…``,
     ``AZURE_…``) and from nowhere else. A key is used for 5 s before the store is asked again (by ETag). A request takes
     at most 10 s and brings at most 1 MiB; ids that are not known to exist are limited as with
-    :class:`UrlDirectorySource`. A ``file:///`` URL is read as :class:`DirectorySource` does. Requires the extra
-    ``objectstore``; raises :class:`ConfigError` without it and for an invalid URL.
+    ``UrlDirectorySource``. A ``file:///`` URL is read as ``DirectorySource`` does. Requires the extra
+    ``objectstore``; raises ``ConfigError`` without it and for an invalid URL.
     """
 
     @sealed_function
@@ -130,7 +130,7 @@ class ObjectStoreSource(Closing):
         self._keys = Remote(shown_url(url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key with this id. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         if self._local is not None:
             return await self._local.get(kid)
         return await self._keys.get(named(kid), kid)
@@ -203,7 +203,7 @@ def _client_options(prefix: str) -> dict[str, str]:
 
 
 def _check_url(url: str) -> tuple[str, str]:
-    """Return the scheme, and for a local directory its path. Raises :class:`ConfigError`, without quoting the URL."""
+    """Return the scheme, and for a local directory its path. Raises ``ConfigError``, without quoting the URL."""
     fault, scheme, path = _parse(url)
     if fault is not None:
         raise ConfigError(fault)

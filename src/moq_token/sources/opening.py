@@ -32,7 +32,7 @@ def open_source(text: str, *, directory: bool = False, http: Http | None = None)
     """Make a source from the value of ``key``, or with ``directory`` from that of ``key_dir``: a path or a URL.
 
     ``http`` fetches from URLs of http and https and stays open; None makes a client. Whether anything is there, only
-    :meth:`KeySource.get` finds out. Raises :class:`ConfigError` for an unknown scheme, an invalid URL and a missing
+    ``KeySource.get()`` finds out. Raises ``ConfigError`` for an unknown scheme, an invalid URL and a missing
     extra; the message does not quote the text, which may hold a password.
     """
     what = None if _SCHEME.match(text) else secret_in_place_of_path(text)
@@ -47,7 +47,7 @@ def open_source(text: str, *, directory: bool = False, http: Http | None = None)
 
 @sealed_function
 def open_directory(text: str, *, http: Http | None = None) -> KeySource:
-    """Make a source of the keys in a directory, at a path or a URL. Raises :class:`ConfigError`."""
+    """Make a source of the keys in a directory, at a path or a URL. Raises ``ConfigError``."""
     scheme = _scheme(text)
     if scheme is None:
         return DirectorySource(text)
@@ -110,7 +110,7 @@ def _scheme(text: str) -> str | None:
 
 
 def local_path(url: str) -> str:
-    """Return the path of a ``file://`` URL. Raises :class:`ConfigError` for one of another machine."""
+    """Return the path of a ``file://`` URL. Raises ``ConfigError`` for one of another machine."""
     try:
         parts = urlsplit(url)
     except ValueError:  # an unfinished IPv6 address

@@ -54,7 +54,7 @@ class Post(Closing):
     are ignored. Proxies are those of the environment, for https only. No log record and no error shows what is sent, or
     user, password and query of the URL.
 
-    Raises :class:`ConfigError` for an invalid URL, without the extra ``http``, and for TLS files that cannot be used.
+    Raises ``ConfigError`` for an invalid URL, without the extra ``http``, and for TLS files that cannot be used.
     """
 
     @sealed_function
@@ -81,7 +81,7 @@ class Post(Closing):
 
     @sealed_coroutine
     async def send(self, document: bytes) -> Answered:
-        """Send one document. Raises :class:`UnavailableError` where there is no answer, or one that is too large."""
+        """Send one document. Raises ``UnavailableError`` where there is no answer, or one that is too large."""
         try:
             with quiet():
                 async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -31,7 +31,7 @@ class KeySource(Protocol):
     async def get(self, kid: KeyId | None, /) -> Key:
         """Return the key with this id. A source of a single key returns that key for every id.
 
-        Raises :class:`KeyNotFoundError` if there is no such key, and :class:`UnavailableError` if the source could not
+        Raises ``KeyNotFoundError`` if there is no such key, and ``UnavailableError`` if the source could not
         find out. No other exception is raised, whatever a server answers.
         """
         ...
@@ -84,7 +84,7 @@ class Parsed(Generic[_T]):
 
     @sealed
     def get(self, name: str, body: bytes) -> _T:
-        """Parse the body of this name. Raises :class:`UnavailableError` for an invalid one."""
+        """Parse the body of this name. Raises ``UnavailableError`` for an invalid one."""
         found = self._found.get(name)
         if found is None or found[0] != body:
             found = self._parsed(name, body)
@@ -120,7 +120,7 @@ def sealed_coroutine(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callabl
     """Wrap a coroutine function so that no exception that leaves it holds its frames, in which a URL is.
 
     A URL can hold a password, and crash reporters print the local variables of every frame. Cancellation is such an
-    exception too. The cause of an :class:`Error` is kept.
+    exception too. The cause of an ``Error`` is kept.
     """
 
     @functools.wraps(function)
@@ -135,7 +135,7 @@ def sealed_coroutine(function: Callable[_P, Coroutine[Any, Any, _T]]) -> Callabl
 
 
 def sealed_function(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Wrap a function like :func:`sealed_coroutine`."""
+    """Wrap a function like ``sealed_coroutine()``."""
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -174,7 +174,7 @@ def not_found(what: str, kid: KeyId | None) -> KeyNotFoundError:
 
 
 def named(kid: KeyId | None) -> KeyId:
-    """Return the id, if there is one. Raises :class:`KeyNotFoundError` for None: the source has many keys."""
+    """Return the id, if there is one. Raises ``KeyNotFoundError`` for None: the source has many keys."""
     if kid is None:
         raise KeyNotFoundError("missing `kid`, which is needed to select the key")
     if not isinstance(kid, KeyId):

@@ -11,7 +11,7 @@ from moq_token.recognizer import secret_in_place_of_path
 
 
 class TlsOptions(Protocol):
-    """The servers to trust and the client certificate; the members of :class:`Tls`."""
+    """The servers to trust and the client certificate; the members of ``Tls``."""
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ class Tls:
 def make_context(tls: TlsOptions) -> ssl.SSLContext:
     """Return the TLS context for these options.
 
-    Raises :class:`ConfigError` for a file that is missing or unusable, naming it.
+    Raises ``ConfigError`` for a file that is missing or unusable, naming it.
     """
     import truststore
 

@@ -35,7 +35,7 @@ class Address(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Take a URL apart that :func:`check_url` accepts."""
+        """Take a URL apart that ``check_url()`` accepts."""
         parts = urlsplit(url)
         userinfo, at, host = parts.netloc.rpartition("@")
         path = parts.path or "/"
@@ -49,7 +49,7 @@ class Address(NamedTuple):
 def check_url(url: str) -> str:
     """Return a URL of http or https unchanged.
 
-    Raises :class:`ConfigError` for anything else, and for more than 8,192 characters. The message never quotes the URL,
+    Raises ``ConfigError`` for anything else, and for more than 8,192 characters. The message never quotes the URL,
     which may hold a password.
     """
     fault = _fault(url)
@@ -62,7 +62,7 @@ def check_url(url: str) -> str:
 def check_service_url(url: str) -> str:
     """Return the URL of a service that is sent credentials: https, ``unix:///path``, or http to this machine only.
 
-    Those are the rules of relays for their auth server. Raises :class:`ConfigError`, whose message shows the URL
+    Those are the rules of relays for their auth server. Raises ``ConfigError``, whose message shows the URL
     without user, password, query and fragment.
     """
     scheme = url.partition(":")[0]
@@ -107,7 +107,7 @@ def shown_url(url: str) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port. Raises :class:`ValueError` for an invalid host or port."""
+    """Return scheme, host and port. Raises ``ValueError`` for an invalid host or port."""
     parts = urlsplit(url)
     port = parts.port
     return parts.scheme, parts.hostname or "", _PORTS.get(parts.scheme, 0) if port is None else port

@@ -35,7 +35,7 @@ class Remote:
     """Keys fetched by name, with a limit on requests for names that are not known to exist.
 
     ``fetch(name, admit)`` returns what it fetched. It calls ``admit`` before it starts a request, and raises
-    :class:`NotFound` or another :class:`UnavailableError`.
+    ``NotFound`` or another ``UnavailableError``.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Remote:
         self._guesses = Bucket(UNKNOWN_PER_SECOND, UNKNOWN_BURST, clock)
 
     async def get(self, name: str, kid: KeyId | None) -> Key:
-        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         what = f"the key {name}"
         until = self._missing.get(name)
         if until is not None and self._clock() < until:
@@ -104,7 +104,7 @@ class UrlSource(_WebSource):
     """One key at a URL of http or https, which verifies every token.
 
     ``http`` fetches and stays open; None makes a client that trusts the roots of the system. After an answer 404 or
-    410 the key counts as not found for 2 s. Raises :class:`ConfigError` for an invalid URL, one of more than 8,192
+    410 the key counts as not found for 2 s. Raises ``ConfigError`` for an invalid URL, one of more than 8,192
     characters, and if the extra ``http`` is missing.
     """
 
@@ -114,7 +114,7 @@ class UrlSource(_WebSource):
         self._keys = Remote(shown_url(self._url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         return await self._keys.get(shown_url(self._url), kid)
 
     async def _fetch(self, _: str, admit: Callable[[], None] | None) -> Fetched:
@@ -122,11 +122,11 @@ class UrlSource(_WebSource):
 
 
 class UrlDirectorySource(_WebSource):
-    """One key for each id, at ``{url}/{kid}.jwk``; otherwise like :class:`UrlSource`.
+    """One key for each id, at ``{url}/{kid}.jwk``; otherwise like ``UrlSource``.
 
     The query of the URL is dropped, as a relay does. Requests for unknown ids are limited to 100 at once and 20 a
     second after that; an id that was refused has priority over new ones when it is asked for again. Beyond the limit
-    :meth:`get` raises :class:`UnavailableError`, so that an unknown id is not always :class:`KeyNotFoundError`.
+    ``get()`` raises ``UnavailableError``, so that an unknown id is not always ``KeyNotFoundError``.
 
     The limit protects the key server. It does not hide which ids exist: whoever sends tokens can tell a known id from
     an unknown one, by the time and the kind of the answer. Key ids are not secrets.
@@ -140,7 +140,7 @@ class UrlDirectorySource(_WebSource):
         self._keys = Remote(shown_url(self._url), self._fetch, clock)
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the key with this id. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         return await self._keys.get(named(kid), kid)
 
     async def _fetch(self, name: str, admit: Callable[[], None] | None) -> Fetched:
@@ -148,7 +148,7 @@ class UrlDirectorySource(_WebSource):
 
 
 class JwksUrlSource(_WebSource):
-    """The keys of a JWK Set at a URL; otherwise like :class:`UrlSource`.
+    """The keys of a JWK Set at a URL; otherwise like ``UrlSource``.
 
     For an id that the set does not have it is fetched again, but never sooner than 5 s after the last request. Keys
     that tokens cannot use are skipped (RFC 7517, section 5); at most 1,000 are read. Without an id the set must hold
@@ -165,7 +165,7 @@ class JwksUrlSource(_WebSource):
         self._next = float("-inf")
 
     async def get(self, kid: KeyId | None, /) -> Key:
-        """Return the first key with this id. Raises :class:`KeyNotFoundError` and :class:`UnavailableError`."""
+        """Return the first key with this id. Raises ``KeyNotFoundError`` and ``UnavailableError``."""
         for revalidate in (False, True):
             if self._clock() >= self._next:
                 await self._renew(revalidate=revalidate)

@@ -8,9 +8,9 @@ Install it with ``pip install "moq-token[moq]"``.
 
 What is enforced for each session:
 
-- Admission: the :class:`~moq_token.auth.Authenticator` decides, or an auth server by way of a
-  :class:`~moq_token.auth.RemoteAuthenticator`. A client that is not admitted is rejected with 401, 403 or 502, see
-  :class:`~moq_token.auth.Rejection`. ``moq-rs`` does that after the connection is established: the client's
+- Admission: the ``Authenticator`` decides, or an auth server by way of a
+  ``RemoteAuthenticator``. A client that is not admitted is rejected with 401, 403 or 502, see
+  ``Rejection``. ``moq-rs`` does that after the connection is established: the client's
   ``connect`` succeeds, then its session fails with an error for which ``moq.is_auth`` is true (401 and 403 alike).
 - Publishing: each session announces into an origin of its own. Only broadcasts that the grant covers (at or beneath a
   prefix, or matched by a pattern) are copied from there into ``hub``, under the root of the grant. Other announcements
@@ -21,7 +21,7 @@ What is enforced for each session:
   at it.
 - A session to which nothing is granted in a role has no origin for that role, not even the origin of the server.
 - Expiry: the session is closed when the grant expires, at most 30 seconds late if the clock is set forward.
-- Re-checks: an auth server is asked again as often as it says, and when :meth:`GuardedSession.nudge` is called. The
+- Re-checks: an auth server is asked again as often as it says, and when ``GuardedSession.nudge()`` is called. The
   session is closed when the answer is no, and when the new grant has another root, other mounts or another ``peer``, or
   allows less. One that allows more does not widen the session. ``peer`` has no other effect here.
 

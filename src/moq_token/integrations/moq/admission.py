@@ -19,7 +19,7 @@ from moq_token.integrations.moq.tasks import MoqError, Tasks, log
 from moq_token.integrations.moq.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
     from types import TracebackType
 
     from moq_token.auth import Authenticator, Grant, RemoteAuthenticator
@@ -54,22 +54,20 @@ class GuardedSession:
     path
         The path that the client dialed, with the labels of its host where ``domains`` is configured.
     grant
-        What the session may publish and subscribe to, and when it ends: an :class:`auth.Grant <moq_token.auth.Grant>`
-        of an :class:`~moq_token.auth.Authenticator`, a :class:`contract.Grant <moq_token.contract.Grant>` of a
-        :class:`~moq_token.auth.RemoteAuthenticator`.
+        What the session may publish and subscribe to, and when it ends: a ``Grant`` of ``moq_token.auth``, or of
+        ``moq_token.contract`` if an auth server has decided.
     session
         The session of ``moq-rs``.
+    nudge
+        Call it without arguments to have the auth server asked about the session at once. Without an auth server, it
+        does nothing.
 
     """
 
     path: str
     grant: Grant | RemoteGrant
     session: moq.Session
-    _admitted: Admitted = field(repr=False)
-
-    def nudge(self) -> None:
-        """Have the auth server asked about the session at once. Without an auth server, this does nothing."""
-        self._admitted.nudge()
+    nudge: Callable[[], None] = field(repr=False)
 
     async def closed(self) -> None:
         """Wait until the session has ended, for any reason. Raise nothing."""
@@ -88,7 +86,7 @@ async def guard(
     Clients are answered concurrently, so a slow key server delays only the clients whose keys it has. Sessions are
     served while the body of the loop is busy. A session that ends before the loop takes it is not yielded.
 
-    The sessions end when the generator is closed. Wrap it in :func:`contextlib.aclosing` to wait for that.
+    The sessions end when the generator is closed. Wrap it in ``contextlib.aclosing()`` to wait for that.
 
     Parameters
     ----------
@@ -96,7 +94,7 @@ async def guard(
         A server that is listening.
     authenticator
         Decides about each client. Its ``clock`` also tells when a session expires. A
-        :class:`~moq_token.auth.RemoteAuthenticator` is asked again while the session lives, and told when it has ended;
+        ``RemoteAuthenticator`` is asked again while the session lives, and told when it has ended;
         close it after the generator.
     hub
         The origin that broadcasts are carried through, under their full paths. Sessions can also subscribe to what the
@@ -123,7 +121,7 @@ class _Places:
 
     @asynccontextmanager
     async def place(self, seconds: float) -> AsyncIterator[None]:
-        """Take a place for the block. Raise :class:`TimeoutError` in the block when it must be given back."""
+        """Take a place for the block. Raise ``TimeoutError`` in the block when it must be given back."""
         async with asyncio.timeout(seconds) as place:
             if len(self._taken) >= self._places:
                 oldest, _ = self._taken.popitem(last=False)
@@ -148,7 +146,7 @@ class _Unseen:
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
-        """Keep a place free while a client is accepted. Raise :class:`UnavailableError` when there is none."""
+        """Keep a place free while a client is accepted. Raise ``UnavailableError`` when there is none."""
         if self._reserved + len(self._sessions) >= self._places:
             raise UnavailableError("the server does not take its admitted sessions fast enough")
         self._reserved += 1
@@ -238,7 +236,7 @@ class _Admission:
                 request.set_publish(outgoing if grant.subscribe else None)
                 with self.unseen.reserve():
                     session = await request.accept()
-            guarded = GuardedSession(path, grant, session, admitted)
+            guarded = GuardedSession(path, grant, session, admitted.nudge)
             established, admitted = admitted, None
         except (RefusedError, UnavailableError) as error:
             await self._reject(request, path, error)

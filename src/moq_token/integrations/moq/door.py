@@ -61,11 +61,11 @@ class Door(Protocol[_C]):
     clock: Callable[[], float]
 
     def read(self, request: moq.Request) -> _C:
-        """Return what a client dialed. Raises :class:`NotAdmittedError`."""
+        """Return what a client dialed. Raises ``NotAdmittedError``."""
         ...
 
     async def admit(self, dialed: _C) -> Admitted:
-        """Admit a client. Raises :class:`RefusedError` and :class:`UnavailableError`."""
+        """Admit a client. Raises ``RefusedError`` and ``UnavailableError``."""
         ...
 
 

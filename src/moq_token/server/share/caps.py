@@ -81,7 +81,7 @@ class SharedCaps:
         return Call(keys, arguments) if len(keys) > 1 else None
 
     def verdict(self, session: Session, answer: object) -> Verdict:
-        """Read the answer to ``admit`` or ``refresh``. Raises :class:`ValueError` for anything else."""
+        """Read the answer to ``admit`` or ``refresh``. Raises ``ValueError`` for anything else."""
         match answer:
             case [int(number), *kicked]:
                 pass
@@ -95,7 +95,7 @@ class SharedCaps:
         return None, [self.kick(each) for each in kicked if isinstance(each, bytes)]
 
     def kick(self, text: bytes) -> Kick:
-        """Read which session has been ended, and why. Raises :class:`ValueError` for anything else."""
+        """Read which session has been ended, and why. Raises ``ValueError`` for anything else."""
         kind = _KINDS.get(text[:1])
         if kind is None:
             raise ValueError("the store named an unknown cap")

@@ -1,6 +1,6 @@
 """The denials that the nodes of a share have in common: a set that only grows, whose members have an end.
 
-Which of two denials with the same id counts is decided by each node (:class:`Denials`), so that the store need not
+Which of two denials with the same id counts is decided by each node (``Denials``), so that the store need not
 understand them: it holds sealed records under their digests, and any record may come at any time, or again.
 """
 

@@ -49,7 +49,7 @@ async def listing(share: Sharing, own: Listing, query: str, limit: int) -> Listi
 async def ban(
     share: Sharing, revocations: Revocations, denial: Denial, *, dry_run: bool, others_by: float | None
 ) -> Banned:
-    """Put a denial in force on all nodes, as :meth:`Revocations.ban` does on one."""
+    """Put a denial in force on all nodes, as ``Revocations.ban()`` does on one."""
     denial = revocations.stamped(denial)
     if not dry_run:
         revocations.put(denial)

@@ -19,7 +19,7 @@ class Link(Protocol):
     """A connection to the store. What has failed once stays failed: make a new one."""
 
     def call(self, call: Call, /) -> Future[object]:
-        """Send a call with all others of this turn of the event loop, in order. The future raises :class:`StoreError`.
+        """Send a call with all others of this turn of the event loop, in order. The future raises ``StoreError``.
 
         It fails after 250 ms without an answer, and all others that wait with it.
         """
@@ -30,7 +30,7 @@ class Link(Protocol):
         ...
 
     async def failed(self, seconds: float, /) -> None:
-        """Return after so many seconds. Raises :class:`StoreError` as soon as the connection has failed."""
+        """Return after so many seconds. Raises ``StoreError`` as soon as the connection has failed."""
         ...
 
     async def aclose(self) -> None:

@@ -61,16 +61,16 @@ class ServerNode:
         self._merging: asyncio.Task[None] | None = None
 
     def kicked(self, session_id: str, refusal: Refusal) -> None:
-        """See :meth:`Node.kicked`."""
+        """See ``Node.kicked()``."""
         self._server.live.kick(session_id, refusal)
 
     def denials(self) -> Iterable[Denial]:
-        """See :meth:`Node.denials`."""
+        """See ``Node.denials()``."""
         self._server.revocations.advance()  # those that have ended would be sent again and again
         return self._server.revocations.denials
 
     def denied(self, denials: Sequence[Denial]) -> None:
-        """See :meth:`Node.denied`. Those that come while others are being stored are stored together."""
+        """See ``Node.denied()``. Those that come while others are being stored are stored together."""
         self._denied += denials
         if self._merging is None or self._merging.done():
             self._merging = asyncio.get_running_loop().create_task(self._merge())
@@ -83,11 +83,11 @@ class ServerNode:
                 self._server.share.left_out(left_out)
 
     def has_sessions(self) -> bool:
-        """See :meth:`Node.has_sessions`."""
+        """See ``Node.has_sessions()``."""
         return len(self._server.live.sessions) > 0
 
     async def answer(self, question: bytes) -> bytes:
-        """See :meth:`Node.answer`. The questions are those of :mod:`moq_token.server.share.receipts`."""
+        """See ``Node.answer()``. The questions are those of ``moq_token.server.share.receipts``."""
         try:
             asked: Question = msgspec.json.decode(question, type=ListSessions | EndDenied | Kick)
             if isinstance(asked, ListSessions):

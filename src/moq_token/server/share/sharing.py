@@ -139,7 +139,7 @@ class Sharing:
     async def admit(self, session: Session, now: Instant) -> Refusal | None:
         """Take a place for a new session in each of its caps, within 250 ms.
 
-        Returns why there is none; None also if the store cannot be asked. Raises :class:`UnavailableError` if it has to
+        Returns why there is none; None also if the store cannot be asked. Raises ``UnavailableError`` if it has to
         be (``required``).
         """
         call = self._caps.call(b"admit", session, now)

@@ -85,14 +85,14 @@ _PHRASES = {
 
 
 class Store:
-    """A store by its URL. ``connect`` opens a link to it, as :data:`Connect` says."""
+    """A store by its URL. ``connect`` opens a link to it, as ``Connect`` says."""
 
     def __init__(self, url: StoreUrl, slot_key: bytes) -> None:
         self._url = url
         self._slot = key_slot(slot_key)
 
     async def connect(self, channels: Sequence[bytes], receive: Callable[[bytes], None]) -> ServerLink:
-        """Connect to the server that takes writes, and listen. Raises :class:`StoreError`."""
+        """Connect to the server that takes writes, and listen. Raises ``StoreError``."""
         opened: list[redis.asyncio.Connection] = []
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -183,15 +183,15 @@ class ServerLink:
         ]
 
     def call(self, call: Call) -> Future[object]:
-        """See :meth:`Link.call`."""
+        """See ``Link.call()``."""
         return self._request(b"EVALSHA", _SHA, len(call.keys), *call.keys, *call.arguments)
 
     def publish(self, channel: bytes, message: bytes) -> Future[object]:
-        """See :meth:`Link.publish`."""
+        """See ``Link.publish()``."""
         return self._request(b"PUBLISH", channel, message)
 
     async def failed(self, seconds: float) -> None:
-        """See :meth:`Link.failed`. Messages that do not come through are a failure too."""
+        """See ``Link.failed()``. Messages that do not come through are a failure too."""
         if not self._heard:
             self._fail("it does not deliver messages")
         else:
@@ -202,7 +202,7 @@ class ServerLink:
             self._failure.result()
 
     async def aclose(self) -> None:
-        """See :meth:`Link.aclose`."""
+        """See ``Link.aclose()``."""
         self._fail("the connection is closed")
         for task in self._tasks:
             task.cancel()

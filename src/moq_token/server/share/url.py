@@ -61,7 +61,7 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
 def parse_store_url(text: str) -> StoreUrl:
     """Read ``redis://``, ``rediss://`` (TLS), and both with ``+sentinel`` and ``+cluster``.
 
-    A user and a password stand before the host, percent-encoded. Raises :class:`ConfigError`, which does not show the
+    A user and a password stand before the host, percent-encoded. Raises ``ConfigError``, which does not show the
     URL.
     """
     try:
