@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import stat
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 # Read although not regular files: open descriptors of the process, which a shell passes for `<(command)`.
 _DESCRIPTORS = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _RANDOM_BYTES = 8
-_BACKUP = r"(?s:.+)\.[1-9][0-9]*\.bak"  # compiled when first used, to keep imports fast
 # What a file system without hard links answers, and Linux for files of others (fs.protected_hardlinks).
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -109,11 +107,6 @@ def write_with_backup(path: str | Path, data: bytes, *, private: bool) -> str | 
                 os.unlink(backup)  # noqa: PTH108 - as above
             raise
     return backup
-
-
-def is_backup(name: str) -> bool:
-    """Return whether a file name is one that ``write_with_backup()`` gives to a file that it keeps."""
-    return re.fullmatch(_BACKUP, name) is not None
 
 
 def _back_up(path: str) -> str:

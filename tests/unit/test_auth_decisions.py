@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 DOCUMENT: dict[str, Any] = json.loads((VECTORS / "decisions.json").read_text(encoding="utf-8"))
 KEYS, TOKENS = DOCUMENT["keys"], DOCUMENT["tokens"]
 CASES = {case["name"]: case for case in DOCUMENT["cases"]}
-NO_ONE = "http://127.0.0.1:1"
 
 pytestmark = pytest.mark.filterwarnings("ignore::moq_token.auth.ConfigWarning")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, NoReturn, Self, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import msgspec
 from msgspec.structs import force_setattr, replace
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from moq_token.claims import Claims
     from moq_token.pattern import Pattern
-
-    Granted: TypeAlias = Patterns | Iterable[Pattern | str]
 
 _MAX_EXPIRES, _MAX_REVALIDATE = 2**63 - 1, 2**64 - 1
 
@@ -85,7 +83,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
     peer: bool = False
     claims: Claims | None = None
 
-    def _arguments(
+    def __init__(
         self,
         *,
         publish: Patterns | Iterable[Pattern | str] = (),
@@ -98,22 +96,6 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
         peer: bool = False,
         claims: Claims | None = None,
     ) -> None: ...
-
-    if TYPE_CHECKING:
-
-        def __init__(
-            self,
-            *,
-            publish: Granted = (),
-            subscribe: Granted = (),
-            root: str | None = None,
-            mounts: Mapping[str, str] = ...,
-            expires: int | None = None,
-            revalidate: int | None = None,
-            tier: str | None = None,
-            peer: bool = False,
-            claims: Claims | None = None,
-        ) -> None: ...
 
     def __post_init__(self) -> None:
         if not isinstance(self.publish, Patterns):
@@ -143,7 +125,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
         if self.revalidate is not None and self.revalidate <= 0:
             raise InvalidGrantError("invalid grant: `revalidate` must be at least 1 s", reason="zero-revalidate")
 
-    def narrowed(self, *, publish: Granted | None = None, subscribe: Granted | None = None) -> Self:
+    def narrowed(
+        self,
+        *,
+        publish: Patterns | Iterable[Pattern | str] | None = None,
+        subscribe: Patterns | Iterable[Pattern | str] | None = None,
+    ) -> Self:
         """Return the grant cut down to what these patterns allow as well; None leaves a role as it is.
 
         Raises ``UnauthorizedError`` if nothing is left in both roles, and ``InvalidPatternError``.

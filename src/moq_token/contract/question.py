@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from msgspec.structs import force_setattr
 
-from moq_token.contract.wire import MAX_BYTES, Reader, encode
+from moq_token.contract.wire import MAX_BYTES, Reader, Shown, encode
 from moq_token.errors import InvalidGrantError, InvalidKeyError, InvalidRequestError, sealed
 from moq_token.key import Key
 
@@ -72,7 +72,7 @@ class Question(msgspec.Struct, frozen=True):
         return urlencode({name: value for name, value in members.items() if value is not None})
 
 
-class PublicPaths(msgspec.Struct, frozen=True):
+class PublicPaths(msgspec.Struct, frozen=True, metaclass=Shown):
     """What is public at a path: prefixes relative to it, in each role.
 
     As a document by itself it is the answer to ``GET public_api``.
@@ -81,9 +81,7 @@ class PublicPaths(msgspec.Struct, frozen=True):
     subscribe: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
 
-    if TYPE_CHECKING:
-
-        def __init__(self, subscribe: Iterable[str] = (), publish: Iterable[str] = ()) -> None: ...
+    def __init__(self, subscribe: Iterable[str] = (), publish: Iterable[str] = ()) -> None: ...
 
     def __post_init__(self) -> None:
         for role in self.__struct_fields__:

@@ -64,7 +64,7 @@ class Peer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, metacl
     expires: Signed | None = None
     issuer: str
 
-    def _arguments(self, *, name: str, fingerprint: str, expires: int | None = None, issuer: str) -> None: ...
+    def __init__(self, *, name: str, fingerprint: str, expires: int | None = None, issuer: str) -> None: ...
 
 
 class Usage(msgspec.Struct, frozen=True, metaclass=Shown):
@@ -73,7 +73,7 @@ class Usage(msgspec.Struct, frozen=True, metaclass=Shown):
     sent: Unsigned
     received: Unsigned
 
-    def _arguments(self, sent: int, received: int) -> None: ...
+    def __init__(self, sent: int, received: int) -> None: ...
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,15 +34,31 @@ encode: Callable[[object], bytes] = msgspec.json.encode
 
 
 class Shown(msgspec.StructMeta):
-    """Shows ``_arguments``, which nothing calls, as the signature: what callers write, not how msgspec reads it."""
+    """Lets a struct declare ``__init__`` for type checkers and for ``help``: what callers write, not what is stored.
 
-    def _arguments(self) -> None: ...
+    It is not called: msgspec fills the members, and ``__post_init__`` converts them.
+    """
+
+    _declared: Callable[..., None]
+
+    def __new__(  # noqa: D102
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        **options: Any,  # noqa: ANN401 - those of msgspec
+    ) -> Shown:
+        declared = namespace.pop("__init__", None)
+        made = super().__new__(mcs, name, bases, namespace, **options)
+        if declared is not None:
+            made._declared = declared
+        return made
 
     @property
     def __signature__(self) -> Signature:
         from inspect import Signature, signature  # only needed to show help
 
-        found = signature(self._arguments)
+        found = signature(self._declared)
         return Signature(list(found.parameters.values())[1:])
 
 
