@@ -564,11 +564,6 @@ def test_concurrent_writers_keep_every_key(tmp_path: Path) -> None:
     assert len(names(tmp_path)) == 41
 
 
-def test_the_names_of_backups_are_known() -> None:
-    assert all(map(files.is_backup, ("root.jwk.1.bak", "a.2.bak", "one.jwk.10.bak")))
-    assert not any(map(files.is_backup, ("root.jwk", "root.jwk.bak", ".1.bak", "a.0.bak", "a.1.bak.jwk", "a.x.bak")))
-
-
 # -- file systems without hard links, and names that are taken
 
 
