@@ -104,5 +104,5 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 async def admits(sharing: Sharing, *sessions: Session) -> list[str | None]:
     """Ask for places one after the other, and return the reasons of the refusals."""
-    refusals = [await sharing.admit(each, instant()) for each in sessions]
+    refusals = [await sharing.places.admit(each, instant()) for each in sessions]
     return [None if refusal is None else refusal.reason for refusal in refusals]

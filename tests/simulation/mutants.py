@@ -205,21 +205,21 @@ MUTANTS = (
     ),
     Mutant(
         "the place of an ended session is not given back",
-        "share.sharing:Sharing._release",
+        "share.places:Places._give_back",
         "self._link.call(call)",
         "self._link._aio.create_future()",
         kind="share",
     ),
     Mutant(
         "a re-check does not renew the place",
-        "share.sharing:Sharing.refresh",
+        "share.places:Places.refresh",
         "if self._link is not None:",
         "if False:",
         kind="share",
     ),
     Mutant(
         "a store that is down refuses",
-        "share.sharing:Sharing.admit",
+        "share.places:Places.admit",
         "self._decide_alone(str(error))\n        return None",
         "return Refusal('token-limit', 'too many live sessions for this token')",
         kind="share",
@@ -332,7 +332,7 @@ MUTANTS = (
     ),
     Mutant(
         "the share is not required",
-        "share.sharing:Sharing._decide_alone",
+        "share.places:Places._decide_alone",
         "if self.required:",
         "if False:",
         kind="require",

@@ -17,8 +17,9 @@ import pytest
 
 from moq_token import Algorithm, Claims, Key, KeySet
 from moq_token.cli import serve as serve_module
-from moq_token.server.ending import Ending
+from moq_token.server.nudges import Nudger
 from moq_token.server.share.sharing import Sharing
+from moq_token.server.unseen import Unseen
 from tests.certificates import Authority
 from tests.serving import ask, dial, environment, serving
 
@@ -584,9 +585,8 @@ def test_explain(cli: Cli, tmp_path: Path, keys: Path, monkeypatch: pytest.Monke
 def test_explain_tells_nobody(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    for owner in (Ending, Sharing):
-        for name in ("discover", "lifespan"):
-            monkeypatch.setattr(owner, name, lambda *_: pytest.fail("a relay or the store was told"), raising=False)
+    for owner, name in ((Nudger, "nudge"), (Unseen, "discover"), (Sharing, "lifespan")):
+        monkeypatch.setattr(owner, name, lambda *_: pytest.fail("a relay or the store was told"))
     (tmp_path / "secret").write_text(f"{'x' * 32}\n")
     (tmp_path / "secret").chmod(0o600)
     (tmp_path / "own_closed.py").write_text(

@@ -169,7 +169,7 @@ def test_unexpected_answers_of_the_store_are_no_verdict(answer: object) -> None:
 
 def test_health_tells_news_once_and_pauses() -> None:
     health = Health()
-    assert not health.is_up
+    assert health.problem is not None
     assert health.pause(0.0) == 0
     health.trying(100.0)
     assert health.failed("refused")
@@ -177,7 +177,7 @@ def test_health_tells_news_once_and_pauses() -> None:
     assert health.failed("full")
     assert health.pause(100.0) == RETRY_SECONDS
     health.recovered()
-    assert health.is_up
+    assert health.problem is None
     assert health.failed("refused")
     assert health.pause(100.0) == RETRY_SECONDS  # it has not lasted
     assert health.pause(200.0) == 0

@@ -65,8 +65,8 @@ def test_the_last_writes_are_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert answers == [None] * LOST + ["token-limit"] * (LIMIT - LOST)
             # The re-checks of those that are there are counted, so that the next cadence heals it.
             for number in range(LOST):
-                one.refresh(session(f"lost{number}"), instant())
-            two.release(session("new0"), instant())
+                one.places.refresh(session(f"lost{number}"), instant())
+            two.places.release(session("new0"), instant())
             assert await admits(one, session("more")) == ["token-limit"]
             # Every denial is where it was, and in the new store.
             await until(lambda: set(denials) <= set(at_two.known))

@@ -71,9 +71,9 @@ def test_caps_count_the_sessions_of_all_nodes(store: Server) -> None:
             # A refused session takes no place in any cap.
             assert await admits(one, session("5", b"v", remote="192.0.2.8:1")) == [None]
             # A re-check is never refused, also of a session that nobody has counted.
-            one.refresh(session("6"), instant())
-            two.release(second, instant())
-            one.release(first, instant())
+            one.places.refresh(session("6"), instant())
+            two.places.release(second, instant())
+            one.places.release(first, instant())
             await until(lambda: store_count(store, "t:") == 3)
             assert await admits(two, session("7"), session("8")) == [None, "token-limit"]
             # What a session does not have is not counted.
@@ -114,7 +114,7 @@ def test_the_oldest_is_kicked_wherever_it_is(store: Server) -> None:
             assert at_two.kicks == []
             # If the message is lost, as in a restart, the next re-check tells. It takes no place again.
             at_one.heard.clear()
-            one.refresh(old, instant())
+            one.places.refresh(old, instant())
             await asyncio.wait_for(at_one.heard.wait(), 5)
             assert at_one.kicks == [("1", "subject-limit")] * 2
             # The newcomer's own node is told in the answer.
@@ -299,13 +299,13 @@ def test_a_killed_store_stops_nobody(tmp_path: Path) -> None:
             store.kill()
             await until(lambda: one.problem and two.problem)
             assert await admits(one, session("2")) == [None]
-            assert one.alone == 1
+            assert one.places.alone == 1
             with pytest.raises(UnavailableError, match="the share cannot be asked"):
-                await two.admit(session("3"), instant())
+                await two.places.admit(session("3"), instant())
             ban = Denial(subject="mallory", until=END, at=1.0)
             at_one.known.put(ban)
             one.publish([ban])
-            one.release(first, instant())
+            one.places.release(first, instant())
             answers = await one.ask(b'"?"')
             assert answers.problem == one.problem
             assert answers.missing == (two.node,)
@@ -327,17 +327,19 @@ def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path, monkeyp
             ended = session("1")
             assert await admits(one, ended) == [None]
             with store.paused():
-                waiting = [asyncio.create_task(one.admit(session(str(number)), instant())) for number in range(2, 6)]
+                waiting = [
+                    asyncio.create_task(one.places.admit(session(str(number)), instant())) for number in range(2, 6)
+                ]
                 started = time.monotonic()
                 assert await asyncio.gather(*waiting) == [None] * 4
                 assert time.monotonic() - started < 5  # the deadline is 0.5 s, and the machine may be busy
                 await until(lambda: one.problem == "no answer within 500 ms")
-                assert one.alone == 4
+                assert one.places.alone == 4
                 # Nobody waits for it any more.
                 with pytest.raises(StopIteration):
-                    one.admit(session("7"), instant()).send(None)
+                    one.places.admit(session("7"), instant()).send(None)
                 assert await admits(one, session("8")) == [None]
-                one.release(ended, instant())
+                one.places.release(ended, instant())
             await until(lambda: not one.problem)
             # The end that was reported meanwhile has given its place back.
             newcomers = [session(f"x{number}") for number in range(10)]
@@ -393,8 +395,8 @@ def test_a_flushed_store_lets_in_what_it_has_forgotten(store: Server) -> None:
             assert await admits(one, first, second, session("3")) == [None, None, "token-limit"]
             with store.client() as client:
                 client.flushall()
-            one.refresh(first, instant())
-            one.refresh(second, instant())
+            one.places.refresh(first, instant())
+            one.places.refresh(second, instant())
             assert await admits(one, session("4")) == ["token-limit"]
 
     asyncio.run(run())
@@ -463,7 +465,7 @@ def test_a_user_with_only_what_is_needed(tmp_path: Path) -> None:
         async with shared(url, caps, denials=[ban]) as (one, at_one), shared(url, caps) as (two, at_two):
             assert await admits(one, session("1"), session("2")) == [None, None]
             await until(lambda: at_one.kicks)
-            one.release(session("2"), instant())
+            one.places.release(session("2"), instant())
             assert list(at_two.known) == [ban]
             assert (await two.ask(b'"?"')).missing == ()
             assert one.problem is None

@@ -240,7 +240,7 @@ class AuthServer:
             problems = [Problem(f"the policy could not be checked: {error}", is_fatal=True)]
         if self.share is not None and self.share.problem is not None:
             text = f"the share cannot be reached: {self.share.problem}"
-            problems = [*problems, Problem(text, is_fatal=self.share.required)]
+            problems = [*problems, Problem(text, is_fatal=self.share.places.required)]
         return [*problems, *self.revocations.storing.problems()]
 
     async def _health(self, path: str) -> HttpResponse:

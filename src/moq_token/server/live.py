@@ -52,7 +52,7 @@ class LiveSessions:
             metrics.watch(self.current)
             metrics.watch_denials(lambda: len(self.revocations.denials.in_force(clock())))
             if share is not None:
-                metrics.watch_share(lambda: share.problem is None, lambda: share.alone)
+                metrics.watch_share(lambda: share.problem is None, lambda: share.places.alone)
 
     def now(self) -> Instant:
         """Return the time on both clocks."""
@@ -75,7 +75,7 @@ class LiveSessions:
         self._follow(self.sessions.advance(now))
         newcomer = self.sessions.newcomer(asked, now, admission)
         if newcomer is not None:
-            refusal = await self.share.admit(newcomer, now)
+            refusal = await self.share.places.admit(newcomer, now)
             if refusal is not None:
                 raise RefusedError(refusal.message, reason=refusal.reason)
         return newcomer
@@ -83,7 +83,7 @@ class LiveSessions:
     def release(self, newcomer: Session) -> None:
         """Give back the place that a session has taken in the caps of all nodes."""
         if self.share is not None:
-            self.share.release(newcomer, self.now())
+            self.share.places.release(newcomer, self.now())
 
     def handle(
         self, asked: Request, now: Instant, admission: Admission | None = None, newcomer: Session | None = None
@@ -107,7 +107,7 @@ class LiveSessions:
         self._follow(self.sessions.advance(now))
         session = self.sessions.seen(asked.id, now)
         if session is not None and self.share is not None:
-            self.share.refresh(session, now)
+            self.share.places.refresh(session, now)
 
     def kick(self, session_id: str, refusal: Refusal) -> None:
         """End a session to make room for a newer one on another node."""
@@ -117,14 +117,14 @@ class LiveSessions:
         """Tell the other nodes what has become of a session."""
         session = self.sessions.get(asked.id)
         if session is None and newcomer is not None:
-            share.release(newcomer, now)  # refused by this node, or its end came while the others were asked
+            share.places.release(newcomer, now)  # refused by this node, or its end came while the others were asked
         elif session is not None and newcomer is None and session.kicked is None:
-            share.refresh(session, now)
+            share.places.refresh(session, now)
 
     def _follow(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             if self.share is not None and not isinstance(effect, Untracked) and effect.session is not None:
-                self.share.release(effect.session, self.now())
+                self.share.places.release(effect.session, self.now())
             if isinstance(effect, Kicked):
                 extra = {"event": "kicked", "reason": effect.reason, "id": effect.session.id}
                 log.info("a session is ended to make room for a newer one", extra=extra)

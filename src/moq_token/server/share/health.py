@@ -21,11 +21,6 @@ class Health:
         self.problem: str | None = "not connected yet"
         self._tried = -math.inf
 
-    @property
-    def is_up(self) -> bool:
-        """Whether decisions are to ask the store."""
-        return self.problem is None
-
     def trying(self, now: float) -> None:
         """Note that an attempt to reach the store begins."""
         self._tried = now

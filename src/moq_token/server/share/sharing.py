@@ -1,4 +1,4 @@
-"""One node of a share: asks the store about caps, and exchanges denials with the other nodes.
+"""One node of a share: stays connected to the store, and exchanges denials and questions with the other nodes.
 
 No decision depends on the store being there: without it, this node goes on by what it knows, and says so.
 """
@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections import deque
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from moq_token.errors import UnavailableError
 from moq_token.server.log import log
-from moq_token.server.share.caps import SharedCaps
 from moq_token.server.share.denials import MAX_SHARED, SharedDenials
 from moq_token.server.share.health import Health
 from moq_token.server.share.link import StoreError
 from moq_token.server.share.names import DIGEST_BYTES
 from moq_token.server.share.nodes import LEASE_SECONDS, Nodes
+from moq_token.server.share.places import Places
 from moq_token.server.share.questions import (
     ANSWER,
     MAX_MESSAGE_BYTES,
@@ -34,11 +31,9 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from moq_token.auth.lease import Instant
     from moq_token.server.caps import Caps
     from moq_token.server.denial import Denial
-    from moq_token.server.session import Refusal, Session
-    from moq_token.server.share.caps import Call, Kick
+    from moq_token.server.session import Refusal
     from moq_token.server.share.link import Connect, Link
     from moq_token.server.share.names import Names
     from moq_token.server.share.node import Node
@@ -49,8 +44,6 @@ START_SECONDS: Final = 2.0
 """How long the start of a node waits for the denials of the others, if the store can be reached."""
 ANSWER_SECONDS: Final = 1.0
 """How long the answers of other nodes are waited for."""
-MAX_OWED: Final = 10_000
-"""Ended sessions that the store is told of later, when it is back."""
 
 _STOPPED_SECONDS = 0.001
 _CLOSED = "the connection was closed"
@@ -76,6 +69,11 @@ class Sharing:
     node
         The name of this node, which no other has. None makes one from the place.
 
+    Attributes
+    ----------
+    places
+        Takes, renews and gives back the places of sessions in the caps.
+
     """
 
     def __init__(
@@ -90,11 +88,8 @@ class Sharing:
     ) -> None:
         self.node: str = node or f"{place or socket.gethostname()[:64]}-{secrets.token_hex(2)}"
         self.names: Names = names
-        self.required: bool = required
-        self.alone: int = 0
-        """Decisions about new sessions that were made without the store."""
+        self.places: Places = Places(caps, names, self._kicked, lambda: self.problem, required=required)
         self._connect = connect
-        self._caps = SharedCaps(caps, names)
         self._denials = SharedDenials(names)
         self._everybody = names.key(b"all")
         self._health = Health()
@@ -102,9 +97,6 @@ class Sharing:
         self._node: Node | None = None
         self._nodes = Nodes(self.node)
         self._first = asyncio.Event()
-        # Sessions that a newer one may end, by what stands for them in the store.
-        self._kickable: dict[bytes, str] = {}
-        self._owed: deque[Call] = deque(maxlen=MAX_OWED)
         self._questions = Questions(names, self.node, self._everybody)
 
     @property
@@ -134,94 +126,9 @@ class Sharing:
             await asyncio.wait((running,))
             await self._questions.aclose()
 
-    # -- caps
-
-    async def admit(self, session: Session, now: Instant) -> Refusal | None:
-        """Take a place for a new session in each of its caps, within 250 ms.
-
-        Returns why there is none; None also if the store cannot be asked. Raises ``UnavailableError`` if it has to
-        be (``required``).
-        """
-        call = self._caps.call(b"admit", session, now)
-        if call is None and not self.required:
-            return None
-        link = self._link
-        if link is None:
-            self._decide_alone(self.problem)
-            return None
-        if call is None:
-            return None
-        self._remember(session)
-        try:
-            answer = await link.call(call)
-            refusal, kicks = self._caps.verdict(session, answer)
-        except (StoreError, ValueError) as error:
-            self._decide_alone(str(error))
-            return None
-        except asyncio.CancelledError:
-            self.release(session, now)
-            raise
-        for kick in kicks:
-            self._kick(kick)
-        if refusal is not None:
-            self._forget(session)
-        return refusal
-
-    def refresh(self, session: Session, now: Instant) -> None:
-        """Renew the leases of a session that is alive. Its node is told if it was ended for a newer one."""
-        call = self._caps.call(b"refresh", session, now)
-        if call is None:
-            return
-        self._remember(session)
-        if self._link is not None:
-            self._link.call(call).add_done_callback(partial(self._refreshed, session))
-
-    def release(self, session: Session, now: Instant) -> None:
-        """Give back the places of a session that is over."""
-        call = self._caps.call(b"release", session, now)
-        if call is None:
-            return
-        self._forget(session)
-        self._release(call)
-
-    def _release(self, call: Call) -> None:
-        if self._link is None:
-            self._owed.append(call)
-        else:
-            self._link.call(call).add_done_callback(partial(self._released, call))
-
-    def _decide_alone(self, problem: str | None) -> None:
-        """Go on without the store, if that is allowed."""
-        if self.required:
-            raise UnavailableError(f"the share cannot be asked: {problem}")
-        self.alone += 1
-
-    def _refreshed(self, session: Session, future: Future[object]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        try:
-            refusal, _ = self._caps.verdict(session, future.result())
-        except ValueError:
-            return
-        if refusal is not None and self._node is not None:
-            self._node.kicked(session.id, refusal)
-
-    def _released(self, call: Call, future: Future[object]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            self._owed.append(call)
-
-    def _remember(self, session: Session) -> None:
-        if self._caps.kicks:
-            self._kickable[self._caps.digest(session.id)] = session.id
-
-    def _forget(self, session: Session) -> None:
-        if self._caps.kicks:
-            self._kickable.pop(self._caps.digest(session.id), None)
-
-    def _kick(self, kick: Kick) -> None:
-        session_id = self._kickable.pop(kick.digest, None)
-        if session_id is not None and self._node is not None:
-            self._node.kicked(session_id, kick.refusal)
+    def _kicked(self, session_id: str, refusal: Refusal) -> None:
+        if self._node is not None:
+            self._node.kicked(session_id, refusal)
 
     # -- denials
 
@@ -308,8 +215,7 @@ class Sharing:
             return
         kind, rest = message[:1], message[1:]
         if kind == _KICK:
-            with suppress(ValueError):
-                self._kick(self._caps.kick(rest))
+            self.places.kick(rest)
         elif kind == _DENIAL:
             self._denied([(rest[:DIGEST_BYTES], rest[DIGEST_BYTES:])])
         elif kind in {_JOINED, _LEFT}:
@@ -343,6 +249,7 @@ class Sharing:
         try:
             await self._pull(link, self._node)
             self._link = link
+            self.places.attach(link)
             self._tell(link, _JOINED).add_done_callback(looked_at)
             self._health.recovered()
             self._first.set()
@@ -351,9 +258,6 @@ class Sharing:
                 len(self._nodes.there) - 1,
                 extra={"event": "share", "share": self.names.share, "node": self.node},
             )
-            owed, self._owed = self._owed, deque(maxlen=MAX_OWED)
-            for call in owed:
-                self._release(call)
             while True:
                 await link.failed(PULL_SECONDS)
                 await self._pull(link, self._node)
@@ -366,6 +270,7 @@ class Sharing:
             raise
         finally:
             self._link = None
+            self.places.detach()
             await link.aclose()
 
 
