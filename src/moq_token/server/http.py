@@ -13,7 +13,7 @@ MAX_BODY_BYTES = 256 * 1024
 REQUEST_SECONDS = 10.0
 MAX_CONNECTIONS = 10_000
 
-# The header fields that handlers read. All others are parsed and dropped.
+# The header fields that are read. All others are parsed and dropped.
 KEPT = {
     b"authorization": "authorization",
     b"content-type": "content-type",
@@ -21,6 +21,7 @@ KEPT = {
     b"host": "host",
     b"expect": "expect",
     b"content-length": "content-length",
+    b"transfer-encoding": "transfer-encoding",
 }
 # Answers that have no body, and so neither a type nor a length.
 BODILESS = frozenset((204, 304))

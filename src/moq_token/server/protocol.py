@@ -1,7 +1,7 @@
-"""HTTP/1.1 for an auth server: one small protocol for asyncio, strict and bounded (RFC 9110, RFC 9112).
+"""HTTP/1.1 for an auth server: one small protocol for asyncio, which bounds connections and their time.
 
-The parser is llhttp, through ``httptools``. One request at a time is answered per connection, in order. Nothing here
-knows what is asked: a handler gets an ``HttpRequest`` and returns an ``HttpResponse``.
+One request at a time is answered per connection, in order. Nothing here knows what is asked: a handler gets an
+``HttpRequest`` and returns an ``HttpResponse``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,10 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
-import httptools
-
 from moq_token.server import http
-from moq_token.server.http import (
-    BODILESS,
-    KEPT,
-    MAX_BODY_BYTES,
-    MAX_CONNECTIONS,
-    MAX_HEAD_BYTES,
-    Caller,
-    HttpRequest,
-    HttpResponse,
-)
-from moq_token.server.responses import RETRY, bad, too_large, too_slow
+from moq_token.server.http import BODILESS, MAX_CONNECTIONS, Caller, HttpRequest, HttpResponse
+from moq_token.server.parsing import BadRequestError, RequestParser
+from moq_token.server.responses import RETRY, bad, too_slow
 from moq_token.server.tasks import start
 
 if TYPE_CHECKING:
@@ -48,14 +38,6 @@ _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class _RefusedError(Exception):
-    """A request that breaks a rule of HTTP or exceeds a bound; the connection ends with the answer."""
-
-    def __init__(self, answer: HttpResponse) -> None:
-        super().__init__()
-        self.answer = answer
-
-
 class HttpServer:
     """The connections of one server: makes the protocols of new ones, and closes all of them when it stops.
 
@@ -65,8 +47,8 @@ class HttpServer:
         Answers a request: at once, or by a coroutine, which runs as a task of its own. It may raise nothing; what it
         raises all the same is answered with 500 and logged.
     max_connections
-        The connection that has been idle for longest is closed for a new one beyond this many. Where none is idle, the
-        new one is answered with 503.
+        Beyond this many, a new connection takes the place of the one that has waited for its client for longest,
+        idle or in the middle of a request. Where an answer is under way on all of them, it is answered with 503.
 
     """
 
@@ -74,7 +56,8 @@ class HttpServer:
         self.handler = handler
         self.max_connections = max_connections
         self.connections: set[HttpProtocol] = set()
-        self.idle: OrderedDict[HttpProtocol, None] = OrderedDict()
+        # Those that wait for their client, and so may be closed for a new one; the next to be closed is the first.
+        self.awaiting: OrderedDict[HttpProtocol, None] = OrderedDict()
         self.stopping: bool = False
         self._empty: asyncio.Future[None] | None = None
         self._second = 0
@@ -108,31 +91,23 @@ class HttpServer:
     def gone(self, connection: HttpProtocol) -> None:
         """Forget a connection that is lost."""
         self.connections.discard(connection)
-        self.idle.pop(connection, None)
+        self.awaiting.pop(connection, None)
         if not self.connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection: parses requests, has them answered one after the other, and enforces the bounds."""
+    """One connection: has its requests answered one after the other, and closes it in time."""
 
     __slots__ = (
         "_answering",
         "_arriving",
-        "_body",
-        "_caller",
         "_closing",
-        "_head_bytes",
-        "_headers",
-        "_in_head",
-        "_local",
         "_loop",
         "_parser",
         "_paused",
         "_refusal",
         "_server",
-        "_size",
-        "_target",
         "_task",
         "_timer",
         "_transport",
@@ -141,7 +116,6 @@ class HttpProtocol(asyncio.Protocol):
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -150,15 +124,7 @@ class HttpProtocol(asyncio.Protocol):
         self._closing = False
         self._paused = False
         self._refusal: HttpResponse | None = None
-        self._local = False
-        self._caller: Caller | None = None
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
-        self._in_head = False
-        self._head_bytes = 0
-        self._target = b""
-        self._headers: dict[str, str] = {}
-        self._body: list[bytes] = []
-        self._size = 0
 
     # -- what asyncio calls
 
@@ -166,21 +132,19 @@ class HttpProtocol(asyncio.Protocol):
         """Take a new connection, or refuse it where there are too many."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
-        self._local = _is_local(peer)
-        if not isinstance(peer, tuple):
-            self._caller = _caller_of(transport.get_extra_info("socket"))
+        caller = None if isinstance(peer, tuple) else _caller_of(transport.get_extra_info("socket"))
+        self._parser = RequestParser(self, local=_is_local(peer), caller=caller)
         server = self._server
         is_full = len(server.connections) >= server.max_connections
         server.connections.add(self)
         if server.stopping:
             self.close()
-        elif is_full and not server.idle:
+        elif is_full and not server.awaiting:
             self._refuse(HttpResponse(503, b"too many connections\n", headers=RETRY))
         else:
             if is_full:
-                next(iter(server.idle)).close()
-            # Until it sends something, it is idle: clients that only connect do not block others.
-            server.idle[self] = None
+                next(iter(server.awaiting)).close()
+            server.awaiting[self] = None
             self._arm(http.REQUEST_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it is lost makes no difference
@@ -196,22 +160,12 @@ class HttpProtocol(asyncio.Protocol):
         """Parse what has arrived."""
         if self._closing or self._refusal is not None:
             return
-        if self._in_head:
-            self._head_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            cause = error.__context__
-            if isinstance(cause, _RefusedError):
-                self._refuse(cause.answer)
-            elif isinstance(cause, KeyboardInterrupt | SystemExit):
-                raise cause  # noqa: B904 - it came through the parser, which has nothing to say about it
-            else:
-                self._refuse(bad("the request is not valid HTTP/1.1"))
+            self._parser.feed(data)
+        except BadRequestError as error:
+            self._refuse(error.answer)
         else:
-            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_head_too_large())
-            elif self._arriving and self._timer is None:
+            if self._arriving and self._timer is None:
                 self._arm(http.REQUEST_SECONDS)
 
     def pause_writing(self) -> None:
@@ -232,77 +186,27 @@ class HttpProtocol(asyncio.Protocol):
 
     # -- what the parser calls
 
-    def on_message_begin(self) -> None:
-        """Start a request."""
-        self._in_head = self._arriving = True
-        self._head_bytes = 0
-        self._target = b""
-        self._headers = {}
-        self._body = []
-        self._size = 0
-        self._server.idle.pop(self, None)
+    def request_begins(self) -> None:
+        """Note the first byte of a request."""
+        self._arriving = True
+        if not self._answering:
+            self._server.awaiting.move_to_end(self)
 
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the target."""
-        self._target += url
-        self._size += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header field that a handler may read. Fields after the body (trailers) count, and are dropped."""
-        # Counted here too, because a whole head can arrive at once. Each field also has a colon, a space and CRLF.
-        self._size += len(name) + len(value) + 4
-        if not self._in_head:
-            if self._size > MAX_BODY_BYTES:
-                raise _RefusedError(too_large())
-            return
-        if self._size > MAX_HEAD_BYTES:
-            raise _RefusedError(_head_too_large())
-        field = KEPT.get(name.lower())
-        if field is not None:
-            if field in self._headers:
-                raise _RefusedError(bad(f"duplicate header field `{field}`"))
-            self._headers[field] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        """Check the head before the body arrives."""
-        self._in_head = False
-        self._size = 0
-        if self._parser.should_upgrade():
-            raise _RefusedError(bad("connection upgrades are not supported"))
-        headers = self._headers
-        if "host" not in headers and self._parser.get_http_version() != "1.0":
-            raise _RefusedError(bad("the header field `host` is missing"))
-        if int(headers.pop("content-length", "0")) > MAX_BODY_BYTES:
-            raise _RefusedError(too_large())
-        if headers.pop("expect", "").lower() == "100-continue" and not self._answering:
+    def request_expects(self) -> None:
+        """Tell the client to send the body, unless an answer is under way."""
+        if not self._answering:
             self._transport.write(_CONTINUE)
 
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self._size += len(body)
-        if self._size > MAX_BODY_BYTES:
-            raise _RefusedError(too_large())
-        self._body.append(body)
-
-    def on_message_complete(self) -> None:
+    def request_arrived(self, request: HttpRequest, *, keep: bool) -> None:
         """Answer the request, or let it wait for its turn."""
         self._arriving = False
         if self._timer is not None:
             self._disarm()
-        request = HttpRequest(
-            self._parser.get_method().decode("ascii"),
-            self._target.decode("latin-1"),
-            self._headers,
-            self._body[0] if len(self._body) == 1 else b"".join(self._body),
-            local=self._local,
-            caller=self._caller,
-        )
-        keep = self._parser.should_keep_alive()
         if not self._answering:
             self._answer(request, keep=keep)
             return
         if len(self._waiting) >= MAX_PIPELINED:
-            raise _RefusedError(bad(f"more than {MAX_PIPELINED} requests wait on one connection"))
+            raise BadRequestError(bad(f"more than {MAX_PIPELINED} requests wait on one connection"))
         self._waiting.append((request, keep))
         self._transport.pause_reading()
 
@@ -310,6 +214,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _answer(self, request: HttpRequest, *, keep: bool) -> None:
         self._answering = True
+        self._server.awaiting.pop(self, None)
         try:
             answer = self._server.handler(request)
         except Exception as error:  # noqa: BLE001 - as below
@@ -347,8 +252,8 @@ class HttpProtocol(asyncio.Protocol):
                 self._transport.resume_reading()
         elif self._refusal is not None:
             self._refuse(self._refusal)
-        elif not self._arriving:
-            self._server.idle[self] = None
+        else:
+            self._server.awaiting[self] = None
 
     def _write(self, response: HttpResponse, *, keep: bool, head: bool = False) -> None:
         status, body, content_type, headers = response
@@ -372,7 +277,8 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._write(response, keep=False)
         self._closing = True
-        self._server.idle.pop(self, None)
+        self._server.awaiting[self] = None
+        self._server.awaiting.move_to_end(self, last=False)
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._timer = self._loop.call_later(LINGER_SECONDS, self._transport.abort)
@@ -395,7 +301,7 @@ class HttpProtocol(asyncio.Protocol):
     def close(self) -> None:
         """End the connection after what is written."""
         self._closing = True
-        self._server.idle.pop(self, None)
+        self._server.awaiting.pop(self, None)
         self._transport.close()
 
     def abort(self) -> None:
@@ -407,10 +313,6 @@ class HttpProtocol(asyncio.Protocol):
 def _failed(error: Exception) -> HttpResponse:
     _log.error("a request could not be answered: %s", type(error).__name__)
     return HttpResponse(500, b"internal error\n")
-
-
-def _head_too_large() -> HttpResponse:
-    return HttpResponse(431, f"the head of the request exceeds {MAX_HEAD_BYTES} bytes\n".encode())
 
 
 def _caller_of(unix_socket: socket.socket | None) -> Caller | None:
