@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from moq_token.auth.lease import Instant
 from moq_token.errors import UnavailableError
 from moq_token.server.unseen import Unseen
 from tests.sharing import session
@@ -37,7 +38,7 @@ def test_a_relay_is_named_until_it_has_asked_about_all_sessions_that_it_has() ->
     async def run() -> None:
         nudger: Any = FakeNudger("1", "2")
         known = {"1"}
-        unseen = Unseen(nudger, known.__contains__, lambda: NOW)
+        unseen = Unseen(nudger, known.__contains__, lambda: Instant(NOW, 0))
         nudger.is_up = False
         await unseen.discover_once()
         (named,) = unseen.unreachable()
@@ -59,7 +60,7 @@ def test_a_lost_session_may_live_until_its_relay_says_otherwise_or_its_grant_has
     async def run() -> None:
         nudger: Any = FakeNudger()
         now = NOW
-        unseen = Unseen(nudger, lambda _: False, lambda: now)
+        unseen = Unseen(nudger, lambda _: False, lambda: Instant(now, 0))
         await unseen.discover_once()
         assert unseen.unreachable() == []
         nudger.is_up = False

@@ -26,9 +26,9 @@ from moq_token.server.log import log
 from moq_token.server.nudges import parse_relays
 from moq_token.server.questions import Questions
 from moq_token.server.responses import NOT_FOUND, RETRY, not_allowed, unavailable
-from moq_token.server.revocations import ASSUMED_CADENCE_SECONDS
 from moq_token.server.share.node import ServerNode
 from moq_token.server.state import State
+from moq_token.server.unseen import ASSUMED_CADENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -149,7 +149,7 @@ class AuthServer:
         self._events.change_policy(decide)
         cadence = getattr(decide, "revalidate", ASSUMED_CADENCE_SECONDS) if max_age is None else max_age
         # Relay 0.14 reports no sessions, so that there are none to know.
-        self.revocations.cadence = 0 if self._contract == "get" else cadence
+        self.revocations.ending.unseen.cadence = 0 if self._contract == "get" else cadence
         if self._contract != "post":
             self.questions.change_policy(
                 getattr(decide, "lookup", None) if lookup is None else lookup,

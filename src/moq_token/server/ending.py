@@ -56,7 +56,7 @@ class Ending:
     ) -> None:
         self.nudger: Nudger = Nudger(relays)
         self._live, self._now, self._metrics = live, now, metrics
-        self.unseen: Unseen = Unseen(self.nudger, lambda session_id: live().is_known(session_id), lambda: now().unix)
+        self.unseen: Unseen = Unseen(self.nudger, lambda session_id: live().is_known(session_id), now)
         self._waiting: dict[_Wait, None] = {}
 
     async def end(

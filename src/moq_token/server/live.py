@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from moq_token.auth.lease import Instant
 from moq_token.errors import RefusedError
+from moq_token.server.ending import Ending
 from moq_token.server.log import log
 from moq_token.server.revocations import Revocations
 from moq_token.server.session import Ended, Kicked, Lost, Untracked
@@ -44,7 +45,8 @@ class LiveSessions:
         self._steady = steady
         self.sessions: Sessions = Sessions(caps)
         self.share: Sharing | None = share
-        self.revocations: Revocations = Revocations(self.current, self.now, state=state, relays=relays, metrics=metrics)
+        ending = Ending(self.current, self.now, relays, metrics)
+        self.revocations: Revocations = Revocations(self.current, self.now, ending, state=state)
         self._metrics = metrics
         if share is not None:
             self.revocations.node, self.revocations.share = share.node, share.publish

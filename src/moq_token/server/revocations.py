@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from moq_token.errors import InvalidDenialError, shown
 from moq_token.server import denials as limits
-from moq_token.server.api import Banned, Receipt, Unreachable
+from moq_token.server.api import Banned, Receipt
 from moq_token.server.denial import Denial, facts_of
 from moq_token.server.denials import Denials
-from moq_token.server.ending import WAIT_SECONDS, Ending
+from moq_token.server.ending import WAIT_SECONDS
 from moq_token.server.log import log
 from moq_token.server.receipts import Pending
 from moq_token.server.storing import Storing
@@ -19,11 +19,10 @@ from moq_token.server.turns import in_turns
 from moq_token.server.verdict import concerns, takes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from moq_token.auth.lease import Instant
-    from moq_token.server.metrics import Metrics
-    from moq_token.server.nudges import Relay
+    from moq_token.server.ending import Ending
     from moq_token.server.session import Session
     from moq_token.server.sessions import Sessions
     from moq_token.server.state import State
@@ -32,10 +31,6 @@ _T = TypeVar("_T")
 
 KICK_SECONDS, KICK_CADENCES = 600, 3
 """The id of a kicked session is denied for so long, and for so many of its cadences, unless it expires before."""
-KNOWN_CADENCES: Final = 2
-"""So many cadences after the start, all sessions have asked again, and are known."""
-ASSUMED_CADENCE_SECONDS: Final = 60
-"""The cadence of a policy that does not tell it."""
 
 _MAX_BACKGROUND = 100
 
@@ -49,12 +44,10 @@ class Revocations:
         Returns the table of live sessions.
     now
         Returns the time on both clocks.
+    ending
+        Ends sessions at their relays.
     state
         Where denials are stored; None keeps them in memory only.
-    relays
-        The internal listeners of the relays, by node.
-    metrics
-        Where the time is counted that sessions take to end.
 
     Attributes
     ----------
@@ -62,10 +55,6 @@ class Revocations:
         All that are known.
     storing
         What keeps them on the disk.
-    ending
-        Ends sessions at their relays.
-    cadence
-        How often relays ask again about their sessions, in seconds. None if they do not by themselves.
     node
         The name of this server in the denials that are set here.
     share
@@ -77,20 +66,17 @@ class Revocations:
         self,
         live: Callable[[], Sessions],
         now: Callable[[], Instant],
+        ending: Ending,
         *,
         state: State | None = None,
-        relays: Mapping[str, Relay] | None = None,
-        metrics: Metrics | None = None,
     ) -> None:
         self.storing: Storing = Storing(state)
         self.denials: Denials = self.storing.denials
-        self.ending: Ending = Ending(live, now, relays or {}, metrics)
-        self.cadence: float | None = None
+        self.ending: Ending = ending
         self.node: str = ""
         self.share: Callable[[Sequence[Denial]], None] | None = None
         self._kicks: dict[str, str] = {}  # the denials of kicked sessions, by the id of the session
         self._live, self._now = live, now
-        self._started = now().steady
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def ban(self, denial: Denial, *, dry_run: bool = False, others_by: float | None = None) -> Banned:
@@ -272,39 +258,18 @@ class Revocations:
         return Pending(self._now().steady)
 
     def _receipt(self, pending: Pending, others_by: float | None = None, *, dry_run: bool = False) -> Receipt:
-        now, unknown = self._now(), self._unknown_seconds()
-        starting = None
-        if unknown:
-            starting = Unreachable(kind="start", node=self.node, error=self._start_error(now.steady))
-            if unknown < math.inf:
-                # The sessions that are not known are refused at their next re-check, too.
-                others_by = max(now.unix + unknown, others_by or 0)
+        unseen = self.ending.unseen
+        starting, seconds = unseen.starting(self.node), unseen.unknown_seconds()
+        if starting is not None and seconds < math.inf:
+            # The sessions that are not known are refused at their next re-check, too.
+            others_by = max(self._now().unix + seconds, others_by or 0)
         return pending.receipt(
             stored=self.storing.is_stored,
             dry_run=dry_run,
             others_by=others_by,
-            unseen=self.ending.unseen.unreachable(),
+            unseen=unseen.unreachable(),
             starting=starting,
         )
-
-    def _unknown_seconds(self) -> float:
-        """Return for how long there may be sessions from before the start that are not known here.
-
-        They come back with their re-checks. Relays that are known are told to ask at once, and a receipt names those
-        that could not be told.
-        """
-        if self.ending.nudger.relays:
-            return 0.0
-        if self.cadence is None:
-            return math.inf
-        return max(0.0, self._started + KNOWN_CADENCES * self.cadence - self._now().steady)
-
-    def _start_error(self, steady: float) -> str:
-        if self.cadence is None:
-            lack, fix = "the sessions from before", "set `serve --revalidate`, or `--relay` for each relay"
-        else:
-            lack, fix = "all sessions yet", "they come back with their next re-check"
-        return f"started {steady - self._started:.0f} s ago and does not know {lack}: {fix}"
 
     async def _apart(self, work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.shield(self._start(work))

@@ -1,6 +1,6 @@
-"""Relays that may have sessions which are not in the table: after a restart, or when leases have ended.
+"""Sessions that may be live although they are not in the table: after a restart, or when leases have ended.
 
-They are told to ask again about those, until they have. Meanwhile no receipt can say that everybody is out.
+Their relays are told to ask again about those, until they have. Meanwhile no receipt can say that everybody is out.
 """
 
 from __future__ import annotations
@@ -16,11 +16,17 @@ from moq_token.server.nudges import FEW, by_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from moq_token.auth.lease import Instant
     from moq_token.server.nudges import Nudger
     from moq_token.server.session import Session
 
 ASKING_SECONDS: Final = 1.0
 """How long a relay that was told may take to ask about its sessions, before it is told again."""
+
+KNOWN_CADENCES: Final = 2
+"""So many cadences after the start, all sessions have asked again, and are known."""
+ASSUMED_CADENCE_SECONDS: Final = 60
+"""The cadence of a policy that does not tell it."""
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 30.0
 _TURN_SECONDS = 0.02
@@ -36,7 +42,7 @@ class _Relay:
 
 
 class Unseen:
-    """The relays that may have sessions which are not in the table.
+    """What is known of the sessions that may be live although they are not in the table.
 
     Parameters
     ----------
@@ -44,13 +50,20 @@ class Unseen:
         Tells relays to ask again.
     is_known
         Tells whether a session is in the table, or has ended a short while ago.
-    unix
-        Returns the time in Unix seconds.
+    now
+        Returns the time on both clocks.
+
+    Attributes
+    ----------
+    cadence
+        How often relays ask again about their sessions, in seconds. None if they do not by themselves.
 
     """
 
-    def __init__(self, nudger: Nudger, is_known: Callable[[str], bool], unix: Callable[[], float]) -> None:
-        self._nudger, self._is_known, self._unix = nudger, is_known, unix
+    def __init__(self, nudger: Nudger, is_known: Callable[[str], bool], now: Callable[[], Instant]) -> None:
+        self.cadence: float | None = None
+        self._nudger, self._is_known, self._now = nudger, is_known, now
+        self._started = now().steady
         self._relays: dict[str, _Relay] = {}
         self._together = asyncio.Semaphore(_TOGETHER)
         self._work: asyncio.Task[None] | None = None
@@ -85,12 +98,36 @@ class Unseen:
 
     def unreachable(self) -> list[Unreachable]:
         """Return the relays that may have sessions which are not in the table."""
-        now, relays = self._unix(), self._nudger.relays
+        now, relays = self._now().unix, self._nudger.relays
         return [
             Unreachable(node=node, url=relays[node].url, error=f"it may have sessions that are unknown: {each.problem}")
             for node, each in self._relays.items()
             if node in relays and now < each.until
         ]
+
+    def starting(self, node: str) -> Unreachable | None:
+        """Return the entry of a receipt for this server, called ``node``, while it may not know all sessions."""
+        if not self.unknown_seconds():
+            return None
+        if self.cadence is None:
+            lack, fix = "the sessions from before", "set `serve --revalidate`, or `--relay` for each relay"
+        else:
+            lack, fix = "all sessions yet", "they come back with their next re-check"
+        seconds = self._now().steady - self._started
+        error = f"started {seconds:.0f} s ago and does not know {lack}: {fix}"
+        return Unreachable(kind="start", node=node, error=error)
+
+    def unknown_seconds(self) -> float:
+        """Return for how long there may be sessions from before the start that are not known here.
+
+        They come back with their re-checks. Relays that are known are told to ask at once, and a receipt names those
+        that could not be told.
+        """
+        if self._nudger.relays:
+            return 0.0
+        if self.cadence is None:
+            return math.inf
+        return max(0.0, self._started + KNOWN_CADENCES * self.cadence - self._now().steady)
 
     async def stop(self) -> None:
         """Stop what goes on in the background."""
@@ -121,7 +158,7 @@ class Unseen:
             relay.problem = "it has not asked about them yet"
             if await self._have_come(asking) and self._relays.get(node) is relay and relay.lost == lost:
                 del self._relays[node]
-        if self._relays.get(node) is relay and self._unix() >= relay.until:
+        if self._relays.get(node) is relay and self._now().unix >= relay.until:
             del self._relays[node]
 
     async def _have_come(self, sessions: Iterable[str]) -> bool:
