@@ -806,12 +806,7 @@ def test_a_place_is_given_back_if_the_clock_is_set_beyond_the_grant_meanwhile() 
     clock = Clock()
     released = []
 
-    class Share:
-        node, names, problem, required = "n", SimpleNamespace(token_key=b"key"), None, False
-
-        def publish(self, denials: object) -> None:
-            raise AssertionError(denials)
-
+    class Places:
         async def admit(self, session: Session, _now: object) -> None:
             assert session.id
             clock.now += 3600
@@ -822,7 +817,8 @@ def test_a_place_is_given_back_if_the_clock_is_set_beyond_the_grant_meanwhile() 
     async def decide(_request: Request) -> Grant:
         return Grant(subscribe=["**"], expires=int(clock.now) + 60)
 
-    server = AuthServer(decide, share=Share(), clock=clock)  # type: ignore[arg-type]
+    share = SimpleNamespace(node="n", names=SimpleNamespace(token_key=b"key"), places=Places(), publish=None)
+    server = AuthServer(decide, share=share, clock=clock)  # type: ignore[arg-type]
     response = asyncio.run(post(server, body("connect", 1)))
     assert (response.status, released) == (503, [f"{1:032x}"])
 
