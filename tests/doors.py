@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from moq_token import RefusedError
 from moq_token.server import Answer, AuthServer, Grant, Question, Request, http
 from moq_token.server.listen import TcpAddress, listening
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 REQUEST_SECONDS = 1.0  # how long a request may take in these processes, so that tests of it are quick
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 COMMANDS = {
     "own": ["-m", "tests.doors", "{port}"],
@@ -59,9 +60,7 @@ async def main(port: int) -> None:
 @contextmanager
 def running(door: str) -> Iterator[int]:
     """Run an auth server behind one of its fronts, and yield its port."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, *(part.format(port=port) for part in COMMANDS[door])]
     environment = {**os.environ, "DOORS_REQUEST_SECONDS": str(REQUEST_SECONDS)}
     with subprocess.Popen(
@@ -69,9 +68,9 @@ def running(door: str) -> Iterator[int]:
     ) as process:
         try:
             until = time.monotonic() + PATIENCE
-            while time.monotonic() < until and process.poll() is None:
-                with suppress(OSError), socket.create_connection((HOST, port), 1):
-                    break
+            while not _listens(port):
+                assert process.poll() is None, "it ended at its start"
+                assert time.monotonic() < until, "it does not listen"
                 time.sleep(0.05)
             yield port
         finally:
@@ -80,6 +79,12 @@ def running(door: str) -> Iterator[int]:
                 process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection((HOST, port), 1):
+        return True
+    return False
 
 
 if seconds := os.environ.get("DOORS_REQUEST_SECONDS"):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _Server = TypeVar("_Server", bound="BaseServer")
 
-SECONDS = 60
+SECONDS = 50  # less than a test may take
+ROOT = Path(__file__).parents[1]
+PATIENT = "tests.patient"
 
 
 class Process:
@@ -69,10 +71,12 @@ class Process:
 
 
 @contextlib.contextmanager
-def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Iterator[Process]:
+def serving(
+    *argv: str, cwd: Path, environ: dict[str, str] | None = None, module: str = "moq_token"
+) -> Iterator[Process]:
     """Run `serve` with these flags. By default it listens on a free port."""
     listen = [] if "--listen" in argv or "--config" in argv else ["--listen", "127.0.0.1:0"]
-    command = [sys.executable, "-m", "moq_token", "serve", "--log", "json", *listen, *argv]
+    command = [sys.executable, "-m", module, "serve", "--log", "json", *listen, *argv]
     with (
         subprocess.Popen(
             command, cwd=cwd, env={**environment(), **(environ or {})}, stderr=subprocess.PIPE, text=True
@@ -84,7 +88,7 @@ def serving(*argv: str, cwd: Path, environ: dict[str, str] | None = None) -> Ite
 
 def environment() -> dict[str, str]:
     """Return the environment in which a process finds the same package as this one, in any working directory."""
-    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    given = [*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(ROOT)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(each).resolve()) for each in given if each)}
 
 
@@ -111,11 +115,15 @@ def _read(popen: subprocess.Popen[str]) -> Iterator[queue.SimpleQueue[str | None
 def dial(address: str, tls: ssl.SSLContext | None = None) -> socket.socket:
     if address.startswith("unix:"):
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(10)
-        connection.connect(address.removeprefix("unix:"))
+        connection.settimeout(SECONDS)
+        try:
+            connection.connect(address.removeprefix("unix:"))
+        except BaseException:
+            connection.close()
+            raise
         return connection
     host, _, port = address.rpartition(":")
-    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=10)
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS)
     return connection if tls is None else tls.wrap_socket(connection, server_hostname=host)
 
 

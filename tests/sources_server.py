@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import selectors
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Self
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     import ssl
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Request(NamedTuple):
@@ -149,13 +150,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+def run_virtual(work: Coroutine[object, None, _T]) -> _T:
+    """Run a coroutine on an event loop of its own, in simulated time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(work)
+
+
 def on_virtual_loop(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
     """Run a test on an event loop of its own, in simulated time."""
 
     @functools.wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(test(*args, **kwargs))
+        run_virtual(test(*args, **kwargs))
 
     run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
     return run

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
 import redis
+
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,19 +40,7 @@ def binary() -> str | None:
 
 
 BINARY = binary() if sys.platform != "win32" else None
-
-
-MAX_PORT = 65535 - 10_000
-
-
-def free_port() -> int:
-    """Return a port that is free now, as is the one 10,000 above it, which a cluster listens on too."""
-    for port in random.sample(range(20_000, MAX_PORT), 1000):
-        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + 10_000))
-            return port
-    raise AssertionError("no port is free")
+START_SECONDS = 30
 
 
 class Server:
@@ -75,7 +64,8 @@ class Server:
         self.popen = subprocess.Popen(
             [BINARY, *file, *common, *saving, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(200):
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             assert self.popen.poll() is None, "the store ended at its start"
@@ -182,4 +172,4 @@ class Proxy:
             thread.join(10)
 
 
-__all__ = ["BINARY", "Proxy", "Server", "free_port", "sentinel", "server"]
+__all__ = ["BINARY", "Proxy", "Server", "sentinel", "server"]

@@ -17,6 +17,7 @@ import pytest
 from moq_token import Key, KeyId, KeyNotFoundError, UnavailableError
 from moq_token.sources import UrlDirectorySource
 from tests.interop.peers import missing
+from tests.ports import free_port
 from tests.sources_server import Clock, on_loop
 
 if TYPE_CHECKING:
@@ -45,14 +46,13 @@ http {{
 }}
 """
 KID = KeyId("one")
+PATIENCE = 30  # seconds
 
 
 class Nginx:
     def __init__(self, binary: str, root: Path) -> None:
         self._binary, self._root = binary, root
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.keys = root / "www"
         self.keys.mkdir()
@@ -65,17 +65,18 @@ class Nginx:
         if os.getuid() == 0:
             command += ["-g", "user root;"]  # so that its workers may read the directory of the test
         self._process = subprocess.Popen(command)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), 1):
                 return
+            assert self._process.poll() is None, (self._root / "error.log").read_text()
             time.sleep(0.01)
         raise AssertionError((self._root / "error.log").read_text())
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def statuses(self) -> list[str]:
@@ -84,7 +85,7 @@ class Nginx:
 
     async def answered(self, *statuses: int) -> None:
         """Wait until the log contains exactly these answers. nginx writes its log after it answers."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE
         while self.statuses() != [str(status) for status in statuses] and time.monotonic() < deadline:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.01)
         assert self.statuses() == [str(status) for status in statuses]

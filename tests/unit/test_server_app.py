@@ -29,6 +29,7 @@ from moq_token.server import Answer, AuthServer, Cap, CapKind, Grant, Policy, Qu
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.publish import PublishedKeys
 from tests import forge
+from tests.sources_server import run_virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -204,7 +205,7 @@ def test_a_fault_of_the_policy_is_no_verdict(
         # The session that was there stays, and its end is counted.
         assert (await post(server, body("end"))).status == 204
 
-    asyncio.run(test(), debug=False)
+    run_virtual(test())
     assert "secret" not in caplog.text
     assert "never retrieved" not in caplog.text
     assert [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -233,7 +234,7 @@ def test_the_log_says_what_is_wrong_with_the_policy(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: str, said: str
 ) -> None:
     monkeypatch.setattr(bounded, "DECISION_SECONDS", 0.05)
-    asyncio.run(post(AuthServer(FAULTS[fault], clock=Clock())))
+    run_virtual(post(AuthServer(FAULTS[fault], clock=Clock())))
     (record,) = (record for record in caplog.records if record.name == "moq_token.server")
     assert said in record.getMessage()
     assert record.levelname == "WARNING"
@@ -250,7 +251,7 @@ def test_a_fault_of_the_lookup_is_no_verdict(monkeypatch: pytest.MonkeyPatch, fa
 
 def test_an_interrupt_is_no_fault_of_the_policy() -> None:
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(post(AuthServer(raises(KeyboardInterrupt()))))
+        run_virtual(post(AuthServer(raises(KeyboardInterrupt()))))
 
 
 def test_a_decision_takes_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +269,7 @@ def test_a_decision_takes_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> 
         go.set()
         assert (await asked).status == 200
 
-    asyncio.run(test())
+    run_virtual(test())
 
 
 def test_a_policy_that_blocks_is_answered_and_blocks_no_verdict() -> None:
@@ -277,7 +278,7 @@ def test_a_policy_that_blocks_is_answered_and_blocks_no_verdict() -> None:
         answers = await asyncio.gather(*(post(server, body(number=number)) for number in range(3)))
         assert [answer.status for answer in answers] == [200, 200, 200]
 
-    asyncio.run(test())
+    run_virtual(test())
 
 
 def test_a_full_queue_is_unavailable_but_not_for_those_that_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +300,7 @@ def test_a_full_queue_is_unavailable_but_not_for_those_that_do_not_wait(monkeypa
         assert sorted(statuses) == [200, 200, 200, 503, 503]
         assert (await post(server, body(path="/slow"))).status == 200  # the places are free again
 
-    asyncio.run(test())
+    run_virtual(test())
 
 
 def test_decisions_that_ignore_their_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +328,7 @@ def test_decisions_that_ignore_their_end_are_bounded(monkeypatch: pytest.MonkeyP
         assert (await post(server)).status == 200
 
     go = asyncio.Event()
-    asyncio.run(test())
+    run_virtual(test())
 
 
 def test_thousands_that_start_slowly_are_all_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +339,7 @@ def test_thousands_that_start_slowly_are_all_answered(monkeypatch: pytest.Monkey
         answers = await asyncio.gather(*(post(server, body(number=number)) for number in range(3000)))
         assert {answer.status for answer in answers} == {503}
 
-    asyncio.run(test())
+    run_virtual(test())
 
 
 def test_a_client_that_goes_ends_its_decision() -> None:
@@ -359,7 +360,7 @@ def test_a_client_that_goes_ends_its_decision() -> None:
             await asked
         await ended.wait()
 
-    asyncio.run(test())
+    run_virtual(test())
 
 
 KINDS = st.sampled_from([*FAULTS, "refuse", "grant"])
@@ -413,7 +414,7 @@ def test_403_is_a_verdict_and_401_is_never_said(
     # Short: those that hang are of no interest here.
     before, bounded.DECISION_SECONDS = bounded.DECISION_SECONDS, 0.005
     try:
-        asyncio.run(test())
+        run_virtual(test())
     finally:
         bounded.DECISION_SECONDS = before
 

@@ -12,8 +12,9 @@ import pytest
 from moq_token.server.caps import Cap, CapKind
 from moq_token.server.denial import Denial
 from moq_token.server.share import sharing as sharing_module
+from tests.ports import free_port
 from tests.sharing import FakeNode, admits, instant, session, shared, until
-from tests.store import BINARY, Server, free_port, sentinel, server
+from tests.store import BINARY, Server, sentinel, server
 
 if TYPE_CHECKING:
     from pathlib import Path

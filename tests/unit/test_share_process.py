@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from moq_token import Algorithm, Claims, Key
-from tests.serving import ask, serving
+from tests.serving import PATIENT, ask, serving
 from tests.store import BINARY, Server, server
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no valkey-server for this platform")
 
-SECONDS = 20
+SECONDS = 30
 
 
 class Nodes:
@@ -34,7 +34,7 @@ class Nodes:
         common = ["--key", "one.jwk", "--expires", "1h", "--revalidate", "1m", "--spread", "0"]
         common += ["--share", url, "--share-secret-file", "secret", *argv]
         self.processes = [
-            stack.enter_context(serving(*common, "--admin", f"unix:admin{number}.sock", cwd=directory))
+            stack.enter_context(serving(*common, "--admin", f"unix:admin{number}.sock", cwd=directory, module=PATIENT))
             for number in range(3)
         ]
 
@@ -100,7 +100,7 @@ def test_three_servers_share(tmp_path: Path, store: Server) -> None:
         # A server that starts later knows it from the beginning.
         assert nodes.processes[0].stop() == 0
         listen = ["--listen", "127.0.0.1:0", "--key", "one.jwk", "--share", store.url, "--share-secret-file", "secret"]
-        with serving(*listen, cwd=tmp_path) as late:
+        with serving(*listen, cwd=tmp_path, module=PATIENT) as late:
             assert late.connect("/room", f"jwt={bob}")[0] == 403
             assert late.connect("/room", f"jwt={nodes.token('carol')}")[0] == 200
         assert "spam" not in store_text(store)
@@ -120,6 +120,7 @@ def test_servers_go_on_without_the_store(tmp_path: Path, store: Server) -> None:
             serving(
                 *("--public-subscribe", "**", "--share", store.url, "--share-secret-file", "secret", "--require-share"),
                 cwd=tmp_path,
+                module=PATIENT,
             )
         )
         token = nodes.token("alice")

@@ -20,6 +20,7 @@ from moq_token.server.share.questions import (
     Questions,
 )
 from tests.sharing import SECRET
+from tests.sources_server import run_virtual
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -100,7 +101,7 @@ def test_all_that_are_there_are_waited_for() -> None:
         await asyncio.sleep(0)
         assert two.asked == three.asked == [b"1"] * 2
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 def test_one_that_has_joined_just_now_is_waited_for() -> None:
@@ -117,7 +118,7 @@ def test_one_that_has_joined_just_now_is_waited_for() -> None:
         answers = await one.questions.ask(air, b"1", ["two"], others, 5)
         assert (set(answers.answers), answers.missing) == ({"two", "three"}, ())
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 def test_a_store_that_fails_while_nodes_are_asked() -> None:
@@ -126,7 +127,7 @@ def test_a_store_that_fails_while_nodes_are_asked() -> None:
         assert await one.ask(["two"], StoreError("it is full")) == Answers({}, ("two",), "it is full")
         assert (await one.ask(["two"], ["two"], body=b"1" * MAX_MESSAGE_BYTES)).problem is not None
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 def test_questions_are_bounded() -> None:
@@ -141,7 +142,7 @@ def test_questions_are_bounded() -> None:
         assert {each.missing for each in await asyncio.gather(*asking)} == {()}
         assert (await one.ask((), ["two"])).problem is None
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 @pytest.mark.parametrize("passed", [0, FRESH_SECONDS, FRESH_SECONDS + 1, 2 * FRESH_SECONDS, 90_000])
@@ -159,7 +160,7 @@ def test_a_question_that_somebody_sends_again_is_not_answered(passed: float) -> 
         await asyncio.sleep(0.01)
         assert len(two.asked) == 2
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 @pytest.mark.parametrize(("ahead", "is_answered"), [(0, True), (-250, True), (250, True), (-350, False), (350, False)])
@@ -170,7 +171,7 @@ def test_clocks_may_differ_a_little(ahead: float, is_answered: bool, caplog: pyt
         Node(air, "two", ahead=ahead)
         assert (await one.ask((), ["two"], 0.05)).missing == (() if is_answered else ("two",))
 
-    asyncio.run(run())
+    run_virtual(run())
     assert ("by the clocks it was asked" in caplog.text) is not is_answered
 
 
@@ -190,7 +191,7 @@ def test_others_can_neither_ask_nor_answer() -> None:
         assert len(two.asked) == 1
         assert one.asked == stranger.asked == []
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 def test_a_node_that_stops_answers_no_more() -> None:
@@ -203,7 +204,7 @@ def test_a_node_that_stops_answers_no_more() -> None:
         await two.questions.aclose()
         assert (await asking).missing == ("two",)
 
-    asyncio.run(run())
+    run_virtual(run())
 
 
 def test_a_fault_of_a_node_is_logged_and_no_answer(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,6 +218,6 @@ def test_a_fault_of_a_node_is_logged_and_no_answer(caplog: pytest.LogCaptureFixt
         two.answer = broken  # type: ignore[assignment,method-assign]
         assert (await one.ask((), ["two"], 0.05)).missing == ("two",)
 
-    asyncio.run(run())
+    run_virtual(run())
     assert "another server was not answered: RuntimeError" in caplog.text
     assert "secret text" not in caplog.text

@@ -18,10 +18,11 @@ from moq_token.server.api import MAX_LISTED, Receipt, Unreachable
 from moq_token.server.receipts import MAX_UNREACHABLE
 from moq_token.server.share.questions import Answers
 from moq_token.server.share.receipts import Reported, together
+from tests.ports import free_port
 from tests.relays import FakeRelay, relay
-from tests.serving import Process, ask, serving
+from tests.serving import PATIENT, Process, ask, serving
 from tests.sharing import until
-from tests.store import BINARY, Server, free_port, server
+from tests.store import BINARY, Server, server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -185,7 +186,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(directory: Path, store: Server, revalidate: str = "1s") -> AsyncIterator[Site]:
+async def site(directory: Path, store: Server, revalidate: str = "1s", module: str = PATIENT) -> AsyncIterator[Site]:
     key = Key.generate(Algorithm.EDDSA, "one")
     key.to_public().to_file(directory / "one.jwk")
     (directory / "secret").write_text("what the three servers have in common")
@@ -201,7 +202,7 @@ async def site(directory: Path, store: Server, revalidate: str = "1s") -> AsyncI
             url = listener.url if number != 2 else f"http://127.0.0.1:{free_port()}"
             places = ["--listen", f"127.0.0.1:{port}", "--relay", f"relay{number}={url}"]
             places += ["--admin", f"unix:admin{number}.sock"]
-            services.append(serving(*common, *places, cwd=directory))
+            services.append(serving(*common, *places, cwd=directory, module=module))
         processes = await asyncio.gather(*(asyncio.to_thread(each.__enter__) for each in services))
         for each in services:
             # In a thread, as the relays of this process are asked meanwhile.
@@ -278,7 +279,7 @@ async def check_without_store(here: Site) -> None:
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path, store: Server) -> None:
     async def run() -> None:
-        async with site(tmp_path, store, revalidate="6s") as here:
+        async with site(tmp_path, store, revalidate="6s", module="moq_token") as here:
             await here.dial("alice")
             with here.paused(1):
                 receipt = (await here.admin(0, "/bans", {"subject": "alice", "for": "1h"}))["receipt"]

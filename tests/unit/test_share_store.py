@@ -17,8 +17,9 @@ from moq_token.server.denial import Denial
 from moq_token.server.share import sharing as sharing_module
 from moq_token.server.share.health import DEADLINE_SECONDS
 from tests.certificates import Authority
+from tests.ports import free_port
 from tests.sharing import ONE_PER_TOKEN, admits, instant, session, shared, until
-from tests.store import BINARY, Proxy, Server, free_port, sentinel, server
+from tests.store import BINARY, Proxy, Server, sentinel, server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -54,7 +55,9 @@ def test_the_deadline_leaves_a_relay_time() -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pull and try again often, so that no test waits for seconds, and be patient with a busy machine."""
-    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 10)
+    for name in "DEADLINE_SECONDS", "CONNECT_SECONDS":
+        monkeypatch.setattr(f"moq_token.server.share.store.{name}", 20)
+    monkeypatch.setattr(sharing_module, "START_SECONDS", 20)
     monkeypatch.setattr(sharing_module, "PULL_SECONDS", 0.2)
     monkeypatch.setattr("moq_token.server.share.health.RETRY_SECONDS", 0.05)
 
@@ -91,11 +94,11 @@ def store_count(store: Server, kind: str) -> int:
 def test_leases_end(store: Server) -> None:
     async def run() -> None:
         async with shared(store.url, ONE_PER_TOKEN) as (one, _):
-            short = session("1", lease=time.monotonic() + 0.3)
-            assert await admits(one, short, session("2")) == [None, "token-limit"]
-            with store.client() as client:
-                await until(lambda: not list(client.scan_iter("*}:t:*")))
-            assert await admits(one, session("2")) == [None]
+            assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
+            one.places.refresh(session("1", lease=time.monotonic() + 0.05), instant())
+            async with asyncio.timeout(20):
+                while await admits(one, session("2")) == ["token-limit"]:  # noqa: ASYNC110 - the store tells nobody
+                    await asyncio.sleep(0.01)
 
     asyncio.run(run())
 
@@ -109,13 +112,13 @@ def test_the_oldest_is_kicked_wherever_it_is(store: Server) -> None:
             # Each begins after the one before was admitted: of those that begin in one millisecond, any is the oldest.
             for number in "23":
                 assert await admits(two, session(number)) == [None]
-            await asyncio.wait_for(at_one.heard.wait(), 5)
+            await asyncio.wait_for(at_one.heard.wait(), 20)
             assert at_one.kicks == [("1", "subject-limit")]
             assert at_two.kicks == []
             # If the message is lost, as in a restart, the next re-check tells. It takes no place again.
             at_one.heard.clear()
             one.places.refresh(old, instant())
-            await asyncio.wait_for(at_one.heard.wait(), 5)
+            await asyncio.wait_for(at_one.heard.wait(), 20)
             assert at_one.kicks == [("1", "subject-limit")] * 2
             # The newcomer's own node is told in the answer.
             assert await admits(two, session("4")) == [None]
@@ -133,7 +136,7 @@ def test_denials_reach_all_nodes(store: Server) -> None:
             ban = Denial(remote="192.0.2.0/24", until=END, at=2.0, reason="abuse")
             at_one.known.put(ban)
             one.publish([ban])
-            await asyncio.wait_for(at_two.heard.wait(), 5)
+            await asyncio.wait_for(at_two.heard.wait(), 20)
             assert ban in list(at_two.known)
             lifted = Denial(remote="192.0.2.0/24", until=END, at=3.0, lifted=True)
             at_two.known.put(lifted)  # and its message is lost
@@ -171,12 +174,7 @@ def test_a_share_with_too_many_denials_says_so_once(
     assert caplog.text.count("too many denials") == 1
 
 
-def test_what_others_write_to_the_store_is_skipped(
-    store: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("DEADLINE_SECONDS", "CONNECT_SECONDS"):
-        monkeypatch.setattr(f"moq_token.server.share.store.{name}", 20)
-
+def test_what_others_write_to_the_store_is_skipped(store: Server, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         ban = Denial(subject="mallory", until=END, at=1.0)
         caps: Caps = {CapKind.TOKEN: Cap(1, kick_oldest=True)}
@@ -320,7 +318,7 @@ def test_a_killed_store_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 2)
 
     async def run(store: Server) -> None:
         async with shared(store.url, {CapKind.TOKEN: Cap(9)}) as (one, _):
@@ -330,10 +328,9 @@ def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path, monkeyp
                 waiting = [
                     asyncio.create_task(one.places.admit(session(str(number)), instant())) for number in range(2, 6)
                 ]
-                started = time.monotonic()
-                assert await asyncio.gather(*waiting) == [None] * 4
-                assert time.monotonic() - started < 5  # the deadline is 0.5 s, and the machine may be busy
-                await until(lambda: one.problem == "no answer within 500 ms")
+                async with asyncio.timeout(15):
+                    assert await asyncio.gather(*waiting) == [None] * 4
+                await until(lambda: one.problem == "no answer within 2000 ms")
                 assert one.places.alone == 4
                 # Nobody waits for it any more.
                 with pytest.raises(StopIteration):
@@ -350,13 +347,13 @@ def test_a_paused_store_delays_one_decision_and_no_other(tmp_path: Path, monkeyp
 
 
 def test_a_slow_store_is_waited_for_up_to_the_deadline(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 0.5)
+    monkeypatch.setattr("moq_token.server.share.store.DEADLINE_SECONDS", 2)
 
     async def run(proxy: Proxy) -> None:
         async with shared(f"redis://127.0.0.1:{proxy.port}", ONE_PER_TOKEN) as (one, _):
             proxy.delay = 0.04
             assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
-            proxy.delay = 0.8
+            proxy.delay = 3
             assert await admits(one, session("2")) == [None]
             await until(lambda: one.problem)
             proxy.delay = 0.0
