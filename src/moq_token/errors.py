@@ -245,11 +245,6 @@ class NotAdmittedError(RefusedError):
 
     reason: Reason = "token-expected"
 
-    def __init__(self, message: str, *, reason: Reason | None = None) -> None:
-        super().__init__(message)
-        if reason is not None:
-            self.reason = reason
-
 
 class UnavailableError(Error):
     """Another service is down, so that there is no answer. Asking again may help."""

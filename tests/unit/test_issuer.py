@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -281,7 +282,7 @@ def test_claims_are_issued_with_what_they_lack() -> None:
 
 @pytest.mark.parametrize("subject", ["", "x" * (MAX_SUBJECT_CHARACTERS + 1)])
 def test_invalid_subjects(subject: str) -> None:
-    with pytest.raises(InvalidClaimsError, match="`subject` must have 1 to 256 characters"):
+    with pytest.raises(InvalidClaimsError, match="`subject` is required: the id of the user, with 1 to 256 characters"):
         make().grant("a", "b", subject=subject)
 
 
@@ -294,7 +295,9 @@ def test_a_subject_is_required() -> None:
         make().grant("a", "b", subject=7)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("path", ["..", "a/../b", "a/.", "rooms/*", "**", "a\ud800b"])
+@pytest.mark.parametrize(
+    "path", ["..", "a/../b", "a/.", "rooms/*", "**", "a\ud800b", "https://relay.example.com/rooms/123"]
+)
 def test_invalid_paths(path: str) -> None:
     with pytest.raises(InvalidClaimsError):
         make().grant(path, "b", subject="c")
@@ -358,12 +361,18 @@ def test_valid_relays(relay: str) -> None:
 
 
 def test_invalid_arguments() -> None:
-    with pytest.raises(ConfigError, match="`style`"):
-        make(style="header")
+    styles: list[Any] = ["header", None, ["path"]]
+    for style in styles:
+        with pytest.raises(ConfigError, match="`style`"):
+            make(style=style)
+    with pytest.raises(ConfigError, match="`keys`: expected a path or a key, got a URL"):
+        Issuer("https://relay.example.com", "signing")
     with pytest.raises(TypeError, match="`relay` must be a str"):
         make(relay=None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="must be a str"):
-        make().grant(7, "b", subject="c")  # type: ignore[arg-type]
+    paths: list[Any] = [7, None, b"rooms", PurePosixPath("rooms")]
+    for path in paths:
+        with pytest.raises(TypeError, match="`path` must be a str, not "):
+            make().grant(path, "b", subject="c")
 
 
 # -- dependencies

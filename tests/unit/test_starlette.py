@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,10 +10,12 @@ from urllib.parse import quote
 
 import pytest
 from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from moq_token import Algorithm, Claims, ConfigError, Key, KeyId, KeySet, Pattern, Permissions, UnavailableError
 from moq_token.integrations.starlette import Tokens
@@ -169,17 +172,61 @@ def test_keys_of_every_form(tmp_path: Path) -> None:
 
 
 def test_an_outage_is_no_refusal() -> None:
-    class Source:
-        async def get(self, _: KeyId | None, /) -> Key:
-            raise UnavailableError("cannot read https://user:hunter2@keys")
-
-        async def aclose(self) -> None:
-            pass
-
-    with running(fastapi(Tokens(Source()))) as port:
+    with running(fastapi(Tokens(Outages([0])))) as port:
         status, headers, body = get(port, "/rooms/123", f"Bearer {TOKEN}")
     assert (status, headers["retry-after"]) == (503, "5")
     assert "hunter2" not in str(body)
+
+
+def test_websockets() -> None:
+    now = [time.time()]
+    tokens = Tokens(Outages(now), clock=lambda: now[0])
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}/chat")
+    async def chat(
+        socket: WebSocket, allowed: Annotated[Permissions, Depends(tokens.permissions("/rooms/{room}"))]
+    ) -> None:
+        await socket.accept()
+        await socket.send_json(list(map(str, allowed.publish)))
+        await socket.close()
+
+    client = TestClient(app)
+    with client.websocket_connect(f"/rooms/123/chat?jwt={TOKEN}") as socket:
+        assert socket.receive_json() == ["alice"]
+    with client.websocket_connect("/rooms/123/chat", headers={"Authorization": f"Bearer {TOKEN}"}) as socket:
+        assert socket.receive_json() == ["alice"]
+    for target, code, reason in (
+        ("/rooms/123/chat", 1008, "token-expected"),
+        (f"/rooms/123/chat?jwt={FORGED}", 1008, "bad-signature"),
+        (f"/rooms/456/chat?jwt={TOKEN}", 1008, "root-mismatch"),
+    ):
+        check_closed(client, target, code, reason)
+    now[0] += 3600
+    check_closed(client, f"/rooms/123/chat?jwt={TOKEN}", 1008, "expired")
+    now[0] = 0
+    check_closed(client, f"/rooms/123/chat?jwt={TOKEN}", 1013, "unavailable")
+
+
+class Outages:
+    """A source of the key, which fails at the time 0."""
+
+    def __init__(self, now: list[float]) -> None:
+        self._now = now
+
+    async def get(self, _: KeyId | None, /) -> Key:
+        if self._now[0] == 0:
+            raise UnavailableError("cannot read https://user:hunter2@keys")
+        return KEY.to_public()
+
+    async def aclose(self) -> None:
+        pass
+
+
+def check_closed(client: TestClient, target: str, code: int, reason: str) -> None:
+    with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect(target):
+        raise AssertionError("it was accepted")
+    assert (caught.value.code, caught.value.reason) == (code, reason)
 
 
 def test_keys_that_may_not_verify_are_unknown() -> None:

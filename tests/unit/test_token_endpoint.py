@@ -266,7 +266,8 @@ SECRET = "hunter2-horse-battery"
         (InvalidTokenError("no"), 401, "malformed"),
         (ExpiredTokenError(expires=5), 401, "expired"),
         (KeyNotFoundError("no"), 401, "unknown-key"),
-        (NotAdmittedError(""), 401, "token-expected"),
+        (NotAdmittedError(), 401, "token-expected"),
+        (NotAdmittedError("no", reason="no-session"), 401, "no-session"),
         (UnavailableError(SECRET), 503, "unavailable"),
         (TimeoutError(SECRET), 503, "unavailable"),
         (ValueError(SECRET), 500, "internal"),
@@ -654,8 +655,14 @@ def test_invalid_origins(origin: str) -> None:
 def test_invalid_settings() -> None:
     with pytest.raises(ConfigError, match="`per_minute`"):
         endpoint(ISSUER, authorize, per_minute=0)
-    with pytest.raises(TypeError, match="list of origins"):
-        endpoint(ISSUER, authorize, origins=APP)
+    wrong: list[Any] = [APP, None, 5]
+    for origins in wrong:
+        with pytest.raises(TypeError, match="`origins` must be a list of origins, not "):
+            endpoint(ISSUER, authorize, origins=origins)
+    with pytest.raises(TypeError, match="`origins` must contain str only, not int"):
+        endpoint(ISSUER, authorize, origins=[5])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="`per_minute` must be an int, not str"):
+        endpoint(ISSUER, authorize, per_minute="30")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected an Issuer"):
         endpoint(KEY, authorize)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="must be a function"):

@@ -6,11 +6,12 @@ import asyncio
 import http.server
 import json
 import logging
+import os
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -587,6 +588,53 @@ def test_invalid_settings() -> None:
         TokenSource(5)  # type: ignore[arg-type]
     with pytest.raises(UnavailableError, match="must return a Credential or a dict, not str"):
         TokenSource(lambda: "token").get_sync()  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"body": [SECRET]}, "`body` must be a dict, not list"),
+        ({"body": {"a": object()}}, "`body` must contain values that JSON has"),
+        ({"body": {"a": f"{SECRET}\ud800"}}, "`body` must contain values that JSON has"),
+        ({"headers": [("a", SECRET)]}, "`headers` must be a dict, not list"),
+        ({"headers": {"authorization": None}}, "`headers` must contain str only"),
+        ({"headers": {5: SECRET}}, "`headers` must contain str only"),
+    ],
+)
+def test_settings_of_the_wrong_type(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message) as caught:
+        TokenSource("https://a", **settings)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_lambda_around_an_async_function(world: World) -> None:
+    for get in get_async, TokenSource.get_sync:
+        with pytest.raises(UnavailableError, match="pass an `async def` function"):
+            get(TokenSource(lambda: world.call()))  # noqa: PLW0108 - as users write it
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_during_a_request_asks_again(world: World) -> None:
+    asked, going = threading.Event(), threading.Event()
+
+    def fetch() -> dict[str, object]:
+        asked.set()
+        going.wait()
+        return world()
+
+    source = TokenSource(fetch)
+    thread = threading.Thread(target=source.get_sync)
+    thread.start()
+    asked.wait()
+    with source._lock:  # noqa: SLF001 - another thread may hold it while a process forks
+        child = os.fork()
+    if child == 0:
+        going.set()
+        os._exit(0 if source.get_sync().expires_in == LIFETIME else 1)
+    going.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_errors_of_tokens_are_refusals() -> None:

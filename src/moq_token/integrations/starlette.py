@@ -1,4 +1,4 @@
-"""Verify tokens in the routes of a FastAPI or Starlette application: for recordings, chat and other parts of an app.
+"""Verify tokens in the routes of a FastAPI or Starlette application, such as those for recordings or a chat.
 
     tokens = Tokens("keys")
 
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 try:
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations while it runs
+    from starlette.exceptions import HTTPException, WebSocketException
+    from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotations while it runs
 except ImportError as _error:
     _message = "this module requires Starlette. Run: pip install fastapi (or: pip install starlette)"
     raise ImportError(_message, name=_error.name) from _error
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["Tokens"]
 
 _RETRY_SECONDS = 5
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # the close codes of WebSockets (RFC 6455, section 7.4)
 _PARAMETER = re.compile(r"\{([A-Za-z_]\w*)\}")
 # What an issuer leaves as it is in a path (RFC 3986, section 3.3).
 _DOTS = frozenset((".", ".."))
@@ -64,9 +65,10 @@ _LITERAL = "!$&'()+,;=:@/"
 
 
 class Tokens:
-    """Verify the tokens of requests: ``Authorization: Bearer TOKEN``, or ``?jwt=TOKEN``.
+    """Verify the tokens of requests and WebSockets: ``Authorization: Bearer TOKEN``, or ``?jwt=TOKEN``.
 
-    Create one object when the program starts, and keep it.
+    Create one object when the program starts, and keep it. Browsers cannot send ``Authorization`` with a WebSocket, so
+    their pages use ``?jwt=TOKEN`` there.
 
     Parameters
     ----------
@@ -78,7 +80,8 @@ class Tokens:
         Returns the time in Unix seconds.
 
     A request gets 401 (with ``WWW-Authenticate``) if it has no token, two different ones, or an invalid or expired one;
-    403 if the token is valid but grants nothing at the path; 503 if the keys cannot be read at the moment.
+    403 if the token is valid but grants nothing at the path; 503 if the keys cannot be read at the moment. A WebSocket
+    is closed with the code 1008, or 1013 if the keys cannot be read. Before ``accept``, the server answers 403 instead.
 
     Raises ``ConfigError`` for an invalid path or URL.
 
@@ -95,24 +98,26 @@ class Tokens:
         self._keys = keys
         self._clock = clock
 
-    async def claims(self, request: Request) -> Claims:
-        """Return the verified claims of the token of a request. Use it as ``Depends(tokens.claims)``.
+    async def claims(self, connection: HTTPConnection) -> Claims:
+        """Return the verified claims of the token of a request or WebSocket. Use it as ``Depends(tokens.claims)``.
 
-        Raises ``starlette.exceptions.HTTPException`` (401, 503).
+        Raises ``starlette.exceptions.HTTPException`` (401, 503), or for a WebSocket
+        ``starlette.exceptions.WebSocketException``.
         """
         try:
-            return await self._verified(request)
+            return await self._verified(connection)
         except (RefusedError, UnavailableError) as error:
-            failure = _refusal(error)
+            failure = _refusal(error, connection)
         raise failure
 
-    def permissions(self, path: str) -> Callable[[Request], Coroutine[Any, Any, Permissions]]:
+    def permissions(self, path: str) -> Callable[[HTTPConnection], Coroutine[Any, Any, Permissions]]:
         """Return a dependency that returns what the token allows at a path: ``Depends(tokens.permissions(…))``.
 
-        ``{name}`` in the path stands for the parameter of the route with this name. In Starlette, await what is
-        returned with the request. It raises ``starlette.exceptions.HTTPException`` (401, 403, 503), and
-        ``RuntimeError`` where the route has no such parameter. Raises ``ConfigError`` for a path with a
-        wildcard or with a brace that is not that of a parameter.
+        ``{name}`` in the path stands for the parameter of the route with this name, as the route gets it: decoded. In
+        Starlette, call the dependency with the request or WebSocket, and await the result. It raises as ``claims``
+        does, with the status 403 where the token grants nothing at the path, and ``RuntimeError`` where the route
+        has no such parameter. Raises ``ConfigError`` for a path with a wildcard, or with a brace that does not
+        belong to a parameter.
         """
         if not isinstance(path, str):
             raise TypeError(f"`path` must be a str, not {type(path).__name__}")
@@ -120,19 +125,19 @@ class Tokens:
             # Taken literally, it would be a path that no token grants.
             raise ConfigError(f"`path`: expected a path such as /rooms/{{room}}, without wildcards, got {shown(path)}")
 
-        async def permissions(request: Request) -> Permissions:
-            claims = await self.claims(request)
+        async def permissions(connection: HTTPConnection) -> Permissions:
+            claims = await self.claims(connection)
             try:
-                return claims.authorize(_filled(path, request))
+                return claims.authorize(_filled(path, connection))
             except UnauthorizedError as error:
-                failure = _refusal(error)
+                failure = _refusal(error, connection)
             raise failure
 
         return permissions
 
     @sealed_coroutine
-    async def _verified(self, request: Request) -> Claims:
-        token = _token(request)
+    async def _verified(self, connection: HTTPConnection) -> Claims:
+        token = _token(connection)
         keys = self._keys
         if isinstance(keys, Key | KeySet):
             verifier: Key | KeySet = keys
@@ -148,9 +153,9 @@ class Tokens:
             raise KeyNotFoundError(str(error)) from None
 
 
-def _token(request: Request) -> str:
-    found = set(filter(None, request.query_params.getlist("jwt")))
-    for value in request.headers.getlist("authorization"):
+def _token(connection: HTTPConnection) -> str:
+    found = set(filter(None, connection.query_params.getlist("jwt")))
+    for value in connection.headers.getlist("authorization"):
         scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer" and token.strip():
             found.add(token.strip())
@@ -164,17 +169,17 @@ def _token(request: Request) -> str:
     return token
 
 
-def _filled(path: str, request: Request) -> str:
-    """Return the path for a request, encoded as an issuer encodes it.
+def _filled(path: str, connection: HTTPConnection) -> str:
+    """Return the path with its parameters, encoded as an issuer encodes it.
 
     Raises ``UnauthorizedError`` for ``.`` and ``..``: a token for ``rooms/1`` must not allow ``rooms/1/../2``,
     which a file system takes for ``rooms/2``.
     """
 
     def value(match: re.Match[str]) -> str:
-        if match[1] not in request.path_params:
+        if match[1] not in connection.path_params:
             raise RuntimeError(f"the route has no parameter `{match[1]}`, which the path of the permissions names")
-        return str(request.path_params[match[1]])
+        return str(connection.path_params[match[1]])
 
     filled = paths.normalize(_PARAMETER.sub(value, path))
     if not _DOTS.isdisjoint(filled.split("/")):
@@ -182,8 +187,12 @@ def _filled(path: str, request: Request) -> str:
     return quote(filled, safe=_LITERAL)
 
 
-def _refusal(error: RefusedError | UnavailableError) -> HTTPException:
+def _refusal(error: RefusedError | UnavailableError, connection: HTTPConnection) -> HTTPException | WebSocketException:
     """Return the answer for an error. Its message never has a token."""
+    if connection.scope["type"] == "websocket":  # the text is a code, as a close frame has room for 123 bytes only
+        if isinstance(error, UnavailableError):
+            return WebSocketException(_TRY_AGAIN_LATER, "unavailable")
+        return WebSocketException(_POLICY_VIOLATION, error.reason)
     if isinstance(error, UnavailableError):
         return HTTPException(503, "the keys cannot be read, try again", {"Retry-After": str(_RETRY_SECONDS)})
     if isinstance(error, UnauthorizedError):

@@ -128,6 +128,8 @@ class _Endpoint:
             raise TypeError(f"expected an Issuer, not {type(issuer).__name__}")
         if not callable(authorize):
             raise TypeError("`authorize` must be a function")
+        if not isinstance(per_minute, int):
+            raise TypeError(f"`per_minute` must be an int, not {type(per_minute).__name__}")
         if per_minute < 1:
             raise ConfigError("`per_minute` must be at least 1")
         self._issuer = issuer
@@ -255,13 +257,16 @@ class _Endpoint:
 
 
 def _origins(origins: Iterable[str]) -> frozenset[str]:
-    if isinstance(origins, str):
-        raise TypeError("`origins` must be a list of origins, not one str")
-    found = frozenset(origin.lower() for origin in origins)
-    for origin in found:
-        if not _ORIGIN.fullmatch(origin):
+    if isinstance(origins, str) or not isinstance(origins, Iterable):
+        raise TypeError(f"`origins` must be a list of origins, not {type(origins).__name__}")
+    found = set()
+    for origin in origins:
+        if not isinstance(origin, str):
+            raise TypeError(f"`origins` must contain str only, not {type(origin).__name__}")
+        if not _ORIGIN.fullmatch(origin.lower()):
             raise ConfigError(f"`origins`: expected an origin such as https://app.example.com, got {shown(origin)}")
-    return found
+        found.add(origin.lower())
+    return frozenset(found)
 
 
 def _refusal(status: int, message: str, reason: str, *headers: tuple[str, str]) -> _Answer:

@@ -6,6 +6,7 @@ import re
 import ssl
 import time
 import urllib.request
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,6 @@ from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
     import http.client
-    from collections.abc import Mapping
 
 TIMEOUT_SECONDS = 10.0
 """How long one request may take."""
@@ -54,6 +54,9 @@ class Fetch:
             raise ConfigError(
                 "a token endpoint on a unix socket is not supported: use https://, or http:// for localhost"
             )
+        for argument, passed in (("body", body), ("headers", headers)):
+            if passed is not None and not isinstance(passed, Mapping):
+                raise TypeError(f"`{argument}` must be a dict, not {type(passed).__name__}")
         check_service_url(url)
         self.shown: str = shown_url(url)
         address = Address.of(url)
@@ -63,10 +66,15 @@ class Fetch:
         if address.authorization is not None:
             self._headers["authorization"] = address.authorization
         for name, value in (headers or {}).items():
+            if not all(isinstance(each, str) for each in (name, value)):
+                raise TypeError("`headers` must contain str only")
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ConfigError("`headers`: invalid name or value of a header field")  # which may be a secret
             self._headers[name.lower()] = value
-        self._body = msgspec.json.encode({} if body is None else body)
+        try:
+            self._body = msgspec.json.encode({} if body is None else body)
+        except (TypeError, ValueError):
+            raise TypeError("`body` must contain values that JSON has, such as str, numbers and lists") from None
         handlers: list[urllib.request.BaseHandler] = [_EveryStatus()]
         if self._url.lower().startswith("https://"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))

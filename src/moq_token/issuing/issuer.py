@@ -95,6 +95,7 @@ class Issuer:
         style: Literal["query", "path"] = "query",
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._keys = _signer(keys)
         self._base, self._prefix = _relay(relay)
         self._max_lifetime = _seconds("max_lifetime", max_lifetime, ConfigError)
         self._lifetime = _seconds("lifetime", lifetime, ConfigError)
@@ -102,10 +103,9 @@ class Issuer:
             raise ConfigError(
                 f"`lifetime` is {self._lifetime} s, longer than `max_lifetime`, {self._max_lifetime} s: change one"
             )
-        if style not in {"query", "path"}:
+        if style not in ("query", "path"):
             raise ConfigError('`style` must be "query" or "path"')
         self._by_path = style == "path"
-        self._keys = _signer(keys)
         self._clock = clock
 
     @sealed
@@ -140,6 +140,10 @@ class Issuer:
         enter the room is not checked: do that first.
 
         """
+        if not isinstance(path, str):
+            raise TypeError(f"`path` must be a str, not {type(path).__name__}")
+        if "://" in path:
+            raise InvalidClaimsError("`path` is a URL: pass the path alone, such as rooms/123")
         seconds = self._lifetime if lifetime is None else _seconds("lifetime", lifetime, InvalidClaimsError)
         issued = int(self._clock())
         return self._issue(Claims(path, publish, subscribe, subject=subject, expires=issued + seconds), issued)
@@ -166,7 +170,9 @@ class Issuer:
             )
         subject, identity = claims.subject, claims.id or b64encode(os.urandom(_ID_BYTES)).decode()
         if subject is None or not 0 < len(subject) <= MAX_SUBJECT_CHARACTERS:
-            raise InvalidClaimsError(f"`subject` must have 1 to {MAX_SUBJECT_CHARACTERS} characters")
+            raise InvalidClaimsError(
+                f"`subject` is required: the id of the user, with 1 to {MAX_SUBJECT_CHARACTERS} characters"
+            )
         path = paths.join(self._prefix, encoded_path(claims.root))
         claims = claims.with_root(path).with_expires(expires).with_issued(issued).with_id(identity)
         token = self._keys.sign(claims)
@@ -239,7 +245,9 @@ def _seconds(name: str, value: object, error: type[ConfigError | InvalidClaimsEr
     else:
         raise TypeError(f"`{name}` must be seconds, a timedelta or a text such as '1h', not {type(value).__name__}")
     if seconds is None:
-        raise error(f"`{name}`: invalid duration: expected seconds, or a text such as 90s, 15m, 1h or 7d")
+        raise error(
+            f"`{name}`: invalid duration: expected a number of seconds, or a text with units such as 90s, 1h30m"
+        )
     if not 1 <= seconds < END_OF_9999:
         raise error(f"`{name}` must be at least 1 s, and end before the year 10000")
     return int(seconds)
@@ -259,5 +267,8 @@ def _signer(keys: object) -> SigningKeys | Key | KeySet:
     if isinstance(keys, SigningKeys):
         return keys
     if isinstance(keys, str | os.PathLike):
-        return SigningKeys(os.fspath(keys))
+        path = os.fspath(keys)
+        if "://" in path:
+            raise ConfigError("`keys`: expected a path or a key, got a URL. The order is Issuer(keys, relay)")
+        return SigningKeys(path)
     raise TypeError(f"`keys` must be SigningKeys, a Key, a KeySet or a path, not {type(keys).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import random
 import threading
 import time
@@ -47,7 +48,7 @@ class TokenSource:
     later ones return it until 70 to 85 % of its lifetime have passed, differently for each one. Then it is renewed, by
     one request for all callers. While the endpoint does not answer, the credential is returned as long as it is good,
     and the endpoint is asked again after 1 s, 2 s and so on up to 30 s, or when it says (``Retry-After``). There is no
-    background task. The object can be used from many threads and event loops at the same time.
+    background task. The object can be used from many threads and event loops at the same time, and after a fork.
 
     Parameters
     ----------
@@ -96,6 +97,7 @@ class TokenSource:
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._flight: Future[_Outcome] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._credential: Credential | None = None
@@ -163,6 +165,9 @@ class TokenSource:
 
         No request means that the credential need not be renewed, or that it is too early to ask again.
         """
+        if self._process != (process := os.getpid()):
+            # After a fork, the thread of a request is missing, and so may be the one that held the lock.
+            self._process, self._lock, self._flight = process, threading.Lock(), None
         with self._lock:
             now = self._clock()
             good = self._credential if now < self._ends else None
@@ -248,6 +253,9 @@ class TokenSource:
             if left > 0:
                 return found, left
             raise UnavailableError("the function returned a credential that has expired")
+        if inspect.iscoroutine(found):  # of a lambda around an async function: this thread has no event loop to run it
+            found.close()
+            raise UnavailableError("the function returned a coroutine: pass an `async def` function, not a lambda")
         raise UnavailableError(f"the function must return a Credential or a dict, not {type(found).__name__}")
 
     def _failed(self, flight: Future[_Outcome], error: BaseException) -> None:
