@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,12 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """Run the command line of this process and exit with its status. Ctrl-C exits with 130 and prints nothing."""
     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    if ignored:
-        sys.exit(main())
     # While there is nothing to clean up, Ctrl-C ends the process at once; later it raises KeyboardInterrupt.
-    signal.signal(signal.SIGINT, _leave)
+    if not ignored:
+        signal.signal(signal.SIGINT, _leave)
     from moq_token.cli import program  # noqa: F401 - the slow imports come first
 
+    # What is imported stays until the end. The garbage collector need not look at it, now or when the process exits.
+    gc.freeze()
+    gc.enable()
+    if ignored:
+        sys.exit(main())
     sys.unraisablehook = _unraisable
     status = _INTERRUPTED
     try:
