@@ -33,7 +33,8 @@ from moq_token.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 from moq_token.keyset import KeySet
 from moq_token.kid import KeyId
 from moq_token.pattern import Pattern

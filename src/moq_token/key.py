@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from enum import StrEnum
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Never, NoReturn
 
@@ -30,9 +29,10 @@ from moq_token.errors import (
     shown,
     shown_path,
 )
+from moq_token.jwk import SIGN_AND_VERIFY, KeyOperation, algorithm_of, operations_of
 from moq_token.keytext import encoded, parse_members
 from moq_token.kid import KeyId
-from moq_token.recognizer import name_of_members, what_is_secret
+from moq_token.recognizer import name_of_members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,22 +43,6 @@ if TYPE_CHECKING:
     from moq_token.trace import Trace
 
 
-class KeyOperation(StrEnum):
-    """What a key may be used for (``key_ops``; RFC 7517, section 4.3)."""
-
-    SIGN = "sign"
-    VERIFY = "verify"
-    DECRYPT = "decrypt"
-    ENCRYPT = "encrypt"
-
-    @classmethod
-    def _missing_(cls, value: object) -> NoReturn:
-        # The message of the enumeration itself would repeat the value, which may be a key given in the wrong place.
-        what = what_is_secret(value) if isinstance(value, str) else None
-        got = "" if what is None else f"; this looks like {what}"
-        raise ValueError(f"unknown key operation: must be one of {', '.join(cls)}{got}")
-
-
 # A key whose scope has more prefixes than this is refused: each prefix of a token is compared with all of them.
 MAX_SCOPE_PREFIXES = 1000
 
@@ -66,9 +50,7 @@ _INFINITY = float("inf")
 # What base64 leaves of the bytes of a token, less the longest header and the signature of the longest RSA key.
 _MAX_PAYLOAD_BYTES = (jws.MAX_TOKEN_BYTES - 2048) * 3 // 4
 _MAX_PASSWORD_BYTES = 1023  # the bound of OpenSSL
-_MAX_OPERATIONS = 64  # in `key_ops`; RFC 7517 forbids duplicates, and has eight
 _VERIFY = frozenset((KeyOperation.VERIFY,))
-_SIGN_AND_VERIFY = frozenset((KeyOperation.SIGN, KeyOperation.VERIFY))
 
 
 class Key:
@@ -124,7 +106,7 @@ class Key:
         algorithm: Algorithm,
         material: Material,
         kid: KeyId | None,
-        operations: frozenset[KeyOperation] = _SIGN_AND_VERIFY,
+        operations: frozenset[KeyOperation] = SIGN_AND_VERIFY,
         scope: Scope | None = None,
         *,
         is_first_generation: bool = False,
@@ -206,7 +188,7 @@ class Key:
         if named is None:
             named = material.algorithm_of_native(native)
         made = material.from_native(named, native)
-        operations = _VERIFY if made.sign is None else _SIGN_AND_VERIFY
+        operations = _VERIFY if made.sign is None else SIGN_AND_VERIFY
         return cls._of(named, made, None if kid is None else KeyId(kid), operations)
 
     @classmethod
@@ -235,7 +217,7 @@ class Key:
         what = name_of_members(jwk)
         if what is not None:
             raise InvalidKeyError(what)
-        algorithm = _algorithm(jwk)
+        algorithm = algorithm_of(jwk)
         kid, scope = jwk.get("kid"), jwk.get("scope")
         if kid is not None and not isinstance(kid, str):
             raise InvalidKeyError("the member `kid` must be a string")
@@ -243,7 +225,7 @@ class Key:
             algorithm,
             material.load(algorithm, jwk),
             None if kid is None else KeyId(kid),
-            _operations(jwk),
+            operations_of(jwk),
             None if scope is None else decode_scope(scope),
             is_first_generation=jwk.get("kty") is None
             or (isinstance(scope, dict) and not scope.keys() <= SCOPE_MEMBERS),
@@ -488,36 +470,6 @@ def read_file(path: str | Path) -> bytes:
             "moq_token.issuing.SigningKeys; to verify, moq_token.sources.DirectorySource"
         )
     return files.read(path)
-
-
-def _algorithm(jwk: Mapping[str, object]) -> Algorithm:
-    name = jwk.get("alg")
-    if name is None:
-        algorithm = material.algorithm_of_curve(jwk.get("crv"))
-        if algorithm is None and "crv" in jwk:
-            raise material.unsupported_curve(jwk["crv"])
-        if algorithm is None:
-            raise InvalidKeyError(f"missing member `alg`: expected one of {', '.join(Algorithm)}")
-        if jwk.get("use", "sig") != "sig":
-            raise InvalidKeyError("missing member `alg`, and `use` says that the key is not for signatures")
-        return algorithm
-    if name == "Ed25519":  # RFC 9864, as browsers export it
-        return Algorithm.EDDSA
-    if isinstance(name, str) and name in Algorithm.__members__.values():
-        return Algorithm(name)
-    raise InvalidKeyError(f"the member `alg` must be one of {', '.join(Algorithm)}")
-
-
-def _operations(jwk: Mapping[str, object]) -> frozenset[KeyOperation]:
-    names = jwk.get("key_ops")
-    if names is None:
-        return _SIGN_AND_VERIFY
-    try:
-        if isinstance(names, list) and len(names) <= _MAX_OPERATIONS:
-            return frozenset(KeyOperation(name) for name in names)
-    except ValueError:
-        pass
-    raise InvalidKeyError(f"the member `key_ops` must be a list of {', '.join(KeyOperation)}")
 
 
 def _cannot(key: Key, operation: KeyOperation) -> KeyOperationError:

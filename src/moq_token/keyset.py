@@ -8,7 +8,8 @@ import msgspec
 
 from moq_token import files, jws
 from moq_token.errors import InvalidKeyError, KeyNotFoundError, KeyOperationError, sealed, shown
-from moq_token.key import Key, KeyOperation, read_file
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key, read_file
 from moq_token.keytext import parse_members
 from moq_token.kid import KeyId
 from moq_token.recognizer import name_of_members

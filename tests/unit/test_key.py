@@ -180,6 +180,24 @@ def test_claims_that_are_too_large_are_not_compared_with_the_scope(monkeypatch: 
         key.sign(Claims("", ["live"] * 10_000))
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_first"),
+    [
+        ({}, False),
+        ({"kty": None}, True),
+        ({"scope": {"put": ["a"]}}, False),
+        ({"scope": {"root": "", "put": ["a"], "get": ["b"]}}, False),
+        ({"scope": {"root": "", "publish": ["a"], "subscribe": ["b"]}}, False),
+        ({"scope": {"put": ["a"], "cluster": True}}, True),
+    ],
+    ids=str,
+)
+def test_a_key_tells_whether_relays_from_0_15_on_refuse_its_form(changes: dict[str, Any], *, is_first: bool) -> None:
+    key = Key.from_members(jwk(HS256, **changes))
+    assert key.is_first_generation == is_first
+    assert not Key.from_str(key.to_json()).is_first_generation  # written again, they read it
+
+
 def test_a_scope_has_a_bounded_number_of_prefixes() -> None:
     prefixes = [f"p{number}" for number in range(MAX_SCOPE_PREFIXES)]
     for scope in (Scope("", prefixes), Scope("", [], prefixes), Scope("", prefixes[1:], ["p"])):

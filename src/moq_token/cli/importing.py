@@ -13,7 +13,7 @@ from moq_token.cli.grammar import command
 from moq_token.cli.keys import THUMBPRINT, with_kid, write_keys
 from moq_token.encoding import b64decode, b64encode
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError
-from moq_token.key import KeyOperation
+from moq_token.jwk import KeyOperation
 from moq_token.keyset import read_set
 from moq_token.recognizer import name_of_members
 

@@ -14,7 +14,8 @@ from moq_token.encoding import b64encode
 from moq_token.errors import ConfigError, InvalidClaimsError, KeyOperationError, sealed, shown
 from moq_token.issuing.credential import Credential
 from moq_token.issuing.signing import SigningKeys
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 from moq_token.keyset import KeySet
 from moq_token.times import END_OF_9999, parse_duration
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from moq_token import files
 from moq_token.errors import Error, InvalidKeyError, KeyOperationError, UnavailableError, bare, sealed, shown_path
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 from moq_token.keyset import KeySet
 from moq_token.keytext import parse_members
 from moq_token.recognizer import check_name

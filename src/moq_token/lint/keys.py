@@ -8,7 +8,8 @@ from moq_token import recognizer
 from moq_token.algorithm import Algorithm
 from moq_token.encoding import b64decode, parse_json
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError, sealed, shown
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 from moq_token.keytext import MAX_KEY_BYTES, base64_of_any_kind
 from moq_token.kid import KeyId
 from moq_token.lint.finding import FIRST, ROLES, SECOND, Findings

@@ -6,13 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 from moq_token.errors import ConfigError, InvalidKeyError, KeyNotFoundError, KeyOperationError
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
 from moq_token.rotation.state import STATE_NAME, SUFFIX, KeyFile, Use, mode_problems, paths, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from moq_token.key import Key
     from moq_token.rotation.state import Directory, State
 
 # The clocks of machines that share a directory differ a little.

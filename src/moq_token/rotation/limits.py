@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from moq_token.algorithm import Algorithm
 from moq_token.claims import Claims, Scope
 from moq_token.errors import ConfigError, shown
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

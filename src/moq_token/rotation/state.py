@@ -21,7 +21,8 @@ from moq_token.errors import (
     shown,
     shown_path,
 )
-from moq_token.key import Key, KeyOperation
+from moq_token.jwk import KeyOperation
+from moq_token.key import Key
 from moq_token.kid import KeyId
 from moq_token.recognizer import check_name
 
