@@ -46,6 +46,13 @@ class ModelLink:
                 future.set_result(answer)
         self._waiting.clear()
 
+    def lose(self) -> None:
+        """Lose the answers that were held back, as when the store takes too long."""
+        self.is_held = False
+        for future, _ in self._waiting:
+            future.set_exception(StoreError("no answer within 250 ms"))
+        self._waiting.clear()
+
     def publish(self, channel: bytes, message: bytes) -> Future[object]:  # noqa: ARG002 - there is one node
         future: Future[object] = asyncio.get_running_loop().create_future()
         future.set_result(0)

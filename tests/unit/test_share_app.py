@@ -178,6 +178,19 @@ def test_what_is_required_of_a_share_that_is_gone(required: bool) -> None:  # no
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("required", [False, True])
+def test_a_session_whose_answer_was_lost_keeps_its_place_only_if_it_is_admitted(required: bool) -> None:  # noqa: FBT001 - a row
+    async def run() -> None:
+        together = Together(required=required)
+        async with together.running() as link:
+            connecting = await together.waiting(link)
+            link.lose()
+            assert await connecting == (503 if required else 200)
+            assert together.places() == (0 if required else 1)
+
+    asyncio.run(run())
+
+
 def test_metrics() -> None:
     async def run() -> None:
         metrics = Metrics()

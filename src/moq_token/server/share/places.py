@@ -99,6 +99,8 @@ class Places:
             answer = await link.call(call)
             refusal, kicks = self._caps.verdict(session, answer)
         except (StoreError, ValueError) as error:
+            if self.required:
+                self.release(session, now)  # it is not admitted, and the store may have counted it
             self._decide_alone(str(error))
             return None
         except asyncio.CancelledError:
