@@ -233,6 +233,16 @@ def test_the_number_of_denials_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(known) == 3
 
 
+def test_a_session_is_compared_only_with_denials_whose_path_starts_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Denials(denial(path=f"rooms/{number}{end}") for number in range(300) for end in ("", "/**", "/*/hd"))
+    compared: list[str | None] = []
+    matches = Matcher.matches
+    monkeypatch.setattr(Matcher, "matches", lambda own, who: (compared.append(own.denial.path), matches(own, who))[1])
+    assert refused(known, facts(path="/rooms/7/cam/hd"))
+    assert sorted(map(str, compared)) == ["rooms/7", "rooms/7/**", "rooms/7/*/hd"]
+    assert not refused(known, facts(path="/rooms/300" + "/x" * 1000))
+
+
 _values = st.sampled_from(["a", "b"])
 _matchers = st.fixed_dictionaries(
     {},
@@ -243,7 +253,7 @@ _matchers = st.fixed_dictionaries(
         "session": _values,
         "token": st.sampled_from([DIGEST, "f" * 32]),
         "remote": st.sampled_from(["192.0.2.1", "192.0.2.0/24", "192.0.0.0/8", "2001:db8::/32", "::/0"]),
-        "path": st.sampled_from(["a", "a/**", "**", "*/b", "b/**"]),
+        "path": st.sampled_from(["", "a", "a/**", "**", "*/b", "b/**", "a/*", "a/b", "a/b/**", "a/b*/**", "**/b"]),
         "issued_before": st.sampled_from([NOW - 10, NOW]),
     },
 ).filter(bool)
@@ -270,7 +280,7 @@ _facts = st.builds(
     address=st.sampled_from(
         [None, *map(ipaddress.ip_address, ("192.0.2.1", "192.0.2.2", "192.1.1.1", "2001:db8::1", "::1"))]
     ),
-    path=st.sampled_from(["/", "/a", "/a/b", "b"]),
+    path=st.sampled_from(["/", "/a", "/a/b", "b", "a//b/c"]),
     root=st.sampled_from([None, "a", "b"]),
     issued=st.sampled_from([None, NOW - 11, NOW - 5, NOW]),
 )

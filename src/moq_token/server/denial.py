@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
 import msgspec
@@ -256,14 +257,19 @@ class Matcher:
 
     @property
     def group(self) -> tuple[str, Any]:
-        """Where the denial is looked up: under one of its matchers, which few sessions have in common."""
+        """Where the denial is looked up: under one of its matchers, which few sessions have in common.
+
+        A pattern is looked up under its start, up to the first segment with a wildcard.
+        """
         for name in EXACT:
             value = getattr(self.denial, name)
             if value is not None:
                 return name, value
         if self._network is not None:
             return f"network{self._network.version}/{self._network.prefixlen}", int(self._network.network_address)
-        return ("path" if self._pattern is not None else "everybody"), None
+        if self._pattern is not None:
+            return "path", "/".join(itertools.takewhile(lambda segment: "*" not in segment, self._pattern.head))
+        return "everybody", None
 
 
 def facts_of(session: Session, *, address: bool = True) -> Facts:

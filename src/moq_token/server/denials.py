@@ -5,11 +5,14 @@ No I/O and no clock: the caller passes the time.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
 from moq_token.errors import InvalidDenialError
+from moq_token.path import join
+from moq_token.pattern import MAX_SEGMENTS, path_segments
 from moq_token.server.denial import EXACT, Matcher, network
 from moq_token.server.verdict import Verdict
 from moq_token.times import END_OF_9999
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 MAX_DENIALS: Final = 10_000
 """Denials that are kept, those that were lifted or have ended a short while ago included."""
 MAX_PATHS: Final = 1000
-"""Denials of a path alone, each of which is compared with the path of every session."""
+"""Denials of a path alone. A session is compared with those that start as its path does."""
 
 _NEVER = 2 * END_OF_9999
 # Between two changes of one denial in the same instant, or after the clock was set back.
@@ -141,10 +144,13 @@ class Denials:
             for kind, (version, bits) in self._networks.items():
                 if version == facts.address.version:
                     yield from self._groups[kind].get(number >> bits << bits, {}).values()
-        for kind in ("path", "everybody"):
-            group = self._groups.get(kind)
-            if group is not None:
-                yield from group[None].values()
+        group = self._groups.get("path")
+        if group is not None:
+            for start in _starts(facts):
+                yield from group.get(start, {}).values()
+        group = self._groups.get("everybody")
+        if group is not None:
+            yield from group[None].values()
 
     def _check_room(self, matcher: Matcher, known: Matcher | None) -> None:
         if known is None and len(self._known) >= MAX_DENIALS:
@@ -152,8 +158,10 @@ class Denials:
                 f"too many denials: the limit is {MAX_DENIALS}. Deny a network or a pattern instead of its members",
                 reason="too-many",
             )
-        of_paths = self._groups.get("path", {}).get(None, {})
-        if matcher.group[0] == "path" and matcher.denial.id not in of_paths and len(of_paths) >= MAX_PATHS:
+        kind, start = matcher.group
+        of_paths = self._groups.get("path", {})
+        is_new = kind == "path" and matcher.denial.id not in of_paths.get(start, {})
+        if is_new and sum(map(len, of_paths.values())) >= MAX_PATHS:
             raise InvalidDenialError(
                 f"too many denials of paths: the limit is {MAX_PATHS}. Deny a pattern such as `demo/**` instead",
                 reason="too-many",
@@ -172,3 +180,12 @@ class Denials:
         if not group:
             del self._groups[kind]
             self._networks.pop(kind, None)
+
+
+def _starts(facts: Facts) -> set[str]:
+    """Return the paths that a session is at or beneath, as far down as a pattern can reach."""
+    found = {""}
+    for path in (facts.path, facts.root):
+        if path is not None:
+            found.update(itertools.accumulate(path_segments(path)[:MAX_SEGMENTS], join))
+    return found

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-PIECE: Final = 100
-"""Items that are worked on before the event loop gets its turn. One takes up to some tens of microseconds."""
+PIECE: Final = 20
+"""Items that are worked on before the event loop gets its turn. One takes some tens of microseconds, or some
+milliseconds if a session is compared with a thousand patterns that start as its path does."""
 
 
 async def in_turns(items: Iterable[_T]) -> AsyncIterator[_T]:
