@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, get_args
 
 from moq_token.errors import ConfigError, Reason
@@ -25,6 +26,7 @@ _REASONS = frozenset(("", "unavailable", *get_args(Reason)))
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 10.0)
 _REVOKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _KNOWN_TRANSPORTS = frozenset(("quic", "webtransport", "iroh", "websocket", "tcp", "unix", "http"))
+_SERIES = attrgetter("place.node", "place.transport", "tier")
 MAX_NODES, MAX_TIERS = 1000, 100
 """Nodes and tiers with a series of their own. The sessions of further ones are counted under ``other``."""
 
@@ -34,18 +36,20 @@ class Metrics:
 
     def __init__(self) -> None:
         try:
-            from prometheus_client import CollectorRegistry, Counter, Histogram
+            import prometheus_client
         except ImportError:
             raise ConfigError('metrics need the extra `metrics`: pip install "moq-token[metrics]"') from None
-        self._registry = CollectorRegistry(auto_describe=True)
+        self._registry = prometheus_client.CollectorRegistry(auto_describe=True)
         self._decisions = _Decisions()
         self._registry.register(self._decisions)
-        self._ends = Counter("moq_token_session_ends", "Sessions whose end a relay reported.", registry=self._registry)
-        self._lost = Counter(
+        self._ends = prometheus_client.Counter(
+            "moq_token_session_ends", "Sessions whose end a relay reported.", registry=self._registry
+        )
+        self._lost = prometheus_client.Counter(
             "moq_token_sessions_lost", "Sessions that were not seen again, and had no end.", registry=self._registry
         )
 
-        self._revoked = Histogram(
+        self._revoked = prometheus_client.Histogram(
             "moq_token_revoke_seconds",
             "From a ban or kick to the end of each of its sessions.",
             buckets=_REVOKE_BUCKETS,
@@ -146,17 +150,13 @@ class _Live:
     def collect(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily
 
-        counts: dict[tuple[str, str, str], int] = {}
+        counts: Counter[tuple[str, str, str]] = Counter()
         nodes: set[str] = set()
         tiers: set[str] = set()
-        for session in self._live():
-            transport = session.place.transport if session.place.transport in _KNOWN_TRANSPORTS else "other"
-            labels = (
-                _among(nodes, session.place.node, MAX_NODES),
-                transport,
-                _among(tiers, session.tier or "", MAX_TIERS),
-            )
-            counts[labels] = counts.get(labels, 0) + 1
+        # Counted without a step in Python for each session: there can be very many.
+        for (node, transport, tier), count in Counter(map(_SERIES, self._live())).items():
+            known = transport if transport in _KNOWN_TRANSPORTS else "other"
+            counts[_among(nodes, node, MAX_NODES), known, _among(tiers, tier or "", MAX_TIERS)] += count
         gauge = GaugeMetricFamily(
             "moq_token_sessions", "Live sessions, by node, transport and tier.", labels=("node", "transport", "tier")
         )
