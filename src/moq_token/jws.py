@@ -23,7 +23,7 @@ _SEGMENTS = 3
 # All tokens of a key have the same header.
 _REMEMBERED_HEADERS, _MAX_REMEMBERED_BYTES = 1024, 512
 # Members that relays read as text, though they do not use them (RFC 7515, section 4.1).
-_TEXTS = ("typ", "cty", "jku", "x5u", "x5t", "x5t#S256")
+_TEXTS = ("typ", "cty", "jku", "x5u", "x5t", "x5t#S256", "enc", "zip", "url", "nonce")
 
 
 def signer(header: bytes, sign: Callable[[bytes], bytes]) -> Sign:
@@ -123,13 +123,19 @@ def check_header(segment: bytes, algorithm: str) -> None:
     """Check a header against the algorithm of the key, which alone decides (RFC 8725, section 3.1).
 
     ``jwk``, ``jku``, ``x5u`` and ``x5c`` are ignored. Raises ``InvalidTokenError`` for another ``alg``
-    (``wrong-algorithm``), and for ``crit`` and an unencoded payload (RFC 7797), as no extension is supported.
+    (``wrong-algorithm``), for a registered member of the wrong type, which relays refuse too, and for ``crit`` and an
+    unencoded payload (RFC 7797), as no extension is supported.
     """
     header = parse_header(segment)
     kid_of(header)
     for name in _TEXTS:
         if not isinstance(header.get(name), str | None):
             raise InvalidTokenError(f"the `{name}` in the header of the token must be a string")
+    if not isinstance(header.get("jwk"), dict | None):
+        raise InvalidTokenError("the `jwk` in the header of the token must be an object")
+    chain = header.get("x5c")
+    if chain is not None and not (isinstance(chain, list) and all(isinstance(each, str) for each in chain)):
+        raise InvalidTokenError("the `x5c` in the header of the token must be a list of strings")
     if "crit" in header:
         raise InvalidTokenError("the header of the token has `crit`, which is not supported")
     if header.get("b64", True) is not True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
+from contextlib import suppress
 
 import msgspec
 
@@ -11,6 +12,9 @@ from moq_token.encoding import b64decode, parse_json
 from moq_token.errors import InvalidKeyError
 
 MAX_KEY_BYTES = 1024 * 1024
+
+# What Unicode does not count as white space, though nobody sees it: zero-width characters and marks of direction.
+_INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
 
 _ENCODINGS = (  # the longer marks first: that of UTF-16 begins that of UTF-32
     (b"\xef\xbb\xbf", "utf-8"),
@@ -42,7 +46,11 @@ def encoded(text: str | bytes) -> bytes:
 
 def plain(text: str | bytes) -> bytes:
     """Return the text of a key as UTF-8, without byte order mark and outer white space. Raises as ``decoded()``."""
-    return decoded(text).strip()
+    data = decoded(text).strip()
+    if not data.isascii():  # a text copied from a page can have a no-break space around it
+        with suppress(UnicodeDecodeError):
+            data = data.decode().strip().strip(_INVISIBLE).strip().encode()
+    return data
 
 
 def decoded(text: str | bytes) -> bytes:

@@ -24,13 +24,13 @@ def name_of(
     data: bytes, expected: str = "a JWK, which is a JSON object or base64url of one; the command `import` takes PEM too"
 ) -> str:
     """Say what a text is that is not a JSON object, and what to do. The message never quotes the text."""
-    if not data.strip():
-        return "it is empty: check that it was written completely"
     try:
         text = data.decode().strip()
     except UnicodeDecodeError:
         return _name_of_binary(data, expected)
-    if "\0" in text or not text:  # white space of Unicode that bytes do not strip
+    if not text:
+        return "it is empty: check that it was written completely"
+    if "\0" in text:
         return _name_of_binary(data, expected)
     return _name_of_text(text) or f"unknown format: expected {expected}"
 

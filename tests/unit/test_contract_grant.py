@@ -192,6 +192,10 @@ def test_a_time_in_milliseconds_is_refused_unless_it_is_that_of_the_token() -> N
     # The end of a token counts as it is, as it does for relays.
     claims = msgspec.structs.replace(Claims("a", publish="x"), expires=late)
     Grant(publish=["x"], expires=late, claims=claims).check_unit()
+    certificate = Peer(name="a", fingerprint="b", issuer="CN=c", expires=late)
+    Grant(publish=["x"], expires=late).check_unit(certificate)
+    with pytest.raises(InvalidGrantError, match="not milliseconds"):
+        Grant(publish=["x"], expires=late + 1).check_unit(certificate)
 
 
 def test_a_bad_pattern_is_named() -> None:

@@ -437,6 +437,24 @@ def test_spellings_of_a_good_header() -> None:
         KeySet([forge.key(HS256)]).verify(token(HS256, head=head), now=NOW)
 
 
+@pytest.mark.parametrize("name", ["typ", "cty", "jku", "x5u", "x5t", "x5t#S256", "enc", "zip", "url", "nonce"])
+def test_a_member_of_text(name: str) -> None:
+    """Relays of both generations refuse a registered member of the wrong type, though they do not use it."""
+    for text in "x", "", None:
+        forge.accepted(token(HS256, head=compact({"alg": "HS256", name: text})))
+    for value in 5, 1.5, True, False, [], ["x"], {}, {"x": "y"}:
+        assert reason(token(HS256, head=compact({"alg": "HS256", name: value}))) == "malformed"
+
+
+def test_members_with_a_key_or_a_certificate() -> None:
+    good: list[tuple[str, object]] = [("jwk", {}), ("jwk", {"kty": "oct"}), ("x5c", []), ("x5c", ["x"])]
+    for name, value in [*good, ("jwk", None), ("x5c", None)]:
+        forge.accepted(token(HS256, head=compact({"alg": "HS256", name: value})))
+    bad: list[object] = ["x", 5, False, [1], ["x", None]]
+    for name, value in [*((name, value) for name in ("jwk", "x5c") for value in bad), ("jwk", []), ("x5c", {})]:
+        assert reason(token(HS256, head=compact({"alg": "HS256", name: value}))) == "malformed"
+
+
 def test_the_usual_headers_are_no_exception_to_the_check() -> None:
     """Headers that other libraries write are accepted without parsing, but only for this key."""
     for head in (

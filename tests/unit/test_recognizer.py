@@ -61,6 +61,22 @@ def test_every_unicode_encoding_is_taken(encoding: str, mark: str, tmp_path: Pat
     assert Key.from_pem((mark + PEM).encode(encoding), kid=forge.KID) == forge.key(EDDSA)
 
 
+@pytest.mark.parametrize("around", ["\u00a0", "\u3000\u2028", "\u200b", "\u200e \n", "\x0c\x85\ufeff", "\u2060"])
+def test_characters_that_nobody_sees_around_a_key_are_taken(around: str) -> None:
+    """A relay takes white space of Unicode; a page or a word processor leaves other invisible characters too."""
+    for text in JWK, b64(JWK.encode()):
+        assert Key.from_str(f"{around}{text}") == Key.from_str(f"{text}{around}") == forge.key(EDDSA)
+    keys = json.dumps({"keys": [jwk(EDDSA)]})
+    assert KeySet.from_str(f"{around}{keys}{around}") == KeySet([forge.key(EDDSA)])
+    assert Key.from_pem(f"{around}{PEM}{around}", kid=forge.KID) == forge.key(EDDSA)
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u00a0\n", "\ufeff", "\u3000"])
+def test_white_space_alone_is_empty(text: str) -> None:
+    for read in Key.from_str, KeySet.from_str:
+        assert message(lambda read=read: read(text)) == "it is empty: check that it was written completely"  # type: ignore[misc]
+
+
 @pytest.mark.parametrize(
     "text",
     [

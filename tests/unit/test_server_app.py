@@ -783,14 +783,14 @@ def test_health_of_policies(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ready_names_the_keys_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     SECRET_KEY.to_file("good.jwk")
-    (tmp_path / "bad.jwk").mkdir()
+    (tmp_path / "bad.jwk").symlink_to("bad.jwk")
     server = AuthServer(Policy("."))
     assert get(server, "/readyz").body == b"ok\n"
     assert asyncio.run(post(server, body(query=f"jwt={token(SECRET_KEY.with_kid('bad'))}"))).status == 503
     ready = get(server, "/readyz")
     assert (ready.status, ready.body.count(b"\n")) == (200, 1)
-    assert b"bad.jwk' is not a regular file" in ready.body
-    (tmp_path / "bad.jwk").rmdir()
+    assert b"bad.jwk': Too many levels of symbolic links" in ready.body
+    (tmp_path / "bad.jwk").unlink()
     assert asyncio.run(post(server, body(query=f"jwt={token(SECRET_KEY.with_kid('bad'))}"))).status == 403
     assert get(server, "/readyz").body == b"ok\n"
     missing = AuthServer(Policy("nosuch.jwk"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from moq_token import Algorithm, Claims, Key, KeyId, KeyNotFoundError, Pattern, Patterns, RefusedError, UnavailableError
 from moq_token.contract import Event
+from moq_token.keytext import MAX_KEY_BYTES
 from moq_token.server import AuthServer, Cap, CapKind, Grant, Policy, Request, keys, policy
 from moq_token.server.http import HttpRequest, HttpResponse
 from moq_token.server.keys import FRESH_SECONDS, PolicyKeys
@@ -253,3 +255,23 @@ def test_a_subclass_of_the_policy_decides_by_itself() -> None:
 
     answered = AuthServer(Suspended(public_subscribe=["**"]))
     assert ask(answered, {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/a"}).status == 403
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.write_bytes(b" " * (MAX_KEY_BYTES + 1))])
+def test_what_is_no_key_file_is_an_unknown_key(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """To ask again does not help, so that it is a refusal; a file that cannot be read is an outage."""
+    make(tmp_path / f"{forge.KID}.jwk")
+    token = forge.token(Algorithm.HS256, forge.GRANT)
+    request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/", "query": f"jwt={token}"}
+    assert ask(server({"key_dir": True}, tmp_path, Clock(forge.NOW)), request).status == 403
+    assert ask(server({"key": f"{forge.KID}.jwk"}, tmp_path, Clock(forge.NOW)), request).status == 403
+    (tmp_path / "loop.jwk").symlink_to("loop.jwk")
+    assert ask(server({"key": "loop.jwk"}, tmp_path, Clock(forge.NOW)), request).status == 503
+
+
+@pytest.mark.parametrize("ends", [253402300799, 253402300800, 2**53, 2**63 - 1])
+def test_the_end_of_a_certificate_counts_as_it_is(tmp_path: Path, ends: int) -> None:
+    tls = {"name": "a", "fingerprint": "b", "issuer": "CN=c", "expires": ends}
+    request = {"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/a", "tls": tls}
+    answer = ask(server({"mtls_publish": ["**"]}, tmp_path, Clock(forge.NOW)), request)
+    assert (answer.status, json.loads(answer.body)) == (200, {"publish": ["**"], "expires": ends})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from moq_token.claims import Claims
+    from moq_token.contract.request import Peer
     from moq_token.pattern import Pattern
 
 _MAX_EXPIRES, _MAX_REVALIDATE = 2**63 - 1, 2**64 - 1
@@ -149,10 +150,13 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
             message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
             raise InvalidGrantError(message, reason="expired")
 
-    def check_unit(self) -> None:
-        """Raise ``InvalidGrantError`` where ``expires`` can hardly be in seconds, and is not that of the token."""
-        late = self.expires is not None and self.expires > END_OF_9999
-        if late and (self.claims is None or self.claims.expires != self.expires):
+    def check_unit(self, certificate: Peer | None = None) -> None:
+        """Raise ``InvalidGrantError`` where ``expires`` can hardly be in seconds.
+
+        The end of the token or of the client certificate is accepted as it is, as relays do.
+        """
+        credentials = (credential.expires for credential in (self.claims, certificate) if credential is not None)
+        if self.expires is not None and self.expires > END_OF_9999 and self.expires not in credentials:
             message = "invalid grant: `expires` is after the year 9999: Unix times are in seconds, not milliseconds"
             raise InvalidGrantError(message)
 

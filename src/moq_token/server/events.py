@@ -153,7 +153,7 @@ class Events:
         """Return what is admitted after the denials. Raises ``RefusedError`` (``banned``)."""
         grant = self._denied(asked, grant, identity, now.unix)
         try:
-            grant.check_unit()
+            grant.check_unit(asked.tls)
             return Admission.of(grant, identity, now=now.unix)
         except InvalidGrantError as error:
             raise UnavailableError(f"the policy returned a grant that relays reject: {error}") from None

@@ -15,7 +15,7 @@ from moq_token.keytext import parse_members
 from moq_token.recognizer import secret_in_place_of_path
 from moq_token.sources.memory import Lru
 from moq_token.sources.outage import Outage
-from moq_token.sources.source import Closing, Parsed, named, not_found
+from moq_token.sources.source import Closing, Parsed, UnusableKeyError, named, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,14 +64,14 @@ class _Files(Generic[_T]):
                 return seen[1]
             if not stat.S_ISREG(status.st_mode):
                 # Opening a pipe would wait for a writer.
-                raise UnavailableError(f"{shown_path(path)} is not a regular file")
+                raise UnusableKeyError(f"{shown_path(path)} is not a regular file")
             started = time.time_ns()
             key = self._keys.get(repr(path), files.read(path))
         except FileNotFoundError:
             self._forget(path)
             raise not_found(f"the key file {shown_path(path)}", kid) from None
         except InvalidKeyError as error:  # too large
-            raise UnavailableError(str(error)) from None
+            raise UnusableKeyError(str(error)) from None
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             raise UnavailableError(f"cannot read {shown_path(path)}: {why}") from bare(error)
