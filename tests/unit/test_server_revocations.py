@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +31,7 @@ from tests.relays import ANY, FakeRelay, relay
 from tests.sharing import session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from moq_token.contract import Grant, Request
@@ -104,10 +104,12 @@ def _wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "WAIT_SECONDS", 20)
 
 
-@pytest.fixture
-def _in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for ends that do not come."""
-    monkeypatch.setattr(ending, "WAIT_SECONDS", 0.5)
+@contextmanager
+def in_vain(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.2) -> Iterator[None]:
+    """Wait only for a short time in the block, for ends that do not come."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "WAIT_SECONDS", seconds)
+        yield
 
 
 # -- with relays that can be told
@@ -126,7 +128,7 @@ def test_a_ban_ends_exactly_the_right_sessions_of_all_relays(tmp_path: Path) -> 
             assert receipt["stored"] is False
             for number, fake in enumerate(here.relays):
                 assert fake.ended == {f"{number}-alice": "refused"}
-                assert fake.calls == [f"id={number}-alice"]
+                assert {*fake.calls} == {f"id={number}-alice"}  # again to one that does not end soon
                 assert fake.live == {f"{number}-bob", f"{number}-nobody"}
             # It stays so for new sessions, until it is lifted.
             first = here.relays[0]
@@ -170,7 +172,8 @@ def test_a_session_that_was_being_admitted_is_told_again(tmp_path: Path) -> None
             await fake.dial("1", query=f"jwt={token()}")
             fake.blind = 2
             receipt = await here.ban(subject="alice")
-            assert (receipt["ended"], receipt["complete"], len(fake.calls)) == (1, True, 3)
+            assert (receipt["ended"], receipt["complete"]) == (1, True)
+            assert len(fake.calls) >= 3
 
     run(work())
 
@@ -190,15 +193,15 @@ def test_the_end_can_come_before_the_answer_to_the_nudge(tmp_path: Path, caplog:
     assert [record for record in caplog.records if record.name == "asyncio"] == []  # such as an error nobody has seen
 
 
-@pytest.mark.usefixtures("_in_vain")
-def test_two_bans_at_the_same_time_and_the_same_one_again(tmp_path: Path) -> None:
+def test_two_bans_at_the_same_time_and_the_same_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with world(tmp_path, "a") as here:
             (fake,) = here.relays
             await fake.dial("1", query=f"jwt={token()}")
             await fake.dial("2", query=f"jwt={token('bob')}")
             fake.status = 503
-            assert not (await here.ban(subject="alice"))["complete"]
+            with in_vain(monkeypatch):
+                assert not (await here.ban(subject="alice"))["complete"]
             fake.status = 202
             receipts = await asyncio.gather(
                 here.ban(subject="alice"), here.ban(kid="k1"), here.ban(subject="alice", reason="again")
@@ -262,10 +265,9 @@ def test_the_oldest_session_that_makes_room_is_ended_at_once(tmp_path: Path) -> 
 # -- with relays that cannot
 
 
-@pytest.mark.usefixtures("_in_vain")
 @pytest.mark.parametrize("fault", ["refused", "status", "silent", "unknown"])
 def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moq_token.server.nudges.REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr("moq_token.server.nudges.REQUEST_SECONDS", 1)
 
     async def work() -> None:
         async with world(tmp_path, "a", "b") as here:
@@ -284,7 +286,8 @@ def test_a_relay_that_cannot_be_told_is_named(tmp_path: Path, fault: str, monkey
                 lost.slow.clear()
                 lost.blind = 1000
             server.revocations.ending.nudger.change(known)  # not new, but moved
-            receipt = await here.ban(subject="alice")
+            with in_vain(monkeypatch, 2):  # for the first, while the second has to end
+                receipt = await here.ban(subject="alice")
             assert (receipt["matched"], receipt["ended"], receipt["alive"]) == (2, 1, ["1"])
             assert receipt["complete"] is False
             (named,) = receipt["unreachable"]
@@ -484,8 +487,7 @@ def test_denials_of_other_nodes_end_sessions_too(tmp_path: Path) -> None:
     run(work())
 
 
-@pytest.mark.usefixtures("_in_vain")
-def test_only_kicks_that_have_not_ended_a_session_are_shared(tmp_path: Path) -> None:
+def test_only_kicks_that_have_not_ended_a_session_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work() -> None:
         async with world(tmp_path, "a") as here:
             (fake,) = here.relays
@@ -496,7 +498,8 @@ def test_only_kicks_that_have_not_ended_a_session_are_shared(tmp_path: Path) -> 
             assert (await here.ask("POST", "/kick", id="0"))["ended"] == 1
             assert shared == []
             fake.status = 500
-            assert (await here.ask("POST", "/kick", subject="alice"))["alive"] == ["1"]
+            with in_vain(monkeypatch):
+                assert (await here.ask("POST", "/kick", subject="alice"))["alive"] == ["1"]
             assert [each.session for each in shared] == ["1"]
 
     run(work())
@@ -561,7 +564,7 @@ def test_many_denials_of_other_nodes_are_looked_up(tmp_path: Path, monkeypatch: 
             assert len(compared) < 100
             await fake.until(lambda: {"1", "4"} <= {*fake.ended})
             assert {*fake.ended} == {"1", "4"}
-            assert sorted(fake.calls) == ["id=1", "id=4"]
+            assert {*fake.calls} == {"id=1", "id=4"}  # again to one that does not end soon
 
     run(work())
 

@@ -276,7 +276,7 @@ def test_a_renewal_holds_nobody_up(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_request_that_hangs_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_source, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(token_source, "_WAIT_SECONDS", 0.5)  # its thread has started by then
     going = threading.Event()
     started: list[int] = []
 
