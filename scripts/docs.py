@@ -44,18 +44,15 @@ GRANTS: list[tuple[Claims, str]] = [
 
 def grants_table(_: str) -> str:
     """Return the table of permissions, each row computed by ``Claims.authorize()``."""
-    rows = [
-        "| root | publish | subscribe | dialed path | may publish | may subscribe to |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = ["| token | dialed path | the client may |", "| --- | --- | --- |"]
     for claims, path in GRANTS:
+        token = f"{_code([claims.root])}: publish {_code(claims.publish)}, subscribe {_code(claims.subscribe)}"
         try:
             permissions = claims.authorize(path)
-            left = [_allowed(permissions.publish), _allowed(permissions.subscribe)]
+            answer = f"publish {_allowed(permissions.publish)}, subscribe to {_allowed(permissions.subscribe)}"
         except UnauthorizedError as error:
-            left = [f"refused: `{error.reason}`"] * 2
-        cells = [_code([claims.root]), _code(claims.publish), _code(claims.subscribe), _code([path]), *left]
-        rows.append(f"| {' | '.join(cells)} |")
+            answer = f"refused: `{error.reason}`"
+        rows.append(f"| {token} | {_code([path])} | {answer} |")
     return "\n".join(rows) + "\n"
 
 
@@ -77,6 +74,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "grants": grants_table,
     "explain": terminal.explained_block,
     "messages": docs_messages.messages_page,
+    "screen": terminal.screen,
     "metrics": docs_metrics.metrics_table,
     "source": source,
 }

@@ -1,11 +1,11 @@
 """The pictures of the documentation. Each is drawn from what the package computes, so that it stays true."""
 
-from scripts.pictures import bars, flow, paths, patterns, rotation, scopes, terminal
+from scripts.pictures import bars, flow, overview, paths, patterns, rotation, scopes
 
 FIGURES = {
     "bars.svg": bars.figure,
-    "explain.svg": terminal.figure,
     "flow.svg": flow.figure,
+    "overview.svg": overview.figure,
     "paths.svg": paths.figure,
     "patterns.svg": patterns.figure,
     "rotation.svg": rotation.figure,

@@ -11,7 +11,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "performance-results.md"
 ALGORITHMS = ("HS256", "ES256", "EdDSA")
 OURS = ("moq-token[fast]", "moq-token")
 OTHERS = ("ryjwt", "PyJWT", "joserfc", "Authlib", "python-jose", "@moq/token")
-WIDTH, LEFT, ROW, LONGEST = 640, 130, 22, 400
+WIDTH, LEFT, ROW, LONGEST = 352, 118, 22, 174
 
 
 def results() -> dict[str, dict[str, float]]:

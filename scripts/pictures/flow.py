@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
-from moq_token import Claims
 from scripts.pictures.svg import arrow, box, picture, text
 
-CLAIMS = Claims("rooms/123", publish="alice", subscribe="")
-LANES = {"app": 62, "backend": 200, "relay": 338, "auth server": 476}
+LANES = {"app": 43, "backend": 130, "relay": 217, "auth server": 309}
 KEEPS = {"backend": "private key", "auth server": "public keys"}
 STEPS = [
-    ("app", "backend", "ask for a token", "sign it"),
-    ("backend", "app", "URL with a token", ""),
+    ("app", "backend", "get a token", "sign it"),
+    ("backend", "app", "signed URL", ""),
     ("app", "relay", "dial the URL", ""),
     ("relay", "auth server", "may it connect?", "verify token"),
-    ("auth server", "relay", "{grant}", ""),
+    ("auth server", "relay", "a grant", ""),
     ("relay", "app", "connected", ""),
-    ("relay", "auth server", "still? (each minute)", "look up bans"),
+    ("relay", "auth server", "may it stay?", "look up bans"),
 ]
-WIDTH, TOP, ROW = 560, 88, 40
-
-
-def grant() -> str:
-    """Return what the token of the picture grants, in short."""
-    permissions = CLAIMS.authorize("/rooms/123")
-    return f"publish {permissions.publish[0]}, watch {permissions.subscribe[0] or 'all'}"
+WIDTH, TOP, ROW = 352, 88, 40
 
 
 def figure() -> str:
@@ -35,7 +25,7 @@ def figure() -> str:
     for name, x in LANES.items():
         parts += [
             f'<path class="line" d="M{x} 60V{height - 8}"/>',
-            box(x - 54, 8, 108, 32, "both" if name in KEEPS else "watch"),
+            box(x - 41, 8, 82, 32, "both" if name in KEEPS else "watch"),
             text(x, 29, name, "head center"),
             text(x, 55, KEEPS.get(name, ""), "quiet small center"),
         ]
@@ -45,9 +35,9 @@ def figure() -> str:
         answer = sender != "app" and receiver in {"app", "relay"}
         parts += [
             arrow(start + side, end - side, y + 8, "dashed" if answer else ""),
-            text(start + math.copysign(69, side), y, words.format(grant=grant()), "small center"),
+            text((start + end) / 2, y, words, "small center"),
         ]
         if work:
-            parts.append(text(end + 7, y + 26, work, "quiet small"))
+            parts.append(text(end - 6, y + 24, work, "quiet small end"))
     title = "An app gets a token from the backend, and connects to a relay, which asks the auth server"
     return picture("flow", title, WIDTH, height, parts)

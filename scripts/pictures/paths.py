@@ -16,7 +16,7 @@ NODES = [
     ("bob", 3, "rooms/123/bob"),
     ("456", 2, "rooms/456"),
 ]
-WIDTH, TOP, ROW, INDENT, BOX, LEFT, ANSWERS = 720, 96, 46, 30, 92, 14, 262
+WIDTH, TOP, ROW, INDENT, BOX, LEFT, ANSWERS = 352, 136, 46, 22, 72, 8, 172
 
 
 def ask(path: str) -> Permissions | str:
@@ -33,23 +33,25 @@ def covers(path: str) -> tuple[bool, bool]:
     return at_top.can_publish(path), at_top.can_subscribe(path)
 
 
-def words(answer: Permissions | str) -> str:
+def words(answer: Permissions | str) -> list[str]:
+    """Return the lines that tell what is allowed."""
     if isinstance(answer, str):
-        return f"refused: {answer}"
+        return [f"refused: {answer}"]
     roles = (("publish", answer.publish), ("subscribe", answer.subscribe))
-    return "; ".join(
+    return [
         f"{role} {', '.join(str(prefix or '“” (all)') for prefix in prefixes)}" for role, prefixes in roles if prefixes
-    )
+    ]
 
 
 def figure() -> str:
     """Return the figure as SVG."""
     parts = [
-        text(LEFT, 22, f"root {CLAIMS.root}   publish “alice”   subscribe “”", "mono head"),
-        legend(LEFT, 36, "both", "may be published and watched"),
-        legend(LEFT + 240, 36, "watch", "may be watched"),
+        text(LEFT, 18, f"root {CLAIMS.root}", "mono head"),
+        text(LEFT, 38, "publish “alice”   subscribe “”", "mono head"),
+        legend(LEFT, 54, "both", "may be published and watched"),
+        legend(LEFT, 80, "watch", "may be watched"),
         text(LEFT, TOP - 14, "broadcasts", "quiet"),
-        text(ANSWERS, TOP - 14, "a client that dials this path may", "quiet"),
+        text(ANSWERS, TOP - 14, "who dials this path may", "quiet"),
     ]
     last: dict[int, int] = {}
     for row, (name, depth, path) in enumerate(NODES):
@@ -62,7 +64,10 @@ def figure() -> str:
         parts += [
             box(x, y, BOX, 30, kind),
             text(x + 10, y + 20, name, "mono"),
-            text(ANSWERS, y + 20, words(ask(path)), "quiet" if isinstance(ask(path), str) else ""),
         ]
+        lines = words(ask(path))
+        for line, each in enumerate(lines):
+            middle = y + 20 - 7 * (len(lines) - 1) + 15 * line
+            parts.append(text(ANSWERS, middle, each, "small quiet" if isinstance(ask(path), str) else "small"))
     title = "What one token allows at each path that a client dials"
-    return picture("paths", title, WIDTH, TOP + ROW * len(NODES) + 26, parts)
+    return picture("paths", title, WIDTH, TOP + ROW * len(NODES), parts)

@@ -8,7 +8,7 @@ from scripts.pictures.svg import box, picture, text
 SCOPE = Scope("project", publish="live", subscribe="")
 CLAIMS = Claims("project/live/room", publish="camera", subscribe="")
 OUTSIDE = Claims("other", publish="camera")
-WIDTH, HEIGHT = 640, 300
+WIDTH, HEIGHT = 352, 372
 
 
 def figure() -> str:
@@ -18,27 +18,31 @@ def figure() -> str:
     try:
         key.sign(OUTSIDE)
     except InvalidClaimsError:
-        refused = f"root {OUTSIDE.root}: refused"
+        refused = f"a token with root {OUTSIDE.root}: refused"
     else:
         raise AssertionError("the scope limits nothing")
     parts = [
-        box(8, 8, 624, 284),
-        text(22, 30, "the relay: all paths", "quiet"),
-        box(24, 44, 440, 236, "watch"),
-        text(38, 66, "scope of the key", "head"),
-        text(38, 85, _words(SCOPE.root, SCOPE.publish, SCOPE.subscribe), "mono small"),
-        box(44, 100, 400, 166, "warm"),
-        text(58, 122, "token", "head"),
-        text(58, 141, _words(CLAIMS.root, CLAIMS.publish, CLAIMS.subscribe), "mono small"),
-        box(64, 156, 360, 40, "both"),
-        text(78, 181, f"may publish   {allowed.publish[0]}/…", "mono small"),
-        box(64, 208, 360, 40, "both"),
-        text(78, 233, f"may watch     {allowed.subscribe[0]}/…", "mono small"),
-        box(472, 130, 152, 48, "bad"),
-        text(548, 159, refused, "mono small center"),
+        box(4, 8, 344, 356),
+        text(16, 30, "the relay: all paths", "quiet"),
+        box(14, 42, 324, 264, "watch"),
+        text(26, 64, "scope of the key", "head"),
+        text(26, 83, f"root {SCOPE.root}", "mono small"),
+        text(26, 99, _words(SCOPE.publish, SCOPE.subscribe), "mono small"),
+        box(26, 112, 300, 182, "warm"),
+        text(38, 134, "token", "head"),
+        text(38, 153, f"root {CLAIMS.root}", "mono small"),
+        text(38, 169, _words(CLAIMS.publish, CLAIMS.subscribe), "mono small"),
+        box(38, 182, 276, 46, "both"),
+        text(50, 201, "may publish", "small"),
+        text(50, 218, f"{allowed.publish[0]}/…", "mono small"),
+        box(38, 238, 276, 46, "both"),
+        text(50, 257, "may watch", "small"),
+        text(50, 274, f"{allowed.subscribe[0]}/…", "mono small"),
+        box(26, 316, 300, 36, "bad"),
+        text(38, 338, refused, "mono small"),
     ]
     return picture("scopes", "A token grants a part of what the scope of its key allows", WIDTH, HEIGHT, parts)
 
 
-def _words(root: str, publish: tuple[object, ...], subscribe: tuple[object, ...]) -> str:
-    return f"root {root}  publish {publish[0]}  subscribe {subscribe[0] or chr(34) * 2}"
+def _words(publish: tuple[object, ...], subscribe: tuple[object, ...]) -> str:
+    return f"publish {publish[0]}  subscribe {subscribe[0] or chr(34) * 2}"

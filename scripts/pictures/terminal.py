@@ -7,17 +7,15 @@ import io
 import os
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 from unittest import mock
 
 from moq_token import Claims, Key
 from moq_token.cli import main
-from scripts.pictures.svg import picture, text
 
 COMMAND = "moq-token-cli explain --key public.jwk --path /rooms/999 < alice.jwt"
-COLUMNS, ROW, SIZE = 80, 19, 7.83
-PLAIN = "#e6e6e6"
-COLORS = {"yes": "#7fd1a0", "NO": "#ff8f8f", "refused": "#ff8f8f", "fix": "#f2c572"}
+COLORS = {"yes": "good", "NO": "bad", "refused": "bad", "fix": "help"}
 
 
 def explained() -> str:
@@ -46,23 +44,12 @@ def explained_block(_: str) -> str:
     return f"```text\n$ {COMMAND}\n{explained()}\n```\n"
 
 
-def figure() -> str:
-    """Return the figure as SVG."""
-    lines = [f"$ {COMMAND}", *_wrapped(explained())]
-    width, height = round(COLUMNS * SIZE) + 30, ROW * len(lines) + 54
-    parts = [
-        "<style>.moq .screen { fill: #16181d; } .moq .term { font-family: ui-monospace, monospace; }</style>",
-        f'<rect class="screen" width="{width}" height="{height}" rx="10"/>',
-        *(f'<circle cx="{22 + 18 * n}" cy="18" r="5" fill="#5a6068"/>' for n in range(3)),
-    ]
-    color = PLAIN
-    for row, line in enumerate(lines):
-        whole = row == 0 or len(lines[row - 1]) < COLUMNS  # and not the rest of a line
-        color = COLORS.get(line.partition(":")[0].split()[-1], PLAIN) if whole else color
-        parts.append(text(15, 52 + ROW * row, line, "term").replace("<text", f'<text style="fill:{color}"'))
-    return picture("explain", "explain says why a relay refuses a token", width, height, parts)
+def screen(_: str) -> str:
+    """Return the command and its output as HTML that looks like a terminal, and breaks lines as one does."""
+    lines = [f"$ {COMMAND}", *explained().split("\n")]
+    colored = "\n".join(f'<span class="{_color(line)}">{escape(line, quote=False)}</span>' for line in lines)
+    return f'<pre class="screen">{colored}</pre>\n'
 
 
-def _wrapped(output: str) -> list[str]:
-    """Break lines as a terminal does."""
-    return [line[start : start + COLUMNS] for line in output.split("\n") for start in range(0, len(line), COLUMNS)]
+def _color(line: str) -> str:
+    return COLORS.get(line.partition(":")[0].split()[-1], "")

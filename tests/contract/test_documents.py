@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", ["README.md"])
 def test_runs_as_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert {"python", "sh"} <= run_document(ROOT / name)
+    assert {"python", "console"} <= run_document(ROOT / name)
 
 
 def test_every_make_target_in_the_documents_exists() -> None:
