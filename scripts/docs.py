@@ -26,6 +26,11 @@ PART = re.compile(
 )
 # Pages that are opened from a disk load this script from a third party. Ours is in docs/assets/offline.js.
 SHIM = re.compile(r'<script src="https://unpkg\.com/iframe-worker/shim"[^>]*></script>')
+# Each error message is a section, so that the search leads to it. A table of contents and links to hundreds of sections
+# that are all named "Message" help nobody, and were most of the page.
+OF_MESSAGES = re.compile(
+    r'<li class="md-nav__item">\s*<a href="#m-.*?</li>\s*|<a class="headerlink" href="#m-.*?</a>', re.DOTALL
+)
 # What the generator and its plugins print without a problem. Anything else is a warning.
 QUIET = re.compile(r"(Build started|No issues found|Build finished.*|\s*)")
 
@@ -115,7 +120,7 @@ def make(top: Path) -> Path:
         text, count = SHIM.subn(f'<script src="{up}assets/offline.js"></script>', page.read_text("utf-8"))
         if not count:
             sys.exit(f"{page.name}: there is no shim to replace")
-        page.write_text(text, encoding="utf-8")
+        page.write_text(OF_MESSAGES.sub("", text), encoding="utf-8")
     return site
 
 
