@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+import multiprocessing
 import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -145,6 +146,12 @@ class Claimed(Grant, frozen=True):
         raise OddError(now)
 
 
+class Interrupting:
+    @property
+    def __await__(self) -> Any:  # noqa: ANN401
+        raise KeyboardInterrupt
+
+
 class Loop:
     def __await__(self) -> Any:  # noqa: ANN401
         yield "nonsense"
@@ -156,6 +163,10 @@ FAULTS: dict[str, Callable[..., Any]] = {
     "GeneratorExit": raises(GeneratorExit()),
     "SystemExit": raises(SystemExit(3)),
     "a later SystemExit": raises_later(SystemExit(3)),
+    "KeyboardInterrupt": raises(KeyboardInterrupt()),
+    "a later KeyboardInterrupt": raises_later(KeyboardInterrupt()),
+    "a property that raises KeyboardInterrupt": lambda _: Interrupting(),
+    "an interrupt in a group": raises(BaseExceptionGroup("secret", [KeyboardInterrupt(), RefusedError("no")])),
     "StopIteration": raises(StopIteration()),
     "StopAsyncIteration": raises(StopAsyncIteration()),
     "CancelledError": raises(asyncio.CancelledError()),
@@ -249,9 +260,33 @@ def test_a_fault_of_the_lookup_is_no_verdict(monkeypatch: pytest.MonkeyPatch, fa
     assert get(server, "/public/room").status == 503
 
 
-def test_an_interrupt_is_no_fault_of_the_policy() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run_virtual(post(AuthServer(raises(KeyboardInterrupt()))))
+def test_a_refusal_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its text can hold what a client has chosen, and log handlers other than those of ``serve`` do not escape it."""
+    caplog.set_level(logging.INFO)
+    server = AuthServer(raises(RefusedError("no\r\nforged: \x1b[31m\u2028\ud800")))
+    assert run_virtual(post(server)).body == b"no\\r\\nforged: \\x1b[31m\\u2028\\ud800"
+    assert caplog.messages == ["refused: no\\r\\nforged: \\x1b[31m\\u2028\\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("is_worker", "caps", "warnings"),
+    [(True, {CapKind.TOKEN: Cap(1)}, 1), (True, None, 0), (True, {}, 0), (False, {CapKind.TOKEN: Cap(1)}, 0)],
+)
+def test_a_worker_process_warns_that_its_caps_are_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    is_worker: bool,  # noqa: FBT001
+    caps: dict[CapKind, Cap] | None,
+    warnings: int,
+) -> None:
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if is_worker else None)
+
+    async def test() -> None:
+        async with AuthServer(hang, caps=caps).lifespan():
+            pass
+
+    asyncio.run(test())
+    assert [record.__dict__["event"] for record in caplog.records] == ["workers"] * warnings
 
 
 def test_a_decision_takes_as_long_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

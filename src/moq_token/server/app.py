@@ -62,7 +62,8 @@ class AuthServer:
         The same for relay 0.14, from a ``Question`` to an ``Answer``. None takes ``decide.lookup`` if there
         is one.
     caps
-        How many sessions one token, address or subject may have (see ``Sessions``).
+        How many sessions one token, address or subject may have (see ``Sessions``). Each process counts its own
+        sessions: run one worker.
     contract
         Which relays are answered: ``post`` is 0.15 and later, ``get`` is 0.14, ``both``.
     max_age
@@ -124,6 +125,7 @@ class AuthServer:
         for kind, cap in ({} if caps is None else caps).items():
             if kind not in set(CapKind) or not isinstance(cap, Cap):
                 raise TypeError("`caps` must be a mapping such as {CapKind.TOKEN: Cap(3)}")
+        self._has_caps = bool(caps)
         self._bounded = Bounded()
         self._events = Events(decide, self._bounded, self.live, digest_key=self.digest_key, metrics=metrics)
         self.questions: Questions = Questions(
@@ -173,6 +175,9 @@ class AuthServer:
     async def lifespan(self) -> AsyncIterator[None]:
         """Close what the server and its policy hold open when the block is left."""
         sharing = nullcontext() if self.share is None else self.share.lifespan(ServerNode(self))
+        if self._has_caps and self.share is None and _is_worker():
+            message = "in a worker process: with several workers, each counts only its own sessions; run one worker"
+            log.warning(message, extra={"event": "workers"})
         self.revocations.ending.unseen.discover()
         try:
             async with sharing:
@@ -267,6 +272,13 @@ async def _awaited(answer: Coroutine[None, None, HttpResponse]) -> HttpResponse:
 def _fault(error: BaseException) -> HttpResponse:
     log.error("a request could not be answered: %s", type(error).__name__, extra={"event": "fault"})
     return unavailable()
+
+
+def _is_worker() -> bool:
+    """Whether another process has started this one to share its work, as uvicorn, granian and hypercorn do."""
+    import multiprocessing  # most servers are none, and start sooner without it
+
+    return multiprocessing.parent_process() is not None
 
 
 def _check_function(name: str, function: object, what: str) -> None:

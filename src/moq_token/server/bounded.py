@@ -39,7 +39,7 @@ class Bounded:
             await self._wait(deciding)
         try:
             return deciding.result()
-        except (RefusedError, UnavailableError, KeyboardInterrupt):
+        except (RefusedError, UnavailableError):
             raise
         except asyncio.CancelledError:
             raise UnavailableError("the policy cancelled itself") from None
@@ -74,6 +74,6 @@ async def _ask(policy: Callable[..., Awaitable[Any]], asked: tuple[object, ...])
         if not hasattr(answer, "__await__"):
             raise UnavailableError(f"the policy returned {type(answer).__name__} at once: write it as async def")
         return await answer
-    except SystemExit as error:
-        # In a task, it would end the event loop: one request would stop the server.
-        raise UnavailableError(f"the policy raised SystemExit ({raised_at(error)})") from None
+    except (SystemExit, KeyboardInterrupt) as error:
+        # In a task, these would end the event loop: one request would stop the server. Signals do that without them.
+        raise UnavailableError(f"the policy raised {type(error).__name__} ({raised_at(error)})") from None

@@ -41,8 +41,9 @@ def cut(text: str | None) -> str | None:
 
 
 def told(text: str) -> str:
-    """Return a text for the log or for a relay: cut, and without what looks like a token."""
-    return cut(without_tokens(text[:_MAX_TOLD_CHARACTERS]))
+    """Return a text for the log or for a relay: on one line, cut, and without what looks like a token."""
+    text = cut(without_tokens(text[:_MAX_TOLD_CHARACTERS]))
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,7 +102,8 @@ class State:
             pass  # a system without such locks
         except BlockingIOError:
             raise ConfigError(
-                f"`state`: another auth server uses {shown_path(self._directory)}: give each its own directory"
+                f"`state`: another auth server uses {shown_path(self._directory)}: give each its own directory,"
+                " and run one worker"
             ) from None
 
     def _denials(self) -> tuple[Denial, ...]:
