@@ -93,7 +93,7 @@ class Tokens:
     ) -> None:
         if isinstance(keys, str | os.PathLike):
             keys = open_keys(os.fspath(keys))
-        elif not isinstance(keys, Key | KeySet) and not hasattr(keys, "get"):
+        elif not isinstance(keys, Key | KeySet) and not hasattr(keys, "aclose"):
             raise TypeError(f"`keys` must be a Key, a KeySet, a KeySource, a path or a URL, not {type(keys).__name__}")
         self._keys = keys
         self._clock = clock
