@@ -12,6 +12,7 @@ from moq_token import (
     InvalidTokenError,
     KeyNotFoundError,
     KeySet,
+    jws,
     read_unverified,
 )
 from tests import forge
@@ -155,6 +156,24 @@ def test_kid_of_wrong_type(kid: object) -> None:
     assert forge.no_key(forge.jwk(HS256) | {"kid": kid})
 
 
+@pytest.mark.parametrize("value", [0, True, [], ["x"], {}], ids=repr)
+@pytest.mark.parametrize("name", ["typ", "cty", "jku", "x5u", "x5t", "x5t#S256"])
+def test_members_that_relays_read_as_text_must_be_text(name: str, value: object) -> None:
+    assert reason(token(HS256, head=header(HS256, **{name: value}))) == "malformed"
+
+
+def test_a_header_that_is_long_is_not_remembered() -> None:
+    """Otherwise, strangers could fill the memory with 1,024 headers of 64 KiB."""
+    jws._remembered_kid.cache_clear()  # noqa: SLF001
+    remembered = jws._remembered_kid.cache_info  # noqa: SLF001
+    for size, is_remembered in ((300, True), (600, False)):
+        before = remembered().currsize
+        segment = b64(compact({"alg": "HS256", "kid": "k" * size})).encode()
+        assert jws.kid_in(segment) == "k" * size
+        assert (remembered().currsize > before) == is_remembered, size
+    assert remembered().maxsize == 1024
+
+
 # -- crit and b64
 
 
@@ -279,6 +298,20 @@ def test_base64url_has_one_spelling(position: int, spelling: str) -> None:
 def test_segments(text: str, expected: str) -> None:
     h, p, s = token(HS256).split(".")
     assert reason(text.format(h=h, p=p, s=s)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a.b", "three segments between dots, this has 2"),
+        ("a.b.c.d", "three segments between dots, this has 4"),
+        ("a.b.c", "not canonical base64url"),
+        ("é.b.c", "not canonical base64url"),
+    ],
+)
+def test_the_error_says_what_is_wrong_with_the_segments(text: str, said: str) -> None:
+    with pytest.raises(InvalidTokenError, match=said):
+        forge.key(HS256).verify(text, now=NOW)
 
 
 @pytest.mark.parametrize("text", [b"a.b.c", None, 1, ["a", "b", "c"], bytearray(b"a.b.c")], ids=repr)
