@@ -463,6 +463,8 @@ def test_a_path_beside_a_pattern_must_be_valid_as_one() -> None:
         Claims("", [deep, "a*"])
     with pytest.raises(InvalidClaimsError, match="32"):
         KEY.sign(Claims("", deep, "a*"))
+    with pytest.raises(InvalidKeyError, match="32"):
+        KEY.with_scope(Scope("", deep, "a*")).to_json()
     longest = "/".join("a" * 32)
     assert json.loads(Claims("", longest).to_json())["put"] == [longest]
     assert KEY.verify(KEY.sign(Claims("", longest)), strict=True).publish == (Pattern(longest),)

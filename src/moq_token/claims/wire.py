@@ -102,7 +102,7 @@ def _as_patterns(value: Claims | Scope) -> dict[str, object]:
 # -- reading
 
 
-def decode(payload: bytes, *, strict: bool = False) -> Claims:
+def decode(payload: bytes, *, strict: bool) -> Claims:
     """Read the claims of a token whose signature has been verified. Times are not compared with a clock.
 
     Raises ``InvalidTokenError`` (``malformed``, ``bad-claims``) for claims that are invalid, and for ``aud``.
