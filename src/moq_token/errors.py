@@ -202,7 +202,10 @@ class NotYetValidTokenError(InvalidTokenError):
 
 
 class ScopeExceededError(InvalidTokenError):
-    """The token grants ``path``, which is outside the scope of its key (``scope-exceeded``)."""
+    """The token grants ``path``, which is outside the scope of its key (``scope-exceeded``).
+
+    ``path`` is as the token has it: to log it, take the message, which shows it escaped and cut.
+    """
 
     reason: Reason = "scope-exceeded"
 
@@ -212,7 +215,11 @@ class ScopeExceededError(InvalidTokenError):
 
 
 class KeyNotFoundError(RefusedError):
-    """There is no key for the ``kid`` of the token, or it has no ``kid`` (``unknown-key``)."""
+    """There is no key for the ``kid`` of the token, or it has no ``kid`` (``unknown-key``).
+
+    ``kid`` is as the token has it, and nobody has verified it: to log it, take the message, which shows it escaped and
+    cut.
+    """
 
     reason: Reason = "unknown-key"
 
@@ -222,7 +229,11 @@ class KeyNotFoundError(RefusedError):
 
 
 class UnauthorizedError(RefusedError):
-    """The token is valid, but not at ``path``: ``root-mismatch`` (no overlap) or ``no-access`` (nothing granted)."""
+    """The token is valid, but not at ``path``: ``root-mismatch`` (no overlap) or ``no-access`` (nothing granted).
+
+    ``path`` is what the client has dialed, which can be long and hold anything, even a token that was written in the
+    wrong place. To log it, take the message, which shows it escaped, cut and without tokens.
+    """
 
     reason: Reason = "no-access"
 
