@@ -723,12 +723,12 @@ def test_published_keys(tmp_path: Path) -> None:
     SECRET_KEY.to_file(tmp_path / "secret.jwk")
     (tmp_path / "broken.jwk").write_text("no key")
     (tmp_path / "note.txt").write_text("no key file")
-    server = AuthServer(grant_all, published=PublishedKeys(tmp_path, max_age=7))
+    server = AuthServer(grant_all, published=PublishedKeys(tmp_path))
     one, every = get(server, "/keys/pair.jwk"), get(server, "/.well-known/jwks.json")
     assert Key.from_str(one.body.decode()) == pair.to_public()
     assert [key["kid"] for key in json.loads(every.body)["keys"]] == ["pair"]
     for path, answer in (("/keys/pair.jwk", one), ("/.well-known/jwks.json", every)):
-        assert b"cache-control: public, max-age=7\r\n" in answer.headers
+        assert b"cache-control: public, max-age=60\r\n" in answer.headers
         tag = answer.headers.split(b"etag: ")[1].split(b"\r\n")[0].decode()
         for known in tag, f"W/{tag}", f'"x", {tag}', "*":
             again = get(server, path, if_none_match=known)

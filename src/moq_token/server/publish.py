@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_AGE_SECONDS = 60
 """Seconds for which an answer may be reused, so that a new key may be unknown and a withdrawn one still in use."""
 
+_CACHE_CONTROL = f"cache-control: public, max-age={MAX_AGE_SECONDS}\r\n".encode()
 _SUFFIX = ".jwk"
 _JWKS_PATH = "/.well-known/jwks.json"
 
@@ -27,13 +28,12 @@ _JWKS_PATH = "/.well-known/jwks.json"
 class PublishedKeys:
     """The keys of a directory of ``{kid}.jwk`` files, public halves only: a secret is never served.
 
-    Files that cannot be read as keys are left out of the set. ``max_age`` (seconds) goes into ``Cache-Control``.
+    Files that cannot be read as keys are left out of the set.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, max_age: int = MAX_AGE_SECONDS) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = os.fspath(directory)
         self._source = DirectorySource(self._directory)
-        self._cache_control = f"cache-control: public, max-age={max_age}\r\n".encode()
 
     async def answer(self, path: str, known: str | None) -> HttpResponse:
         """Answer ``GET /keys/{kid}.jwk`` and ``GET /.well-known/jwks.json``; ``known`` is ``If-None-Match``."""
@@ -67,7 +67,7 @@ class PublishedKeys:
     def _tagged(self, document: str, content_type: str, known: str | None) -> HttpResponse:
         body = document.encode()
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        headers = self._cache_control + f"etag: {tag}\r\n".encode()
+        headers = _CACHE_CONTROL + f"etag: {tag}\r\n".encode()
         if known is not None and (
             known == "*" or tag in (item.strip().removeprefix("W/") for item in known.split(","))
         ):
