@@ -155,7 +155,7 @@ def _copy(path: str, copy: str) -> None:
 def _locked(directory: str) -> Iterator[None]:
     """Let one process at a time replace files of a directory, on systems that can lock a directory.
 
-    Between the backup and the write of one process, another one would otherwise write a file that nobody has kept.
+    Otherwise, a file that another process writes between the backup and the write would be lost.
     """
     descriptor = None
     with contextlib.suppress(ImportError, OSError, ValueError):

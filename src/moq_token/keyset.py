@@ -182,7 +182,7 @@ def read_set(members: Mapping[str, object], read: Callable[[dict[str, object]], 
     """Read the members of a JWK Set, each with ``read``; everything that reads a set does it with this function.
 
     Members that ``read`` refuses, and keys for encryption, are ignored. Raises ``InvalidKeyError`` where
-    ``keys`` is no list, has more than 1,000 members, or has members of which none is usable. An empty list is an empty
+    ``keys`` is not a list, has more than 1,000 members, or has members but no usable one. An empty list is an empty
     set.
     """
     jwks = members.get("keys")

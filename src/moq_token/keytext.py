@@ -13,7 +13,7 @@ from moq_token.errors import InvalidKeyError
 
 MAX_KEY_BYTES = 1024 * 1024
 
-# What Unicode does not count as white space, though nobody sees it: zero-width characters and marks of direction.
+# Invisible, but not white space in Unicode: zero-width characters and marks of direction.
 _INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
 
 _ENCODINGS = (  # the longer marks first: that of UTF-16 begins that of UTF-32
@@ -77,7 +77,7 @@ def decoded(text: str | bytes) -> bytes:
 def parse_members(text: str | bytes) -> dict[str, object]:
     """Read a JSON object, or base64url of one, as key files hold it.
 
-    Raises ``InvalidKeyError``; for what is no JSON the message names what it is.
+    Raises ``InvalidKeyError``; the message says what the text is instead of JSON.
     """
     data = plain(text)
     if not data.startswith(b"{"):

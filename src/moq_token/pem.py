@@ -150,7 +150,7 @@ def _normal(label: bytes, body: bytes) -> bytes:
 
 
 def _fault(data: bytes, raw: bytes) -> str:
-    """Say why there is no key in a text that should be PEM."""
+    """Return why a text that should be PEM contains no key."""
     import re
 
     if not is_pem(data) or b"BEGIN SSH2" in data:

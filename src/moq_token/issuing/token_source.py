@@ -27,7 +27,7 @@ _RENEW_FROM, _RENEW_TO = 0.7, 0.85
 # A credential is not handed out shortly before it expires: the client has to connect with it.
 _MARGIN_SECONDS, _MARGIN_PART = 5.0, 0.1
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 1.0, 30.0
-_MAX_FAILURES = 10  # so many are counted
+_MAX_FAILURES = 10  # the count stops here: the pause has reached its limit long before
 # Somewhat longer than a request, so that its own error comes first.
 _WAIT_SECONDS = TIMEOUT_SECONDS + 2.0
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Role: TypeAlias = Literal["publish", "subscribe"]
 
 KEPT_SECONDS: Final = 7200
-"""A denial is kept for so long after its end, so that a clock that was ahead and is set back does not lose it."""
+"""How long a denial is kept after its end, so that setting back a clock that was ahead does not lose it."""
 MAX_TEXT_CHARACTERS: Final = 256
 """Characters of a reason, an author or a node."""
 # What a session is compared with exactly, in the order of how few sessions have the same.
@@ -288,7 +288,7 @@ def facts_of(session: Session, *, address: bool = True) -> Facts:
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise ``InvalidDenialError`` for a reason, an author or a node that is no short line."""
+    """Raise ``InvalidDenialError`` for a reason, an author or a node that is not one short line."""
     if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
         raise InvalidDenialError(f"`{name}` must be one line of at most {MAX_TEXT_CHARACTERS} printable characters")
 

@@ -62,7 +62,7 @@ class Denials:
         return sorted(found, key=lambda denial: (denial.at, denial.id))
 
     def put(self, denial: Denial) -> bool:
-        """Take a denial, unless what is known counts rather. Return whether this has changed something.
+        """Add a denial, unless a known one with the same id takes precedence. Return whether something has changed.
 
         Denials can be put in any order and repeatedly: the result is the same. Raises ``InvalidDenialError``
         (``too-many``) for a further one beyond the limits, and then nothing has changed.

@@ -196,7 +196,7 @@ def _bind_unix(path: str) -> socket.socket:
             made.bind(path)
         finally:
             os.umask(before)
-        made.listen(_BACKLOG)  # at once, as nobody takes a socket that listens for a stale one
+        made.listen(_BACKLOG)  # at once: another server removes a socket that does not listen as stale
     except OSError as error:
         made.close()
         raise ConfigError(f"cannot listen on {shown_path(path)}: {error.strerror or error}") from None

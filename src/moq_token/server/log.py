@@ -45,7 +45,7 @@ class TextFormatter(logging.Formatter):
 
 
 class ThreadedHandler(logging.Handler):
-    """Write records to a stream from a thread, so that a pipe that nobody reads holds up no decision.
+    """Write records to a stream from a thread, so that a pipe that nobody reads does not delay decisions.
 
     Errors of the stream are ignored: there is no other place to report them. It must be unbuffered: a buffer whose
     lock is held by a thread that hangs in a write aborts the interpreter when it exits.

@@ -32,8 +32,8 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 MAX_RELAYS: Final = 10_000
 
 _PATH = "/sessions/revalidate"
-# Up to so many sessions are named one by one. More are covered by a filter that also hits others, to whom a re-check
-# does no harm, if these are not many times as many.
+# Up to FEW sessions are named one by one. More are covered by a filter that also matches other sessions, if these are
+# at most _TIMES as many: a needless re-check does no harm.
 FEW: Final = 32
 _TIMES: Final = 4
 _MAX_NODE_CHARACTERS, _MAX_URL_CHARACTERS = 256, 1024

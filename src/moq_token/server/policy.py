@@ -179,10 +179,10 @@ class Policy(Closing):
         return self._grant(request.id, claims, granted, ends, now)
 
     def _granted(self, claims: Claims, path: str, *, remember: bool) -> tuple[Patterns, Patterns]:
-        """Return what claims grant at a path. It can be remembered for the same object, which a re-check brings.
+        """Return what claims grant at a path. ``remember`` keeps it for this object of claims: a re-check has the same.
 
-        For a token that comes for the first time it is not: most come once, and thousands of objects that nobody asks
-        for again would make the garbage collector stall everybody.
+        Do not remember it for a new token: most tokens come once, and thousands of objects that are never used again
+        make the garbage collector stall the server.
         """
         place = id(claims), path
         known = self._known.get(place) if remember else None
@@ -221,7 +221,7 @@ class Policy(Closing):
     async def lookup(self, question: Question) -> Answer:
         """Answer relay 0.14, which decides by itself: with the key for a ``kid``, and what is public at a path.
 
-        What such a relay cannot express is left out, never widened: patterns that are no subtrees are not public, and a
+        What such a relay cannot express is left out, never widened: only patterns that are subtrees are public, and a
         client certificate gets everything at the path or nothing. The key of an HMAC algorithm is given as it is;
         whoever sends the answer decides where it may go. Raises ``RefusedError`` and ``UnavailableError``.
         """

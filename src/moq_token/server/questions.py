@@ -34,7 +34,7 @@ class Questions:
     bounded
         Asks the policy.
     denials
-        What is denied whatever the policy says.
+        The denials, which override the policy.
     share_secrets
         Whether callers on this machine get the secret of an HMAC key.
     clock

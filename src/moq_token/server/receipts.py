@@ -33,7 +33,7 @@ class Pending:
     Parameters
     ----------
     started
-        When the denial came, in seconds of a clock that nobody sets.
+        When the denial came, in monotonic seconds.
 
     """
 
@@ -108,7 +108,7 @@ class Pending:
         the relays that were not reached since the start, and may have sessions that are not known; so may the server
         itself, as ``starting`` says.
         """
-        # A relay whose sessions have all ended was told, whatever became of its answer.
+        # A relay whose sessions have all ended was told, even if its answer was lost.
         unreachable = {node: self._unreachable[node] for node in self.nodes if node in self._unreachable}
         missing = {relay.node: relay for relay in unseen}
         named = sorted((missing | unreachable).values(), key=lambda relay: relay.node)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 KICK_SECONDS, KICK_CADENCES = 600, 3
-"""The id of a kicked session is denied for so long, and for so many of its cadences, unless it expires before."""
+"""How long the id of a kicked session is denied: the longer of these seconds and cadences, or until it expires."""
 
 _MAX_BACKGROUND = 100
 

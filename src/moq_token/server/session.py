@@ -49,7 +49,7 @@ def told(text: str) -> str:
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """What the policy has decided about a ``connect`` or ``revalidate`` that it admits.
 
-    ``token`` is a digest of the presented token (never the token), ``subject`` whom it is about; None is not counted.
+    ``token`` is a digest of the presented token (never the token), ``subject`` whom it is for; None is not counted.
     ``jti``, ``kid`` and ``issued`` are those of the token. ``grant`` is the answer as it is written; ``root``,
     ``revalidate`` (seconds), ``expires`` (Unix seconds) and ``tier`` are those of the answer.
     """

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from moq_token.server.session import Refusal
 
 LEASE_CADENCES: Final = 2
-"""A session that has not been seen for so many of its cadences is lost."""
+"""A session is lost after so many of its cadences without an event."""
 LATE_SECONDS: Final = 30
-"""For so long after the end of a session, events of it can come late."""
+"""How long after the end of a session its late events are still recognized."""
 MAX_ENDED: Final = 100_000
 """Ended sessions that are remembered for late events; beyond that the oldest is forgotten early."""
 MAX_SESSIONS: Final = 250_000

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moq_token.server.share.names import Names
 
 MAX_LEASE_SECONDS: Final = 86_400
-"""A session that is never re-checked is counted by the other nodes for so long."""
+"""How long the other nodes count a session that is never re-checked."""
 
 _TAGS = {CapKind.TOKEN: b"t", CapKind.REMOTE: b"r", CapKind.SUBJECT: b"s"}
 _KINDS = {tag: kind for kind, tag in _TAGS.items()}

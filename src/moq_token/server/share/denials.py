@@ -24,7 +24,7 @@ MAX_SHARED: Final = 20_000
 MAX_RECORD_BYTES: Final = 8192
 """A sealed denial. Longer records, which others have written, stay in the store."""
 GONE_SECONDS: Final = 3600
-"""For so long, a node is missed that has stopped without leaving: sessions of its relay go on, and nobody ends them."""
+"""How long a node that has stopped without leaving is missed: its sessions go on, and nobody ends them."""
 _FETCHED_TOGETHER = 200
 
 _KIND = b"denial"

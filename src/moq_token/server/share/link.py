@@ -30,7 +30,7 @@ class Link(Protocol):
         ...
 
     async def failed(self, seconds: float, /) -> None:
-        """Return after so many seconds. Raises ``StoreError`` as soon as the connection has failed."""
+        """Wait this many seconds. Raises ``StoreError`` as soon as the connection has failed."""
         ...
 
     async def aclose(self) -> None:

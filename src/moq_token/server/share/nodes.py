@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MAX_NODES: Final = 10_000
 """Nodes that are asked, and whose answers are taken."""
 LEASE_SECONDS: Final = 15.0
-"""A node that has not renewed its lease for so long is not there any more."""
+"""A node counts as gone when it has not renewed its lease for this time."""
 
 
 class Nodes:

@@ -27,7 +27,7 @@ MAX_QUESTIONS: Final = 64
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 """A message of a node to another. Longer ones are neither sent nor read."""
 FRESH_SECONDS: Final = 300
-"""A question is answered for so long, by the clocks of both nodes, and once. So nobody can send it again later."""
+"""How long a question is answered, by the clocks of both nodes. It is answered once, so it cannot be replayed."""
 
 QUESTION: Final = b"Q"
 ANSWER: Final = b"A"
@@ -170,7 +170,7 @@ class Questions:
             return False
         if message.number in self._heard:
             return False
-        # Those that were heard so long ago are not fresh any more, wherever the clock of the asking node is.
+        # Twice the time, because the clock of the asking node may be that far ahead.
         while self._heard and next(iter(self._heard.values())) < now - 2 * FRESH_SECONDS:
             del self._heard[next(iter(self._heard))]
         self._heard[message.number] = now

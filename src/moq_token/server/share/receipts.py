@@ -80,7 +80,7 @@ def together(own: Receipt, answers: Answers, *, later: str) -> Receipt:
     slowest = [each.slowest_ms for each in receipts if each.slowest_ms is not None]
     out_by = [each.out_by for each in receipts if each.out_by is not None]
     expires_by = [each.expires_by for each in receipts if each.expires_by is not None]
-    # Where one cannot say by when, nobody can.
+    # The times are known only if every server knows its own.
     is_known = not missing and all(each.complete or each.out_by is not None for each in receipts)
     ends = not missing and all(each.complete or each.expires_by is not None for each in receipts)
     return replace(

@@ -262,9 +262,9 @@ class Sharing:
                 await link.failed(PULL_SECONDS)
                 await self._pull(link, self._node)
         except asyncio.CancelledError:
-            # With sessions that nobody can end any more, the others are to miss this node.
+            # Nobody can end the sessions of this node now: if it has any, the others must report it as missing.
             lease = _STOPPED_SECONDS if self._node.has_sessions() else 0
-            with suppress(Exception):  # this node leaves, whatever happens
+            with suppress(Exception):  # a node leaves also if it cannot tell the others
                 await link.call(self._denials.pull(self.node, lease))
                 await self._tell(link, _LEFT)
             raise

@@ -241,7 +241,7 @@ class ServerLink:
         if self._failure.done():
             return
         self._failure.set_exception(StoreError(problem))
-        self._failure.exception()  # looked at: nobody need wait for it
+        self._failure.exception()  # retrieved here, or asyncio would log it
         if self._watch is not None:
             self._watch.cancel()
         while self._waiting:
@@ -254,7 +254,7 @@ class ServerLink:
             await work
         except (RedisError, OSError) as error:
             self._fail(_problem(error))
-        except Exception as error:  # noqa: BLE001 - whatever a server answers, decisions go on
+        except Exception as error:  # noqa: BLE001 - decisions go on after any answer of a store
             self._fail(f"it gave an unexpected answer ({type(error).__name__})")
 
     async def _send(self) -> None:
