@@ -26,7 +26,7 @@ from moq_token.issuing import Issuer, TokenRequest, TokenSource, endpoint
 MoqError = cast("type[Exception]", moq.Error)
 
 RELAY = Path(__file__).with_name("relay.py")
-TIME_LIMIT = 30  # seconds for the whole demo, which takes about three
+TIME_LIMIT = 60  # seconds for the whole demo, which takes about three
 LEAVE_SECONDS = 5  # seconds for a program to shut down
 ROOM = "rooms/123"
 RELAY_TOML = """

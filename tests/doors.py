@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 REQUEST_SECONDS = 1.0  # how long a request may take in these processes, so that tests of it are quick
-PATIENCE = 40.0
+PATIENCE = 100.0
 
 COMMANDS = {
     "own": ["-m", "tests.doors", "{port}"],

@@ -7,7 +7,7 @@ from moq_token.cli import run
 from moq_token.server import ending, nudges
 from moq_token.server.share import everywhere, node, sharing, store
 
-SECONDS = 30
+SECONDS = 100
 
 for module, names in (
     (store, ("DEADLINE_SECONDS", "CONNECT_SECONDS")),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _Server = TypeVar("_Server", bound="BaseServer")
 
-SECONDS = 50  # less than a test may take
+SECONDS = 100
 ROOT = Path(__file__).parents[1]
 PATIENT = "tests.patient"
 

@@ -40,7 +40,7 @@ def binary() -> str | None:
 
 
 BINARY = binary() if sys.platform != "win32" else None
-START_SECONDS = 30
+START_SECONDS = 100
 
 
 class Server:
@@ -82,7 +82,7 @@ class Server:
     def kill(self) -> None:
         self.popen.send_signal(SIGCONT)
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(100)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -169,7 +169,7 @@ class Proxy:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(100)
 
 
 __all__ = ["BINARY", "Proxy", "Server", "sentinel", "server"]

@@ -179,7 +179,7 @@ class AuthServer:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=100)
         self._path = path
 
     def connect(self) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from moq_token import Key
     from tests.interop.relays import Relay
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.rust
 
 SESSIONS = 200
 RUNS = 10

@@ -45,7 +45,7 @@ BROWSERS = (
     "google-chrome",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
-PATIENCE = 50  # seconds for the whole page
+PATIENCE = 150  # seconds for the whole page
 RELAY_TOML = """
 [auth]
 key = "public.jwk"
@@ -189,9 +189,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             relay, certificate = stack.enter_context(our_relay(directory))
             query = f"?certificate={certificate}"
         yield stack.enter_context(page(directory, relay, query))
-
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_it_fetches_a_credential(world: World) -> None:

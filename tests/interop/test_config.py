@@ -17,7 +17,7 @@ from tests.interop.peers import program
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.rust
 
 # The last thing that it logs before it waits for clients; without any configuration it ends just before.
 RUNS = "running standalone"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(180)
 SAMPLE = 30
 ALSO_ANSWERED = {
     "there is no token": "reasons.html#token-expected",

@@ -36,7 +36,7 @@ KEY = Key.generate("EdDSA", "one")
 STRANGER = Key.generate("EdDSA", "one")
 OUTAGE = 502 + 64  # how far the transport's codes lie above those of HTTP
 UNAUTHORIZED = "unauthorized"
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PUBLIC = AuthConfig.from_mapping({"auth": {"public": "anon"}})
 
@@ -200,7 +200,7 @@ async def withdrawing(client: moq.Client, name: str) -> AsyncIterator[None]:
 
     The client listens from before the block: later it might find neither the broadcast nor that it was withdrawn.
     """
-    async with client.announced(name) as updates, asyncio.timeout(2 * PATIENCE):
+    async with client.announced(name) as updates, asyncio.timeout(PATIENCE):
         async for update in updates:
             if update.active:
                 break

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.rust
 
 MoqError = cast("type[Exception]", moq.Error)
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds
 OURS = [sys.executable, str(Path(__file__).parents[2] / "examples" / "relay.py")]
 ALL = {"publish": ["**"]}
 # The answers to the connect and the re-checks of a session, by its path. The last one is repeated.

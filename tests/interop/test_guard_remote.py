@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MoqError = cast("type[Exception]", moq.Error)
 KEY = Key.generate("EdDSA", "one")
-PATIENCE = 20  # seconds
+PATIENCE = 60  # seconds
 OUTAGE = 502 + 64  # how far the transport's codes lie above those of HTTP
 RELAY = Path(__file__).parents[2] / "examples" / "relay.py"
 

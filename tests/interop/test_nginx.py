@@ -46,7 +46,7 @@ http {{
 }}
 """
 KID = KeyId("one")
-PATIENCE = 30  # seconds
+PATIENCE = 60  # seconds
 
 
 class Nginx:

@@ -75,7 +75,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     try:
         host, port = server.get_host_and_port()
         environment(monkeypatch, f"http://{host}:{port}")
-        with contextlib.closing(HTTPConnection(host, port, timeout=10)) as connection:
+        with contextlib.closing(HTTPConnection(host, port, timeout=100)) as connection:
             connection.request("PUT", f"/{BUCKET}")
             assert connection.getresponse().status == 200
         url = f"s3://{BUCKET}/keys"
@@ -179,7 +179,7 @@ async def test_a_store_that_fails(script: object, message: str, monkeypatch: pyt
     async with Server() as server:
         environment(monkeypatch, server.url)
         if script is hang:
-            monkeypatch.setattr(objects, "TIMEOUT_SECONDS", 0.3)
+            monkeypatch.setattr(objects, "TIMEOUT_SECONDS", 1.0)
         server.scripts[f"/{BUCKET}/keys/one.jwk"] = script  # type: ignore[assignment]
         async with ObjectStoreSource(f"s3://{BUCKET}/keys") as source:
             with pytest.raises(UnavailableError, match=message) as caught:

@@ -24,7 +24,7 @@ from tests.serving import in_thread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.rust
 
 DOCUMENT = json.loads((Path(__file__).parents[1] / "vectors" / "decisions.json").read_text(encoding="utf-8"))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.rust
 
 LISTEN = ("--listen", "127.0.0.1:0", "--listen-tls-generate", "localhost")
 KEY = forge.key(Algorithm.HS256)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.rust
 
 
 # -- relays from 0.15 on

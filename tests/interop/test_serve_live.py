@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.interop.relays import Relay
     from tests.serving import Process
 
-pytestmark = [pytest.mark.rust, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.rust
 
 SESSIONS = 200
 UNANSWERED = re.compile("auth revalidation failed; retrying id=([0-9a-f]+) err=auth server unavailable")

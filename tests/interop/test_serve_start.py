@@ -18,7 +18,7 @@ def test_errors_at_start(moq: str, row: tuple[str, int, str, str], capsys: pytes
     words = line.split()
     listen = [] if "--listen" in words else ["--listen", "127.0.0.1:0"]
     original = subprocess.run(
-        [moq, "auth", "serve", *listen, *words], capture_output=True, text=True, timeout=10, check=False
+        [moq, "auth", "serve", *listen, *words], capture_output=True, text=True, timeout=100, check=False
     )
     assert (original.returncode, theirs in original.stderr) == (status, True)
     assert main(["auth", "serve", *listen, *words]) == status

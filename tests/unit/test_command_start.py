@@ -22,7 +22,7 @@ ENTRIES = ("from moq_token_cli import run", "from moq_token.cli import run")
 def start(script: str, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(Path(moq_token.__file__).parents[1])}
     line = [sys.executable, "-c", script, *words]
-    return subprocess.run(line, input=text, env=env, capture_output=True, text=True, check=True, timeout=50)
+    return subprocess.run(line, input=text, env=env, capture_output=True, text=True, check=True, timeout=100)
 
 
 @pytest.mark.parametrize("sigint", ["default_int_handler", "SIG_IGN"])

@@ -1135,7 +1135,7 @@ def call(
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=100,
     )
 
 
@@ -1163,7 +1163,7 @@ def test_a_reader_who_has_gone_away_is_no_matter(desk: Path) -> None:
                 stdout=writer,
                 stderr=subprocess.PIPE,
                 check=False,
-                timeout=30,
+                timeout=100,
             )
         finally:
             os.close(writer)
@@ -1217,7 +1217,7 @@ def at_terminal(folder: Path, *argv: str, typed: str = "", env: Mapping[str, str
         with contextlib.suppress(OSError):  # Linux raises this when the other end is closed
             while data := os.read(ours, 4096):
                 seen += data
-        return process.wait(30), seen.decode().replace("\r\n", "\n")
+        return process.wait(100), seen.decode().replace("\r\n", "\n")
     finally:
         os.close(ours)
 
@@ -1274,7 +1274,7 @@ def test_bash_completes(desk: Path, words: list[str], expected: str) -> None:
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(
-        ["bash", "--norc", "-c", line], cwd=desk, capture_output=True, text=True, check=False, timeout=30
+        ["bash", "--norc", "-c", line], cwd=desk, capture_output=True, text=True, check=False, timeout=100
     )
     assert (done.stdout, done.stderr) == (f"{expected}\n", "")
 
@@ -1284,7 +1284,7 @@ def in_shell(shell: Sequence[str], script: str, folder: Path) -> str:
     if shutil.which(shell[0]) is None:
         pytest.skip(f"needs {shell[0]}")
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
-    done = subprocess.run([*shell, script], env=env, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([*shell, script], env=env, capture_output=True, text=True, check=False, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -67,7 +67,7 @@ def test_compose_file() -> None:
     assert network["ports"] == [f"443:{relay['environment']['MOQ_LISTEN'].rpartition(':')[2]}/udp"]
     holding = subprocess.Popen([sys.executable, *network["entrypoint"][1:]])
     holding.terminate()
-    assert holding.wait(10) in {0, -signal.SIGTERM}  # the latter if it came before the handler
+    assert holding.wait(100) in {0, -signal.SIGTERM}  # the latter if it came before the handler
     assert relay["environment"]["MOQ_AUTH_URL"] == f"http://{read_settings(config=DEPLOY / 'serve.toml').listen}/"
     assert auth["command"] == ["serve", "--config", f"{auth['working_dir']}/serve.toml"]
     environment = auth["environment"]

@@ -268,7 +268,7 @@ def test_a_device_that_is_full() -> None:
 
 def run(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*wrapper, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
 
 
 # Writes the key in its first argument over the file in its second; says what was raised, and for which file.

@@ -42,7 +42,7 @@ SIGN = ("sign", "--key", "-", "--publish", "", "--expires", "1h")
 def start(script: str, *words: str, text: str = KEY) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(Path(moq_token.__file__).parents[1])}
     line = [sys.executable, "-c", script, *words]
-    return subprocess.run(line, input=text, env=env, capture_output=True, text=True, check=False, timeout=50)
+    return subprocess.run(line, input=text, env=env, capture_output=True, text=True, check=False, timeout=100)
 
 
 @pytest.mark.parametrize("times", [1, 2, 50])

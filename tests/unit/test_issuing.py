@@ -338,7 +338,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_forked_worker_follows_a_rotation(rotation: Rotation) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", FORK, rotation.directory], check=False, timeout=30)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FORK, rotation.directory], check=False, timeout=100)
     assert done.returncode == 0
 
 

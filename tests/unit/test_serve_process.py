@@ -121,7 +121,7 @@ def test_unix_socket(tmp_path: Path, cli: Cli) -> None:
         assert "in use: another server listens on it" in cli.refused_after_log("serve", "--listen", f"unix:{place}")
         assert process.connect("/a")[0] == 200
         process.signal(signal.SIGKILL)
-        process.popen.wait(30)
+        process.popen.wait(100)
     assert place.exists()  # left behind by a crash
     with serving("--listen", f"unix:{place}", cwd=tmp_path) as process:
         assert process.connect("/a")[0] == 403
@@ -633,7 +633,7 @@ def test_log_for_people(tmp_path: Path) -> None:
             assert line
         process.terminate()
         assert "stopping" in process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(100) == 0
 
 
 def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
@@ -649,7 +649,7 @@ def test_a_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
             answers = [ask(socket, "/", {**request, "id": str(number)})[0] for number in range(300)]
             assert answers == [403] * 300
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(100) == 0
         finally:
             process.kill()
 
@@ -671,7 +671,7 @@ def test_it_runs_without_standard_error(tmp_path: Path, closed: str) -> None:
                 time.sleep(0.01)  # it has no other way to say that it listens
             assert ask(f"unix:{path}", "/healthz")[0] == 200
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(100) == 0
         finally:
             process.kill()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OUTER = ("uvicorn", "granian")
-SECONDS = 15.0
+SECONDS = 60.0
 
 BODY = json.dumps({"id": "1", "event": "connect", "node": "", "transport": "quic", "path": "/room"}).encode()
 GRANT = b'{"subscribe":["**"]}'

@@ -161,7 +161,7 @@ async def answering(
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 20))
+    asyncio.run(asyncio.wait_for(work, 100))
 
 
 ACCEPTED = b'HTTP/1.1 202 Accepted\r\ncontent-length: 10\r\n\r\n{"ids":[]}'

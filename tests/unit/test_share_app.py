@@ -212,7 +212,7 @@ def test_a_server_stops_although_its_link_fails_in_an_unknown_way(monkeypatch: p
         raise ZeroDivisionError
 
     async def run() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async with Together().running() as link:
                 monkeypatch.setattr(link, "call", call)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="there is no valkey-server for this platform")
 
-SECONDS = 30
+SECONDS = 100
 
 
 class Nodes:

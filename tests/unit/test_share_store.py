@@ -96,7 +96,7 @@ def test_leases_end(store: Server) -> None:
         async with shared(store.url, ONE_PER_TOKEN) as (one, _):
             assert await admits(one, session("1"), session("2")) == [None, "token-limit"]
             one.places.refresh(session("1", lease=time.monotonic() + 0.05), instant())
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await admits(one, session("2")) == ["token-limit"]:  # noqa: ASYNC110 - the store tells nobody
                     await asyncio.sleep(0.01)
 

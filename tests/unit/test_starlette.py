@@ -63,7 +63,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def get(port: int, target: str, *authorization: str) -> tuple[int, dict[str, str], Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     connection.putrequest("GET", target)
     for value in authorization:
         connection.putheader("authorization", value)

@@ -83,7 +83,7 @@ def running(app: Any, **options: Any) -> Iterator[int]:  # noqa: ANN401 - any AS
 def ask(
     port: int, body: object = None, headers: dict[str, str] | None = None, method: str = "POST", target: str = "/"
 ) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     try:
         sent = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
         connection.request(method, target, sent, {**JSON, **(headers or {})})
