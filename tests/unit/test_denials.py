@@ -46,7 +46,7 @@ def refused(known: Denials, who: Facts, now: float = NOW) -> bool:
     ("members", "message"),
     [
         ({}, "needs at least one of"),
-        ({"everybody": True}, "needs at least one of"),
+        ({"everybody": True}, "`everybody` needs `issued_before`"),
         ({"role": "publish"}, "needs at least one of"),
         ({"issued_before": NOW}, "add `everybody`"),
         ({"issued_before": NOW, "everybody": True, "subject": "a"}, "without any other matcher"),

@@ -172,8 +172,8 @@ def test_key_and_key_dir_override_each_other(tmp_path: Path) -> None:
         ("lenient = 'yes'", "`serve.lenient`: must be true or false"),
         ("public_publish = [1]", "`serve.public_publish`: must be a string or a list of strings"),
         ("public_publish = 'a//b'", "`serve.public_publish`: .*segment"),
-        ("kick_oldest = 'root'", "`serve.kick_oldest`: expected token or remote or subject, got 'root'"),
-        ("contract = 'put'", "`serve.contract`: expected post or get or both, got 'put'"),
+        ("kick_oldest = 'root'", "`serve.kick_oldest`: expected token, remote or subject, got 'root'"),
+        ("contract = 'put'", "`serve.contract`: expected post, get or both, got 'put'"),
         ("tier = ''", "`serve.tier`: must not be empty"),
         ("tier = {}", "`serve.tier`: must be a string"),
     ],
@@ -280,16 +280,18 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--publish-keys --key-dir s3://keys", "`--publish-keys` needs `--key-dir` with a local directory"),
         ("--admin 0.0.0.0:9", "must be a loopback address or unix:PATH"),
         ("--admin nowhere", "`--admin`: expected an address"),
+        ("--admin 127.0.0.1:4440", "`--admin` and `--listen` are the same address: use two"),
+        ("--listen unix:a --admin unix:a", "`--admin` and `--listen` are the same address: use two"),
         ("--policy x", "`--policy` must be module:function, such as policy:decide, got 'x'"),
         ("--policy a:b --key k", "replaces the built-in policy: remove `--key`"),
         ("--policy a:b --key-dir k", "remove `--key-dir`"),
         ("--policy a:b --public-publish a/**", "remove `--public-publish`"),
         ("--policy absent_module:decide", "cannot import 'absent_module': ModuleNotFoundError: No module named"),
-        ("--policy json:nothing", "'nothing' of 'json' is not found"),
+        ("--policy json:nothing", "module 'json' has no 'nothing'"),
         ("--policy absent_module.py:decide", "(write absent_module:decide, without .py)"),
         ("--policy json:dumps", "'dumps' of 'json' is not an async function or a Policy"),
         ("--policy json:JSONDecoder", "'JSONDecoder' of 'json' is not an async function or a Policy"),
-        ("--secret-file absent", "`secret_file`: cannot read 'absent': No such file"),
+        ("--secret-file absent", "`--secret-file`: cannot read 'absent': No such file"),
         ("--tls-cert a.pem --tls-key b.pem", "the TLS files 'a.pem' and 'b.pem': cannot be read: No such file"),
         ("--config absent.toml", "'absent.toml': No such file or directory"),
         ("--key ftp://x/y", "`--key`: unsupported scheme 'ftp'"),
@@ -297,7 +299,7 @@ def test_errors_at_start(cli: Cli, command: str, line: str, status: int, message
         ("--share-secret-file s", "`--share-secret-file` needs `--share`"),
         ("--share redis://cache", "`--share` needs `--share-secret-file`"),
         ("--share cache --share-secret-file s", "`--share`: the URL of the store is invalid: expected redis://HOST"),
-        ("--share redis://a --share-secret-file absent", "`share_secret_file`: cannot read 'absent': No such file"),
+        ("--share redis://a --share-secret-file absent", "`--share-secret-file`: cannot read 'absent': No such file"),
         ("--key-dir ftp://x/y", "`--key-dir`: unsupported scheme 'ftp'"),
     ],
 )
@@ -313,9 +315,9 @@ def test_errors_of_what_is_ours(
     [
         ("--spread 0.2", "--spread: expected a number from 0 to 0.1"),
         ("--spread x", "--spread: expected a number from 0 to 0.1"),
-        ("--contract put", "--contract: expected post or get or both, got 'put'"),
+        ("--contract put", "--contract: expected post, get or both, got 'put'"),
         ("--log xml", "--log: expected text or json"),
-        ("--kick-oldest root", "--kick-oldest: expected token or remote or subject"),
+        ("--kick-oldest root", "--kick-oldest: expected token, remote or subject"),
         ("--tier=", "--tier: must not be empty"),
     ],
 )
@@ -327,7 +329,14 @@ def test_errors_name_where_a_setting_comes_from(cli: Cli, tmp_path: Path, monkey
     path = toml(tmp_path, 'public_publish = "anon"')
     assert "`serve.public_publish`: 'anon' has no wildcard" in cli.refused(1, "serve", "--check", "--config", str(path))
     monkeypatch.setenv("MOQ_TOKEN_SERVE_REVALIDATE", "1m")
-    assert "`MOQ_TOKEN_SERVE_REVALIDATE` needs `--expires`" in cli.refused(1, "serve", "--check")
+    assert "`MOQ_TOKEN_SERVE_REVALIDATE` needs `MOQ_TOKEN_SERVE_EXPIRES`" in cli.refused(1, "serve", "--check")
+    monkeypatch.delenv("MOQ_TOKEN_SERVE_REVALIDATE")
+    path = toml(tmp_path, 'limit_token = 3\nsecret_file = "absent"')
+    assert "`serve.limit_token` needs `serve.revalidate`" in cli.refused(1, "check-config", str(path))
+    monkeypatch.setenv("MOQ_TOKEN_SERVE_REVALIDATE", "1m")
+    assert "`MOQ_TOKEN_SERVE_REVALIDATE` needs `MOQ_TOKEN_SERVE_EXPIRES`" in cli.refused(1, "check-config", str(path))
+    monkeypatch.setenv("MOQ_TOKEN_SERVE_EXPIRES", "1h")
+    assert "`serve.secret_file`: cannot read 'absent'" in cli.refused(1, "check-config", str(path))
 
 
 def test_who_may_reach_it() -> None:

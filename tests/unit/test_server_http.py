@@ -754,3 +754,39 @@ def test_a_handshake_that_is_slow_or_none(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     run(test)
     assert all(isinstance(error.get("exception"), ConnectionError | ssl.SSLError) for error in errors)
+
+
+def test_the_log_says_why_a_handshake_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority, stranger = Authority(tmp_path, "ca"), Authority(tmp_path, "stranger")
+    tls = listen.server_tls(*authority.issue("server", "127.0.0.1"), authority.root)
+
+    def client(trusted: str, *certificate: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(trusted)
+        if certificate:
+            context.load_cert_chain(*certificate)
+        return context
+
+    async def dial(port: int, context: ssl.SSLContext | None, sent: bytes = b"") -> None:
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            writer.write(sent)
+            await reader.read()
+            writer.close()
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        async with listen.listening(echo, listen.TcpAddress("127.0.0.1", 0), tls) as running:
+            assert isinstance(running.address, listen.TcpAddress)
+            port = running.address.port
+            await dial(port, client(authority.root))
+            await dial(port, client(authority.root, *stranger.issue("other", "127.0.0.1")))
+            await dial(port, None, POST)
+
+    run(test)
+    failed = [record.getMessage() for record in caplog.records if getattr(record, "event", None) == "tls-failed"]
+    start = "a TLS handshake failed: "
+    assert len(failed) == 3
+    assert failed[0] == f"{start}peer did not return a certificate"
+    assert failed[1].startswith(f"{start}certificate verify failed: ")
+    assert failed[2] == f"{start}http request"

@@ -354,7 +354,7 @@ def test_after_a_restart_the_relays_report_their_sessions_again(tmp_path: Path) 
             assert (receipt["matched"], receipt["ended"], receipt["complete"]) == (1, 1, False)
             (named,) = receipt["unreachable"]
             assert (named["node"], named["url"]) == ("gone", gone.url)
-            assert "it may have sessions that are unknown" in named["error"]
+            assert "it may have sessions that are not known here" in named["error"]
 
     run(work())
 
@@ -803,9 +803,10 @@ def test_no_token_is_shown_and_every_call_is_logged(tmp_path: Path) -> None:
     assert audit == [*done, ("unban", "op2"), ("DELETE /bans/0123", None), ("POST /kick", None)]
     # A dry run is told as such, and has no receipt, which would read as if nobody had ended.
     told_of = [line["message"].partition(":")[0] for line in lines if line.get("event") == "admin"]
+    assert "kick: subject 'mallory', sessions: 0" in [line["message"] for line in lines]
     listed = ["bans are listed", "sessions are listed"]
     failed = ["an operation failed", "an operation failed"]
-    assert told_of == ["a dry run of a ban", "ban", *listed, "a dry run of a kick", "kick", "unban", *failed]
+    assert told_of == ["a dry run of ban", "ban", *listed, "a dry run of kick", "kick", "unban", *failed]
     assert [line["action"] for line in lines if line.get("event") == "receipt"] == ["ban", "kick"]
 
 

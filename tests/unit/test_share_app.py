@@ -191,6 +191,20 @@ def test_a_session_whose_answer_was_lost_keeps_its_place_only_if_it_is_admitted(
     asyncio.run(run())
 
 
+def test_a_server_whose_lease_ends_while_it_is_asked_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing_module, "PULL_SECONDS", 0.01)
+
+    async def run() -> None:
+        together = Together()
+        async with together.running():
+            together.store.call(SharedDenials(Names(SECRET)).pull("other-1", 0.2), int(time.time() * 1000))
+            await together.share.ask(b"{}", 0.01)
+            answers = await together.share.ask(b"{}", 0.5)
+            assert (answers.missing, answers.gone) == ((), ("other-1",))
+
+    asyncio.run(run())
+
+
 def test_metrics() -> None:
     async def run() -> None:
         metrics = Metrics()

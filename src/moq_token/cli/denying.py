@@ -259,7 +259,7 @@ def _matchers(who: dict[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in who.items() if value not in {None, False}}
     _check_texts(found)
     if not found:
-        raise click.UsageError("say whom: add --subject, --session, --token or another of the options; see --help")
+        raise click.UsageError("say whom: add --subject, --session, --path or another of the options; see --help")
     if "issued_before" in found:
         found["issued_before"] = times.issue(found["issued_before"], time.time(), "--issued-before")
     if "token" in found:

@@ -40,7 +40,7 @@ def lines(service: Service, address: Address, admin: Address | None) -> Iterator
         yield "policy", f"{settings.policy} decides about every session"
     else:
         yield "tokens", _tokens(settings)
-        yield "public", f"without a token anybody may {_roles(settings.public_publish, settings.public_subscribe)}"
+        yield "public", _public(settings)
         if settings.mtls_publish or settings.mtls_subscribe:
             yield "mtls", f"a client certificate may {_roles(settings.mtls_publish, settings.mtls_subscribe)}"
         if settings.expires is not None:
@@ -164,6 +164,12 @@ def _tokens(settings: Settings) -> str:
     if settings.key is not None:
         return f"verified with {output.place(settings.key)}{lenient}"
     return "all refused: there is no key to verify them with"
+
+
+def _public(settings: Settings) -> str:
+    if not settings.public_publish and not settings.public_subscribe:
+        return "nothing: clients without a token are refused"
+    return f"without a token anybody may {_roles(settings.public_publish, settings.public_subscribe)}"
 
 
 def _roles(publish: tuple[str, ...], subscribe: tuple[str, ...]) -> str:

@@ -39,8 +39,9 @@ def load_policy(text: str) -> tuple[Decide, Lookup | None]:
     for part in attribute.split("."):
         decide = getattr(decide, part, None)
     if not _is_async(decide):
-        what = "not found" if decide is None else "not an async function or a Policy"
-        raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} is {what}")
+        if decide is None:
+            raise ConfigError(f"`--policy`: module {shown(name)} has no {shown(attribute)}: expected module:function")
+        raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} is not an async function or a Policy")
     if not _takes_one(decide):
         raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} must take one argument, the Request")
     lookup: Lookup | None = getattr(decide, "lookup", None) or getattr(module, "lookup", None)

@@ -165,6 +165,8 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def _check_matchers(self) -> None:
         given = [name for name in _MATCHERS if getattr(self, name) is not None]
+        if self.everybody and not given:
+            raise InvalidDenialError("`everybody` needs `issued_before`: it denies every token that is older")
         if not given:
             raise InvalidDenialError(f"a denial needs at least one of {', '.join(f'`{name}`' for name in _MATCHERS)}")
         if self.everybody != (given == ["issued_before"]):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from moq_token.errors import ConfigError, shown, shown_path
 from moq_token.server.http import MAX_CONNECTIONS
+from moq_token.server.log import log
 from moq_token.server.protocol import HttpServer
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLCont
     Raises ``ConfigError``, naming the file that cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = _Handshake
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     load_certificate(context, cert, key)
@@ -91,6 +93,23 @@ def server_tls(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLCont
             why = _why(error, "no PEM certificate in it")
             raise ConfigError(f"the CA file {shown_path(client_ca)}: {why}") from None
     return context
+
+
+class _Handshake(ssl.SSLObject):
+    """Log why a handshake failed: event loops do not, and a relay only says that its auth server is unavailable."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
+            raise  # it is not over, or the client has closed the connection, as those do that look for open ports
+        except ssl.SSLError as error:
+            why = f"{error.reason or type(error).__name__}".replace("_", " ").lower()
+            detail = getattr(error, "verify_message", None)
+            if detail:
+                why = f"{why}: {detail}"
+            log.warning("a TLS handshake failed: %s", why, extra={"event": "tls-failed"})
+            raise
 
 
 def load_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:

@@ -132,12 +132,9 @@ class Operations:
         if asked.token is not None:
             members["token"] = digest(_token(asked.token), server.digest_key).hex()
         denial = Denial(**members, until=_until(asked, server.live.now().unix))
-        log.info(
-            "%s: %s",
-            "a dry run of a ban" if asked.dry_run else "ban",
-            denial.whom(),
-            extra=_audit("ban", caller, asked, denial),
-        )
+        action = "ban" if denial.refuses else "narrow"
+        what = f"a dry run of {action}" if asked.dry_run else action
+        log.info("%s: %s", what, denial.whom(), extra=_audit(action, caller, asked, denial))
         others_by = server.questions.out_by(denial)
         if server.share is None:
             banned = await server.revocations.ban(denial, dry_run=asked.dry_run, others_by=others_by)
@@ -145,7 +142,7 @@ class Operations:
             banned = await everywhere.ban(
                 server.share, server.revocations, denial, dry_run=asked.dry_run, others_by=others_by
             )
-        _log_receipt("ban", banned.receipt)
+        _log_receipt(action, banned.receipt)
         return banned
 
     async def _kick(self, asked: KickRequest, caller: Caller | None) -> object:
@@ -165,8 +162,10 @@ class Operations:
         """Kick the sessions of this node. Raises ``FaultError`` and ``InvalidDenialError``."""
         matches = _test(asked)
         sessions = [session async for session in in_turns(self._server.live.current()) if matches(session)]
-        what = "a dry run of a kick" if asked.dry_run else "kick"
-        log.info("%s: %d sessions", what, len(sessions), extra=_audit("kick", caller, asked))
+        what = "a dry run of kick" if asked.dry_run else "kick"
+        given = ((name, getattr(asked, name)) for name in _FILTERS)
+        whom = ", ".join(f"{name} {shown(value)}" for name, value in given if value is not None)
+        log.info("%s: %s, sessions: %d", what, whom, len(sessions), extra=_audit("kick", caller, asked))
         return await self._server.revocations.kick(
             sessions, reason=asked.reason or "kicked", author=asked.author, dry_run=asked.dry_run, seconds=seconds
         )
@@ -326,7 +325,7 @@ def _log_receipt(action: str, receipt: Any) -> None:  # noqa: ANN401 - a Receipt
     if receipt.dry_run:  # nothing was done, so there is nothing to report
         return
     log.info(
-        "%s: %d of %d sessions have ended",
+        "%s: ended %d of %d sessions",
         action,
         receipt.ended,
         receipt.matched,

@@ -114,7 +114,7 @@ def parse(setting: Setting, text: str) -> Any:  # noqa: ANN401 - as its kind say
         raise ValueError("this looks like a key or a token, which no setting takes: give the file of a key with --key")
     if setting.choices:
         if text not in setting.choices:
-            raise ValueError(f"expected {' or '.join(setting.choices)}, got {shown(text)}")
+            raise ValueError(f"expected {', '.join(setting.choices[:-1])} or {setting.choices[-1]}, got {shown(text)}")
         return text
     return _PARSERS[setting.kind](text)
 
@@ -145,7 +145,7 @@ def _pattern(text: str) -> str:
     try:
         Pattern(text)
     except InvalidPatternError as error:
-        raise ValueError(f"{error} (in {shown(text)})") from None
+        raise ValueError(str(error)) from None
     return text
 
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import gc
 import os
+import re
 import socket
 import stat
 import threading
@@ -32,7 +33,7 @@ from moq_token.sources.source import missing_extra
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from moq_token.server.events import Decide
     from moq_token.server.listen import Address
@@ -47,6 +48,7 @@ EXIT_SECONDS = 5.0
 
 _MAX_SECRET_BYTES = 1024
 _MIN_SHARE_SECRET_CHARACTERS = 32
+_OWN_NAME = re.compile(r"^`\w+`: ")
 _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 
 
@@ -61,7 +63,7 @@ class Service:
         settings.check()
         self.settings: Settings = settings
         self._sources: list[KeySource] = []
-        secret = read_secret(settings.secret_file)
+        secret = _secret(settings)
         self.tls: ssl.SSLContext | None = _tls(settings)
         self.metrics: Metrics | None = None if settings.admin is None else _metrics()
         decide, lookup = self._policy(settings)
@@ -84,7 +86,7 @@ class Service:
             published=published,
             share=_share(settings),
             metrics=self.metrics,
-            state=State(settings.state) if opening and settings.state is not None else None,
+            state=_state(settings) if opening else None,
             relays=settings.relay,
         )
 
@@ -113,11 +115,8 @@ class Service:
         place = getattr(settings, name)
         if place is None:
             return None
-        try:
+        with _named(settings, name):
             source = open_source(place, directory=True) if name == "key_dir" else open_keys(place)
-        except ConfigError as error:
-            message = str(error).removeprefix("`key`: ").removeprefix("`key_dir`: ")
-            raise ConfigError(f"`{settings.label(name)}`: {message}") from None
         self._sources.append(source)
         return source
 
@@ -127,7 +126,7 @@ class Service:
         Returns the names of changed settings that need a restart. Raises as the class does, and then nothing changes.
         """
         settings.check()
-        secret = read_secret(settings.secret_file)
+        secret = _secret(settings)
         old = self.settings
         fixed = {name: getattr(old, name) for name in FIXED}
         tls = _tls(dataclasses.replace(settings, **fixed))
@@ -210,6 +209,25 @@ def _reload(service: Service, reread: Callable[[], Settings]) -> None:
     log.info("reloaded", extra={"event": "reloaded"})
 
 
+@contextlib.contextmanager
+def _named(settings: Settings, name: str) -> Iterator[None]:
+    """Have errors call a setting what the operator calls it: the flag, the variable or the member of the file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"`{settings.label(name)}`: {_OWN_NAME.sub('', str(error))}") from None
+
+
+def _secret(settings: Settings) -> str | None:
+    with _named(settings, "secret_file"):
+        return read_secret(settings.secret_file)
+
+
+def _state(settings: Settings) -> State | None:
+    with _named(settings, "state"):
+        return None if settings.state is None else State(settings.state)
+
+
 def read_secret(path: str | None) -> str | None:
     """Read ``user:password`` from a file that only its owner, and perhaps its group, can read.
 
@@ -245,12 +263,13 @@ def _share(settings: Settings) -> Sharing | None:
     url = settings.store
     if url is None or settings.share_secret_file is None:
         return None
-    secret = _secret_line("share_secret_file", settings.share_secret_file)
-    if len(secret) < _MIN_SHARE_SECRET_CHARACTERS or not secret.isprintable():
-        raise ConfigError(
-            f"`share_secret_file`: {shown_path(settings.share_secret_file)} must hold one line of at least "
-            f"{_MIN_SHARE_SECRET_CHARACTERS} characters: run openssl rand -hex 32"
-        )
+    with _named(settings, "share_secret_file"):
+        secret = _secret_line("share_secret_file", settings.share_secret_file)
+        if len(secret) < _MIN_SHARE_SECRET_CHARACTERS or not secret.isprintable():
+            raise ConfigError(
+                f"{shown_path(settings.share_secret_file)} must hold one line of at least "
+                f"{_MIN_SHARE_SECRET_CHARACTERS} characters: run openssl rand -hex 32"
+            )
     try:
         from moq_token.server.share.store import Store
     except ImportError:

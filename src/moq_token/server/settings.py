@@ -122,6 +122,13 @@ class Settings:
         """Return what the operator calls a setting: the flag, the variable or the member of the file."""
         return self.origins.get(name, f"--{name.replace('_', '-')}")
 
+    def _beside(self, name: str, given: str) -> str:
+        """Return what the operator would call a setting at the place where another one is given."""
+        label = self.label(given)
+        if name in self.origins or label.startswith("--"):
+            return self.label(name)
+        return label.removesuffix(given) + name if label.endswith(given) else f"{label[: -len(given)]}{name.upper()}"
+
     def check(self) -> None:
         """Raise ``ConfigError`` for the first setting that contradicts another. Nothing is read or opened."""
         address = self.address
@@ -142,7 +149,8 @@ class Settings:
         for kind in self.kick_oldest:
             if getattr(self, f"limit_{kind}") is None:
                 raise ConfigError(
-                    f"`{self.label('kick_oldest')}` {kind} needs `--limit-{kind}`, the limit that it applies to"
+                    f"`{self.label('kick_oldest')}` {kind} needs `{self._beside(f'limit_{kind}', 'kick_oldest')}`, the "
+                    "limit that it applies to"
                 )
         self._check_tls()
         if self.share_secrets and not _is_local(address):
@@ -150,10 +158,15 @@ class Settings:
                 f"`{self.label('share_secrets')}` gives secrets to any client: listen on loopback or on a unix socket"
             )
         if self.publish_keys and (self.key_dir is None or "://" in self.key_dir):
-            raise ConfigError(f"`{self.label('publish_keys')}` needs `--key-dir` with a local directory")
+            other = self._beside("key_dir", "publish_keys")
+            raise ConfigError(f"`{self.label('publish_keys')}` needs `{other}` with a local directory")
         _ = self.relays
         self._check_share()
         admin = self.admin_address
+        if admin == address and not (isinstance(address, TcpAddress) and address.port == 0):
+            raise ConfigError(
+                f"`{self.label('admin')}` and `{self._beside('listen', 'admin')}` are the same address: use two"
+            )
         if admin is not None and not _is_local(admin):
             raise ConfigError(
                 f"`{self.label('admin')}` {admin} must be a loopback address or unix:PATH: it has no authentication"
@@ -163,11 +176,11 @@ class Settings:
         if self.store is None:
             for name in ("require_share", "share_secret_file"):
                 if getattr(self, name):
-                    raise ConfigError(f"`{self.label(name)}` needs `--share`, the store that is shared through")
+                    other = self._beside("share", name)
+                    raise ConfigError(f"`{self.label(name)}` needs `{other}`, the store that is shared through")
         elif self.share_secret_file is None:
-            raise ConfigError(
-                f"`{self.label('share')}` needs `--share-secret-file`, a secret that all servers of the share have"
-            )
+            other = self._beside("share_secret_file", "share")
+            raise ConfigError(f"`{self.label('share')}` needs `{other}`, a secret that all servers of the share have")
 
     def _check_exposure(self, address: Address) -> None:
         if _is_local(address) or self.listen_public or self.secret_file is not None or self.tls_client_ca is not None:
@@ -179,14 +192,16 @@ class Settings:
 
     def _check_policy(self) -> None:
         if self.revalidate is not None and self.expires is None:
+            other = self._beside("expires", "revalidate")
             raise ConfigError(
-                f"`{self.label('revalidate')}` needs `--expires`, so that sessions end when nobody answers re-checks"
+                f"`{self.label('revalidate')}` needs `{other}`, so that sessions end when nobody answers re-checks"
             )
         for kind in self.caps:
             if self.revalidate is None:
+                name = f"limit_{kind}"
                 raise ConfigError(
-                    f"`{self.label(f'limit_{kind}')}` needs `--revalidate`, which frees the places of sessions whose "
-                    "relay has died"
+                    f"`{self.label(name)}` needs `{self._beside('revalidate', name)}`, which frees the places of "
+                    "sessions whose relay has died"
                 )
         for name in RULES:
             for text in getattr(self, name):
@@ -207,7 +222,7 @@ class Settings:
         given = [name for name in ("tls_cert", "tls_key", "tls_client_ca") if getattr(self, name) is not None]
         for name in ("tls_cert", "tls_key"):
             if given and name not in given:
-                raise ConfigError(f"`{self.label(given[0])}` needs `--{name.replace('_', '-')}` too")
+                raise ConfigError(f"`{self.label(given[0])}` needs `{self._beside(name, given[0])}` too")
         if given and isinstance(self.address, UnixAddress):
             raise ConfigError(f"`{self.label(given[0])}`: relays use no TLS on a unix socket: remove it")
 

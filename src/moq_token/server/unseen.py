@@ -100,7 +100,9 @@ class Unseen:
         """Return the relays that may have sessions which are not in the table."""
         now, relays = self._now().unix, self._nudger.relays
         return [
-            Unreachable(node=node, url=relays[node].url, error=f"it may have sessions that are unknown: {each.problem}")
+            Unreachable(
+                node=node, url=relays[node].url, error=f"{each.problem}; it may have sessions that are not known here"
+            )
             for node, each in self._relays.items()
             if node in relays and now < each.until
         ]

@@ -205,7 +205,9 @@ class Sharing:
             return self._nodes.others()
 
         answers = await self._questions.ask(link, question, self._nodes.others(), others, seconds)
-        return Answers(answers.answers, answers.missing, answers.problem, self._nodes.gone)
+        gone = self._nodes.gone  # one that has not answered may have been noticed as gone meanwhile
+        missing = tuple(node for node in answers.missing if node not in gone)
+        return Answers(answers.answers, missing, answers.problem, gone)
 
     # -- the link
 
