@@ -148,6 +148,7 @@ MUTANTS = (
         "denial:Matcher.matches",
         "\n        and (self._network is None",
         "\n        or (self._network is None",
+        kind="server",
     ),
     Mutant("a narrowing takes nothing", "verdict:Verdict.apply", "grant = _narrowed(grant, denial, path)", "pass"),
     Mutant(
