@@ -88,7 +88,7 @@ def _functions() -> dict[str, list[Place]]:
 
 def _said(module: ast.Module) -> Iterator[Message]:
     for function, call in calls(module):
-        name = _name(call)
+        name = called(call)
         if name not in CALLS and name not in ERRORS:
             continue
         heading, position = CALLS.get(name, (name, 0))
@@ -114,7 +114,8 @@ def calls(module: ast.Module) -> list[tuple[Function | None, ast.Call]]:
     return list(walk(module, None))
 
 
-def _name(call: ast.Call) -> str:
+def called(call: ast.Call) -> str:
+    """Return the name of the function that is called, without that of its module or object."""
     return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
@@ -147,7 +148,7 @@ def texts(node: ast.expr, place: Place, depth: int = 0) -> list[str]:  # noqa: C
         case ast.Subscript(value=ast.Name(id=name)):
             return _constants(name, place, depth + 1)
         case ast.Call():
-            return _returned(_name(node), place, depth + 1)
+            return _returned(called(node), place, depth + 1)
     return [UNKNOWN]
 
 
@@ -194,7 +195,7 @@ def _passed(name: str, function: Function, module: ast.Module, depth: int) -> li
         return []
     found = []
     for caller, call in calls(module):
-        if _name(call) == function.name:
+        if called(call) == function.name:
             given = {key.arg: key.value for key in call.keywords}
             value = given.get(name) or (call.args[names.index(name)] if len(call.args) > names.index(name) else None)
             found += texts(value, Place(module, caller), depth) if value is not None else []

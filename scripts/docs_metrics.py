@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import NamedTuple
 
-from scripts.docs_messages import Place, calls, modules, texts
+from scripts.docs_messages import Place, called, calls, modules, texts
 
 FAMILIES = {
     "Counter": "counter",
@@ -31,7 +31,7 @@ def metrics() -> list[Family]:
     found = []
     for module in modules():
         for function, call in calls(module):
-            if not (isinstance(call.func, ast.Name) and call.func.id in FAMILIES):
+            if called(call) not in FAMILIES:
                 continue
             place = Place(module, function)
             if not (call.args and texts(call.args[0], place)[0].startswith("moq_")):
@@ -39,7 +39,7 @@ def metrics() -> list[Family]:
             name, help_text, *rest = call.args
             rest += [key.value for key in call.keywords if key.arg in {"labels", "labelnames"}]
             labels = ast.literal_eval(rest[0]) if rest else ()
-            kind = FAMILIES[call.func.id]
+            kind = FAMILIES[called(call)]
             suffix = "_total" if kind == "counter" else ""
             found.append(Family(f"{texts(name, place)[0]}{suffix}", kind, tuple(labels), texts(help_text, place)[0]))
     return sorted(found)

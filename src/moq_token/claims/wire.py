@@ -245,7 +245,7 @@ def _prefixes(name: str, texts: Sequence[str], *, strict: bool) -> Held:
     try:
         return held(Pattern.subtree(text) if "*" in text or text.count("/") > _MOST_SLASHES else text for text in texts)
     except InvalidPatternError as error:
-        raise _bad(f"the claim `{name}`, for relays from 0.15 on: {error}") from None
+        raise _bad(f"the claim `{name}` has a prefix that relays from 0.15 on refuse: {error}") from None
 
 
 def _texts(members: Members, name: str, *, lists_only: bool) -> Sequence[str]:
