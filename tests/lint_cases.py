@@ -166,6 +166,7 @@ _PATTERNS = {"publish": ["cam*/hd"]}
 KEYS = [
     Case("JSON", key()),
     Case("JSON with white space", b" \n" + key() + b"\r\n"),
+    Case("JSON with white space of Unicode", "\u00a0".encode() + key() + "\u3000\x85".encode()),
     Case("base64url", _B64.rstrip(b"=")),
     Case("base64url with a line feed", _B64.rstrip(b"=") + b"\n"),
     Case("padded base64url", _PADDED, refused("base64"), refused("base64")),

@@ -45,7 +45,7 @@ def algorithm_of(jwk: Mapping[str, object]) -> Algorithm:
             raise material.unsupported_curve(jwk["crv"])
         if algorithm is None:
             raise InvalidKeyError(f"missing member `alg`: expected one of {', '.join(Algorithm)}")
-        if jwk.get("use", "sig") != "sig":
+        if jwk.get("use") not in (None, "sig"):
             raise InvalidKeyError("missing member `alg`, and `use` says that the key is not for signatures")
         return algorithm
     if name == "Ed25519":  # RFC 9864, as browsers export it

@@ -214,6 +214,6 @@ def _kid_of(jwk: object) -> str:
 def _for_signatures(jwk: object) -> dict[str, object]:
     if not isinstance(jwk, dict):
         raise InvalidKeyError("expected a JSON object")
-    if jwk.get("use", "sig") != "sig":
+    if jwk.get("use") not in (None, "sig"):
         raise InvalidKeyError("the member `use` says that the key is not for signatures")
     return jwk

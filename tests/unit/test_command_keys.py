@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import hashlib
@@ -576,6 +577,7 @@ BOTH = {"sign", "verify"}
         (bare_jwk(ED), [], ED, BOTH),
         (bare_jwk(ED, alg="Ed25519"), [], ED, BOTH),
         (bare_jwk(ED, alg="Ed25519"), ["--algorithm", "EdDSA"], ED, BOTH),
+        (bare_jwk(ED, use=None), [], ED, BOTH),
         (bare_jwk(RS), ["--algorithm", "PS256"], PS, BOTH),
         (bare_jwk(RS, alg="RS256", use="sig", ext=True, x5c=["x"], x5t="y"), [], RS, BOTH),
         (bare_jwk(ED, key_ops=["sign"], ext=True), [], ED, {"sign"}),
@@ -597,6 +599,26 @@ def test_import_reads_the_jwk_of_others(
     assert not {"use", "ext", "x5c", "x5t"} & set(key.to_members())
     again = Key.from_str(cli.done("import", "foreign.json", *options, "--kid", "thumbprint", "--base64"))
     assert again == key.with_kid(key.thumbprint())
+
+
+def other_number(data: bytes) -> str:
+    """Write a number with a byte for its sign, and in the other alphabet of base64, as some libraries do."""
+    return base64.b64encode(b"\0" + data).decode()
+
+
+@pytest.mark.parametrize("algorithm", [RS, ES, ES384, ED])
+def test_import_reads_numbers_as_others_write_them(cli: Cli, algorithm: Algorithm) -> None:
+    names = {"n", "e", "x", "y", *forge.PRIVATE_MEMBERS[algorithm.kty]}
+    for write in (other_number, lambda data: base64.encodebytes(data).decode(), lambda data: f"{forge.b64(data)}=="):
+        members = {
+            name: write(forge.unb64(str(value))) if name in names else value
+            for name, value in forge.jwk(algorithm).items()
+        }
+        put("foreign.json", members)
+        assert Key.from_str(cli.done("import", "foreign.json")) == forge.key(algorithm)
+    secret = bytes(range(224, 256))  # whose zero bytes count, unlike those of a number
+    put("foreign.json", {"kty": "oct", "alg": "HS256", "k": other_number(secret)})
+    assert forge.unb64(str(Key.from_str(cli.done("import", "foreign.json")).to_members()["k"])) == b"\0" + secret
 
 
 @pytest.mark.parametrize(("given", "kid"), [([], "theirs"), (["--id", "ours"], "ours"), (["--kid", "ours"], "ours")])
@@ -677,6 +699,9 @@ def test_import_decrypts_with_the_first_line_of_a_file(cli: Cli, line: str, form
         (1, forge.jwk(ED, key_ops="verify"), [], "the member `key_ops` must be a list"),
         (1, forge.public_jwk(ED, key_ops={}), [], "the member `key_ops` must be a list"),
         (1, forge.jwk(ED, kid=5), [], "the member `kid` must be a string"),
+        *((1, forge.jwk(ED, kty=kty), [], "the member `kty` must be 'OKP'") for kty in ([], {}, ["OKP"], {"a": 1}, 5)),
+        *((2, {"kty": kty}, [], "add --algorithm") for kty in ("oct", "RSA")),
+        (1, {"kty": []}, [], "missing member `alg`"),
         (1, {"keys": [5]}, [], "expected a JSON object"),
         (2, {"keys": [forge.jwk(HS), bare_jwk(RS)]}, [], "the key does not say what it is for"),
         (2, {"keys": [forge.jwk(HS)]}, ["--kid", "one"], "--kid names one key, but this is a set"),
@@ -900,7 +925,7 @@ REFUSALS = {
         forge.token(HS, head=forge.header(HS, kid="../hs")),
         "directory",
     ),
-    "an empty directory": Refusal("key", "unknown-key", "no key has an id", "use the key", TOKEN, "folder"),
+    "an empty directory": Refusal("key", "unknown-key", "there are no keys at all", "use the key", TOKEN, "folder"),
     "a key for signing": Refusal("key", "unknown-key", "may not verify", "use the key", TOKEN, "sign.jwk"),
     "another algorithm": Refusal(
         "algorithm",

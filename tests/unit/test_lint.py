@@ -139,3 +139,14 @@ def test_what_is_not_refused_is_what_strict_verification_accepts(claims: Row) ->
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_read_as_a_key(data: bytes) -> None:
     assert all(reading.refused for reading in read_key(data))
+
+
+@pytest.mark.parametrize("member", ["n", "e"])
+def test_a_zero_byte_before_a_number_of_rsa(member: str) -> None:
+    """Relays read such a key, and then accept no signature."""
+    members = forge.public_jwk(Algorithm.RS256)
+    for zeros, refused in (b"", False), (b"\0", True), (b"\0\0\0", True):
+        number = forge.b64(zeros + forge.unb64(str(members[member])))
+        for reading in read_key(forge.compact({**members, member: number})):
+            assert reading.refused is refused
+            assert [finding.code for finding in reading.findings] == ["bad-key"] * refused

@@ -11,7 +11,7 @@ from moq_token import Algorithm, Key, KeySet, keytext, pem
 from moq_token.cli import keyring, options, output
 from moq_token.cli.grammar import command
 from moq_token.cli.keys import THUMBPRINT, with_kid, write_keys
-from moq_token.encoding import b64decode, b64encode
+from moq_token.encoding import b64encode
 from moq_token.errors import InvalidKeyError, InvalidKeyIdError
 from moq_token.jwk import KeyOperation
 from moq_token.keyset import read_set
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _K = TypeVar("_K")
 _FORMS = ("text", "hex", "base64", "base64url", "binary")
-# The members of a key of a curve that have a fixed length, and that length in bytes.
-_COORDINATES = ("x", "y", "d")
+# The members of a key that are base64url, and the length in bytes that those of a curve have.
+_BINARY = ("k", "n", "e", "d", "p", "q", "dp", "dq", "qi", "x", "y")
 _COORDINATE_BYTES = {"P-256": 32, "P-384": 48, "Ed25519": 32}
 
 
@@ -156,11 +156,11 @@ def _foreign_key(jwk: Mapping[str, object], algorithm: Algorithm | None, kid: st
     what = name_of_members(jwk)
     if what is not None:
         raise InvalidKeyError(what)
-    members = _with_whole_coordinates(jwk)
-    if members.get("use", "sig") != "sig":
+    members = _with_usual_numbers(jwk)
+    if members.get("use") not in (None, "sig"):
         raise InvalidKeyError("the member `use` says that the key is not for signatures")
     named = members.setdefault("alg", algorithm)
-    if named is None and members.get("kty", "oct") in {"oct", "RSA"}:
+    if named is None and members.get("kty", "oct") in ("oct", "RSA"):
         raise click.UsageError("the key does not say what it is for: add --algorithm, such as HS256 or RS256")
     if algorithm is not None and (Algorithm.EDDSA if named == "Ed25519" else named) != algorithm:
         raise click.UsageError(f"the key says that it is not for {algorithm}: leave --algorithm out")
@@ -189,22 +189,26 @@ def _operations(jwk: Mapping[str, object]) -> object:
     return names
 
 
-def _with_whole_coordinates(jwk: Mapping[str, object]) -> dict[str, object]:
-    """Correct the length of the coordinates of a key: some tools drop leading zero bytes, others add one.
+def _with_usual_numbers(jwk: Mapping[str, object]) -> dict[str, object]:
+    """Write the numbers of a key as relays read them: some tools use the other alphabet of base64, or another length.
 
-    Loading the key refuses a result that is not a point of the curve, or whose halves do not match.
+    They drop leading zero bytes of coordinates, or add one to a number for its sign. Loading the key refuses a result
+    that is not a point of the curve, or whose halves do not match.
     """
     members = dict(jwk)
-    size = _COORDINATE_BYTES.get(str(jwk.get("crv"))) if jwk.get("kty") in {"EC", "OKP"} else None
-    for name in _COORDINATES if size is not None else ():
+    of_curve = jwk.get("kty") in ("EC", "OKP")
+    size = _COORDINATE_BYTES.get(str(jwk.get("crv"))) if of_curve else None
+    for name in _BINARY:
         value = jwk.get(name)
-        if isinstance(value, str) and value.isascii():
-            try:
-                number = b64decode(value.rstrip("=").encode()).lstrip(b"\0")
-            except ValueError:
-                continue  # loading names the member
-            if number and size is not None:
-                members[name] = b64encode(number.rjust(size, b"\0")).decode()
+        data = keytext.base64_of_any_kind(value.encode()) if isinstance(value, str) and value.isascii() else None
+        if not data:
+            continue  # loading names the member
+        number = data.lstrip(b"\0")
+        if number and size is not None:
+            data = number.rjust(size, b"\0")
+        elif number and jwk.get("kty") == "RSA":
+            data = number
+        members[name] = b64encode(data).decode()
     return members
 
 

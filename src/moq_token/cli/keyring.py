@@ -305,6 +305,6 @@ def _among(keys: KeySet | KeyDirectory | RemoteDirectory) -> str:
     kids = [key.kid for key in keys if key.kid is not None] if isinstance(keys, KeySet) else keys.kids()
     listed = [shown(kid) for kid in kids]
     if not listed:
-        return ", and no key has an id"
+        return ", and no key has an id" if isinstance(keys, KeySet) and keys.keys else ", as there are no keys at all"
     more = ", …" if len(listed) > _LISTED_KEYS else ""
     return f"; available ids: {', '.join(listed[:_LISTED_KEYS])}{more}"

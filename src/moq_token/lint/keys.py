@@ -59,7 +59,7 @@ def _members(data: bytes) -> dict[str, object]:
         raise _RefusedText("encoding", "a relay does not read a byte order mark or UTF-16", _IMPORT)
     if b"-----BEGIN " in data[:1024]:
         raise _RefusedText("pem", "this is PEM, but a relay reads JWK", _IMPORT)
-    text = data.strip()
+    text = data.decode(errors="surrogateescape").strip().encode(errors="surrogateescape")  # white space of Unicode too
     if not text.startswith(b"{"):
         try:
             text = b64decode(text).strip()
@@ -112,6 +112,10 @@ def _read_material(members: Mapping[str, object], found: Findings) -> None:
         if not found.refused(FIRST):  # otherwise a more exact finding exists already
             found.refuse("bad-key", str(error), "generate the key again, or convert it with `moq-token import`")
     else:
+        for name in ("n", "e") if key.algorithm.kty == "RSA" else ():
+            if (base64_of_any_kind(str(members[name]).encode()) or b"").startswith(b"\0"):
+                found.refuse("bad-key", f"the member `{name}` starts with a zero byte: relays accept no token", _IMPORT)
+                break
         if key.algorithm.symmetric:
             note_shared_secret(found)
         elif key.is_private:
