@@ -1,4 +1,4 @@
-// Always have a credential for a MoQ relay: copy this file into your project.
+// Get a valid credential for a MoQ relay. Copy this file into your project.
 //
 //   import * as Moq from "@moq/net";
 //   import { TokenSource } from "./token-source.js";
@@ -11,7 +11,7 @@
 // the credential after 70 to 85 % of its lifetime, with one request for all
 // callers, and keeps it while the endpoint does not answer.
 
-/** The endpoint has answered no: the user is not signed in, or may not enter. */
+/** The endpoint refuses: the user is not signed in, or may not enter. */
 export class RefusedError extends Error {
   constructor(status, message) {
     super(message ?? `the token endpoint answered ${status}`);
@@ -20,12 +20,20 @@ export class RefusedError extends Error {
   }
 }
 
+/** A slow renewal delays nobody for longer while the credential is valid. */
+const patience = (credential) =>
+  new Promise((resolve) => setTimeout(resolve, 1000, credential));
+
 export class TokenSource {
   #url;
   #options;
   #credential;
+  // Times on the clock. A clock that was set back makes them unreachable, so
+  // that a renewal also starts before `#askedAt`.
+  #askedAt = 0;
   #renewAt = 0;
   #endsAt = 0;
+  #failedAt = 0;
   #retryAt = 0;
   #failures = 0;
   #error;
@@ -44,12 +52,12 @@ export class TokenSource {
     this.#options = { timeout: 10_000, now: Date.now, ...options };
   }
 
-  /** Return {url, token, …}. Rejects if no credential is good. */
+  /** Return {url, token, …}. Rejects if no credential is valid. */
   async get() {
     const now = this.#options.now();
     const good = now < this.#endsAt ? this.#credential : undefined;
-    if (good && now < this.#renewAt) return good;
-    if (now < this.#retryAt) {
+    if (good && this.#askedAt <= now && now < this.#renewAt) return good;
+    if (this.#failedAt <= now && now < this.#retryAt) {
       if (good) return good;
       throw this.#error;
     }
@@ -57,7 +65,8 @@ export class TokenSource {
       this.#pending = undefined;
     });
     try {
-      return await this.#pending;
+      if (!good) return await this.#pending;
+      return await Promise.race([this.#pending, patience(good)]);
     } catch (error) {
       if (good && !(error instanceof RefusedError)) return good;
       throw error;
@@ -83,6 +92,7 @@ export class TokenSource {
       // Not `expires`: the clock of this machine may be wrong.
       const lifetime = credential.expires_in * 1000;
       this.#credential = credential;
+      this.#askedAt = asked;
       this.#renewAt = asked + lifetime * (0.7 + 0.15 * Math.random());
       this.#endsAt = asked + lifetime - Math.min(5000, lifetime / 10);
       this.#failures = 0;
@@ -92,7 +102,8 @@ export class TokenSource {
       if (error instanceof RefusedError) this.forget();
       const backoff = Math.min(1000 * 2 ** this.#failures++, 30_000);
       const wait = error.retryAfter ?? (backoff * (1 + Math.random())) / 2;
-      this.#retryAt = this.#options.now() + wait;
+      this.#failedAt = this.#options.now();
+      this.#retryAt = this.#failedAt + wait;
       this.#error = error;
       throw error;
     }
@@ -120,8 +131,8 @@ export class TokenSource {
       throw error;
     }
     const credential = await response.json();
-    if (!credential.url || !(credential.expires_in > 0)) {
-      throw new Error("the token endpoint answered no credential");
+    if (!credential?.url || !(credential.expires_in > 0)) {
+      throw new Error("the token endpoint sent no credential");
     }
     return credential;
   }

@@ -64,6 +64,31 @@ const scenarios = {
 		return { first, during, attempts, after, later: (await made.get()).token };
 	},
 
+	async isNotHeldUpByARenewal() {
+		await endpoint("good");
+		const { made, clock } = source({ timeout: 3_600_000 });
+		const first = (await made.get()).token;
+		await endpoint("hangs");
+		clock.offset = 86;
+		const during = (await made.get()).token;
+		await endpoint("good"); // which ends the request
+		return { first, during };
+	},
+
+	async renewsAfterAClockIsSetBack() {
+		await endpoint("good");
+		const { made, clock } = source();
+		const first = (await made.get()).token;
+		clock.offset = -1000;
+		const second = (await made.get()).token;
+		await endpoint("down");
+		clock.offset = -2000;
+		const third = (await made.get()).token;
+		await endpoint("good");
+		clock.offset = -3000;
+		return { tokens: [first, second, third, (await made.get()).token], asked: await asked() };
+	},
+
 	async isRefused() {
 		await endpoint("good");
 		const { made, clock } = source();

@@ -70,6 +70,7 @@ class World:
 
     def __init__(self, relay: str) -> None:
         self.mode = "good"
+        self.changed = asyncio.Event()
         self.asked = 0
         self.seen: list[dict[str, object]] = []
         self.report: dict[str, Any] = {}
@@ -103,10 +104,14 @@ class World:
             return JSONResponse({"error": {"message": "not a member", "reason": "refused"}}, 403)
         if self.mode == "slow":
             await asyncio.sleep(0.1)
+        if self.mode == "hangs":
+            await self.changed.wait()
         return Endpoint(self.tokens, request)
 
     async def control(self, request: Request) -> Response:
         self.mode, self.asked = request.path_params["mode"], 0
+        self.changed.set()
+        self.changed = asyncio.Event()
         return Response()
 
     async def receive(self, request: Request) -> Response:
@@ -218,6 +223,18 @@ def test_it_survives_an_outage(world: World) -> None:
     assert found["attempts"] == 1
     assert found["after"] == "outage: the token endpoint answered 500"
     assert found["later"] != found["first"]
+
+
+def test_a_renewal_holds_nobody_up(world: World) -> None:
+    found = world.report["isNotHeldUpByARenewal"]
+    assert found["during"] == found["first"]
+
+
+def test_a_clock_that_is_set_back_renews(world: World) -> None:
+    found = world.report["renewsAfterAClockIsSetBack"]
+    one, two, kept, three = found["tokens"]
+    assert (two, found["asked"]) == (kept, 1)
+    assert len({one, two, three}) == 3
 
 
 def test_a_refusal_counts_at_once(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A token endpoint as an ASGI application: clients ask it for a credential, and it asks whether they may have one."""
+"""A token endpoint as an ASGI application: it asks `authorize` what a client may do, and issues the credential."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ def endpoint(
 ) -> Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]:
     """Return a token endpoint, an ASGI 3 application: ``POST`` with JSON, answered 201 with a credential.
 
-    Mount it at any path: ``Route("/rooms/{room}/token", endpoint(issuer, authorize))`` in Starlette,
-    ``app.router.routes.append(Route(…))`` in FastAPI, or run it alone with an ASGI
-    server. The request is a JSON object, whose members ``room_name``, ``participant_identity`` and so on are optional.
-    The answer has the members of ``Credential.to_members()``, among them ``server_url`` and ``participant_token``.
+    Add it to the routes of an app: ``Route("/rooms/{room}/token", endpoint(issuer, authorize))`` in Starlette,
+    ``app.router.routes.append(Route(…))`` in FastAPI. An ASGI server also runs it alone. The request is a JSON object,
+    which may be empty; ``room_name`` and ``participant_identity`` are the members that clients for LiveKit send. The
+    answer has the members of ``Credential.to_members()``, among them ``server_url`` and ``participant_token``.
 
     Parameters
     ----------
     issuer
         Signs the credentials.
     authorize
-        Is given a ``TokenRequest``, and returns the ``Claims`` to issue: the root is the path to dial, the
+        Takes a ``TokenRequest``, and returns the ``Claims`` to issue: the root is the path to dial, the
         ``subject`` is required, ``expires`` is optional. It can be a coroutine function; a plain function is called in
         a thread. What it raises becomes the answer:
 
@@ -92,14 +92,16 @@ def endpoint(
         allowed. A page of the same origin as the endpoint needs no entry.
     per_minute
         How many credentials each subject gets in a minute, and how many requests of each address may be refused. Then
-        the answer is 429. A network of IPv6 with 64 bits is one address. 16,384 callers are remembered.
+        the answer is 429, also for requests of this address that would not be refused. A network of IPv6 with 64 bits
+        is one address. Each process counts for itself, and remembers 16,384 callers. Behind a proxy, set the server to
+        trust its ``X-Forwarded-For``, or all clients have one address.
     clock
-        Returns the time that passes, in seconds.
+        Returns seconds on a clock that never goes back.
 
-    The body may have 16 KiB, and 10 s to arrive. It must have the type ``application/json``, so that no other site can
-    send it with a form. Every answer says ``no-store``. Errors are ``{"error": {"message": …, "reason": …}}``. The
-    logger ``moq_token.issuing`` has a record at level INFO for each credential, with its ``subject``, ``jti`` and path,
-    and at level ERROR for each answer 500. No record has a token.
+    The body may have at most 16 KiB, and must arrive within 10 s. Its content type must be ``application/json``, so
+    that no other site can send it with a form. Every answer says ``no-store``. Errors are
+    ``{"error": {"message": …, "reason": …}}``. The logger ``moq_token.issuing`` has a record at level INFO for each
+    credential, with its ``subject``, ``jti`` and path, and at level ERROR for each answer 500. No record has a token.
 
     Raises ``ConfigError`` for an invalid origin or rate.
 

@@ -1,4 +1,4 @@
-"""Always have a credential that is good: fetch it once for all callers, renew it in time, survive outages."""
+"""Always have a valid credential: fetch it once for all callers, renew it in time, survive outages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _Outcome: TypeAlias = Credential | Error
 
 
 class TokenSource:
-    """Give a credential that is good, whenever one is needed.
+    """Return a valid credential whenever one is needed.
 
         source = TokenSource("https://app.example.com/rooms/123/token", headers={"Authorization": …})
         credential = await source.get()
@@ -46,17 +46,18 @@ class TokenSource:
 
     Create one object for each room and user, and ask it before each connection. The first call fetches a credential;
     later ones return it until 70 to 85 % of its lifetime have passed, differently for each one. Then it is renewed, by
-    one request for all callers. While the endpoint does not answer, the credential is returned as long as it is good,
-    and the endpoint is asked again after 1 s, 2 s and so on up to 30 s, or when it says (``Retry-After``). There is no
-    background task. The object can be used from many threads and event loops at the same time, and after a fork.
+    one request for all callers. While the endpoint does not answer, the credential is returned until shortly before it
+    expires, and the endpoint is asked again after 1 s, 2 s and so on up to 30 s, or as its ``Retry-After`` says. There
+    is no background task. The object can be used from many threads and event loops at the same time, and after a fork.
 
     Parameters
     ----------
     source
-        The URL of a token endpoint, such as ``endpoint()``: https, or http to this machine; user and password in it
-        are sent as HTTP Basic authentication. Redirects are not followed. A proxy is that of the environment. Or a
-        function, plain or async, that returns a ``Credential``, or the members of the answer of an endpoint as a
-        dict. A plain function is called in a thread. What it raises counts as an outage, except ``RefusedError``.
+        The URL of a token endpoint, such as ``endpoint()``: https, or http to this machine. User and password in it
+        are sent as HTTP Basic authentication. Redirects are not followed. Environment variables such as
+        ``HTTPS_PROXY`` set a proxy. Instead of a URL, pass a function, plain or async, that returns a ``Credential``,
+        or a dict with the members of the answer of an endpoint. A plain function is called in a thread. An exception
+        from it counts as an outage, except ``RefusedError``.
     body
         The JSON object to send, such as ``{"room_name": "123"}``; for a URL only.
     headers
@@ -108,10 +109,10 @@ class TokenSource:
 
     @sealed_coroutine
     async def get(self) -> Credential:
-        """Return a credential that is good.
+        """Return a valid credential.
 
-        Raises ``RefusedError`` where the endpoint refuses (401 or 403), also if the credential before is still
-        good, and ``UnavailableError`` where it does not answer and no credential is good.
+        Raises ``RefusedError`` where the endpoint refuses (401 or 403), even if an earlier credential is still
+        valid, and ``UnavailableError`` where it does not answer and no credential is valid.
         """
         good, flight, leads = self._look()
         if flight is None:
@@ -132,7 +133,7 @@ class TokenSource:
 
     @sealed
     def get_sync(self) -> Credential:
-        """Return a credential that is good, as ``get()``, for programs without an event loop.
+        """Return a valid credential, as ``get()``, for programs without an event loop.
 
         Raises as ``get()``, and ``TypeError`` where the source is an async function, or an event loop is running
         in this thread: use ``await source.get()`` there.
@@ -153,7 +154,7 @@ class TokenSource:
         return self._landed(good, outcome)
 
     def forget(self) -> None:
-        """Drop the credential, so that the next call fetches another: for one that a relay has refused."""
+        """Drop the credential, so that the next call fetches another. Call it if a relay refuses the credential."""
         with self._lock:
             self._credential = None
             self._flight = None
