@@ -45,6 +45,8 @@ SCRIPTS: dict[str, list[Any]] = {
     "forbidden": [ALL, 403],
     "past": [ALL, ALL | {"expires": 1}],
     "zero": [ALL, ALL | {"revalidate": 0}],
+    "minus-zero": [ALL, '{"publish": ["**"], "expires": 4102444800, "revalidate": -0}', ALL],
+    "huge-number": [ALL, '{"publish": ["**"], "expires": 4102444800, "revalidate": 1, "x": %s}' % ("9" * 5000)],
     "unbounded": [ALL, ALL | {"expires": None}],
     "tier": [ALL, ALL | {"tier": "gold"}, ALL],
     "root-spelled": [ALL, ALL | {"root": "/root-spelled//"}, ALL],

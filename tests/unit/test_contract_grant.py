@@ -67,6 +67,14 @@ def test_a_grant_that_relays_do_not_accept_cannot_be_built(members: dict[str, An
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("members", [f'"expires":{NOW + 9},"revalidate":-0', '"expires":-0', f'"expires":{"9" * 5000}'])
+def test_an_integer_that_the_originals_do_not_read_is_an_outage_and_ends_no_session(members: str) -> None:
+    """Compared with relay 0.17.10: a 0 without the sign ends the session."""
+    with pytest.raises(InvalidGrantError) as caught:
+        Grant.from_json(f'{{"publish":["a"],{members}}}', now=NOW)
+    assert caught.value.reason == "bad-member"
+
+
 @pytest.mark.parametrize("now", [NOW, NOW + 0.9, NOW + 100])
 def test_a_grant_that_has_ended_cannot_be_written(now: float) -> None:
     grant = Grant(publish=["a"], expires=NOW)

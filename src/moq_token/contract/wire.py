@@ -20,6 +20,7 @@ MAX_DEPTH = 127
 """Objects and lists within each other. The reference server has the same limit."""
 
 MAX_UNSIGNED = 2**64 - 1
+_MAX_DIGITS = len(str(MAX_UNSIGNED))  # also those of the least signed one, with its sign
 
 # msgspec has no upper bound beyond 63 bits; who reads these compares them with MAX_UNSIGNED.
 Unsigned: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
@@ -103,7 +104,9 @@ class Reader(Generic[_S]):
 
     def _members(self, body: bytes) -> dict[str, Any]:
         try:
-            value = json.loads(body.decode(), object_pairs_hook=_members, parse_constant=_no_constant)
+            value = json.loads(
+                body.decode(), object_pairs_hook=_members, parse_constant=_no_constant, parse_int=_integer
+            )
         except RecursionError:
             self._fail(f"it is nested deeper than {MAX_DEPTH} levels", "too-deep")
         except UnicodeError:
@@ -172,6 +175,11 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(text: str) -> float:
+    """Read an integer as the originals do: ``-0`` and one of more than 64 bits are floating-point numbers."""
+    return float(text) if text == "-0" or len(text) > _MAX_DIGITS else int(text)
 
 
 def _bare_message(error: ValueError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,9 +15,11 @@ from moq_token.kid import KeyId
 from moq_token.unverified import read_unverified
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from moq_token.contract import Grant, Request
 
-_JWT = "jwt="
+_JWTS: Callable[[str], list[str]] = re.compile(r"(?:^|&)jwt=([^&]+)").findall
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 _DIGEST_BYTES = 16
 # Every JSON object in base64url starts so: a brace, and a quote or white space.
@@ -33,11 +36,8 @@ def presented(request: Request) -> str | None:
     ``NotAdmittedError`` for two different tokens (``two-tokens``) and for a SETUP token of another kind
     (``unsupported-token``), and ``InvalidTokenError`` for one that is not UTF-8.
     """
-    dialed = None
-    if request.query is not None:
-        for parameter in request.query.split("&") if "&" in request.query else (request.query,):
-            if parameter.startswith(_JWT) and len(parameter) > len(_JWT):
-                dialed = parameter[len(_JWT) :]
+    found = _JWTS(request.query) if request.query else ()
+    dialed = found[-1] if found else None
     setup = request.token
     if setup is None:
         return dialed
