@@ -39,7 +39,7 @@ INTEROP := $(if $(shell command -v npm),$(if $(wildcard tests/interop/package-lo
 BENCH_NODE := $(if $(shell command -v npm),$(BENCH_NODE_MODULES)/.installed)
 
 .DELETE_ON_ERROR:
-.PHONY: help core core-check fuzz-core venv demo test test-all interop simulate coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
+.PHONY: help install core core-check fuzz-core venv demo test test-all interop simulate coverage check bench bench-quick bench-servers bench-check bench-baseline docs docs-write format lock build smoke dist sbom man image-test release-check release-notes workflows clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -279,10 +279,19 @@ release-notes: $(VENV)/.test
 	mkdir -p build/handout
 	$(BIN)/python -m scripts.release_check --notes >build/handout/notes.md
 
-ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-workflows: $(RELEASE_VENV)/.installed  ## Check the workflows, also with actionlint if go is installed
+ACTIONLINT_VERSION := v1.7.12
+ACTIONLINT := $(if $(shell command -v go),build/actionlint-$(ACTIONLINT_VERSION)/actionlint)
+
+build/actionlint-$(ACTIONLINT_VERSION)/actionlint:
+	@echo "Installing actionlint into $(@D)"
+	@GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
+
+workflows: $(RELEASE_VENV)/.installed $(ACTIONLINT)  ## Check the workflows, also with actionlint if go is installed
 	$(RELEASE)/zizmor --offline --no-progress --quiet .github
-	$(if $(shell command -v go),go run $(ACTIONLINT))
+	$(ACTIONLINT)
+
+# What downloads much is one step, so that it can be repeated when a download fails.
+install: $(VENV)/.dev $(VENV)/.docs $(CORE) $(INTEROP) $(RELEASE_VENV)/.installed $(ACTIONLINT)  ## Install everything that the checks and tests need
 
 clean:  ## Remove everything that these targets have made
 	rm -rf .venv .cache build dist $(NODE_MODULES) $(BENCH_NODE_MODULES) .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
