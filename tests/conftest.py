@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import settings
 
 import moq_token
 from moq_token import compiled
+from tests import forge
 from tests.command_line import Cli
+from tests.desk import ED, HS, lay_out, put
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so would the commands that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -50,3 +54,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Call the command line in this process."""
     return Cli(capsys, monkeypatch)
+
+
+@pytest.fixture
+def shell(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cli]:
+    """Call the command line in an empty directory, with the usual umask."""
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o022)
+    yield cli
+    os.umask(before)
+
+
+@pytest.fixture
+def desk(shell: Cli) -> Cli:
+    """Call the command line in a directory of key files."""
+    lay_out()
+    return shell
+
+
+@pytest.fixture
+def counter(desk: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the command line in a directory of keys to verify with, at a fixed time."""
+    monkeypatch.setattr(time, "time", lambda: float(forge.NOW))
+    put("directory/other.jwk", forge.jwk(HS, kid="other"))
+    put("sign.jwk", forge.jwk(HS, key_ops=["sign"]))
+    put("scoped.jwk", forge.jwk(HS, scope={"root": "rooms", "put": ["123/alice"]}))
+    put("keys/test-key.jwk", forge.jwk(HS))
+    put("both.jwk", {"keys": [forge.jwk(ED, kid="ed"), forge.jwk(HS)]})
+    return desk
