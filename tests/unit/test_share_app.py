@@ -163,7 +163,10 @@ def test_a_caller_that_goes_away_leaves_no_place() -> None:
 
 
 @pytest.mark.parametrize("required", [False, True])
-def test_what_is_required_of_a_share_that_is_gone(required: bool) -> None:  # noqa: FBT001 - a row
+def test_what_is_required_of_a_share_that_is_gone(
+    required: bool,  # noqa: FBT001 - a row
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run() -> None:
         together = Together(required=required)
         async with together.running() as link:
@@ -174,8 +177,12 @@ def test_what_is_required_of_a_share_that_is_gone(required: bool) -> None:  # no
             assert new == [503 if required else 200] * 3
             assert await together.ask("revalidate") == 200
             assert await together.ask("end") == 204
+            await until(lambda: together.share.problem)
 
     asyncio.run(run())
+    meanwhile = "no new session is admitted" if required else "this server decides by itself"
+    lost = [record.getMessage() for record in caplog.records if getattr(record, "event", None) == "share-lost"]
+    assert lost[0].startswith(f"the share cannot be reached, {meanwhile}: ")
 
 
 @pytest.mark.parametrize("required", [False, True])

@@ -168,7 +168,7 @@ def _tokens(settings: Settings) -> str:
 
 def _public(settings: Settings) -> str:
     if not settings.public_publish and not settings.public_subscribe:
-        return "nothing: clients without a token are refused"
+        return "clients without a token are refused"
     return f"without a token anybody may {_roles(settings.public_publish, settings.public_subscribe)}"
 
 

@@ -236,11 +236,8 @@ class Sharing:
             except Exception as error:  # noqa: BLE001 - decisions go on, and so do the attempts
                 problem = f"an unexpected fault ({type(error).__name__})"
             if self._health.failed(problem):
-                log.warning(
-                    "the share cannot be reached, this server decides by itself: %s",
-                    problem,
-                    extra={"event": "share-lost"},
-                )
+                meanwhile = "no new session is admitted" if self.places.required else "this server decides by itself"
+                log.warning("the share cannot be reached, %s: %s", meanwhile, problem, extra={"event": "share-lost"})
             self._first.set()
             await asyncio.sleep(self._health.pause(asyncio.get_running_loop().time()))
 
@@ -255,9 +252,11 @@ class Sharing:
             self._tell(link, _JOINED).add_done_callback(looked_at)
             self._health.recovered()
             self._first.set()
+            others = len(self._nodes.there) - 1
             log.info(
-                "shares with %d other servers",
-                len(self._nodes.there) - 1,
+                "shares with %d other server%s",
+                others,
+                "" if others == 1 else "s",
                 extra={"event": "share", "share": self.names.share, "node": self.node},
             )
             while True:
