@@ -10,8 +10,9 @@ mod guard;
 mod keys;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString};
 
 use compact::Parts;
 use guard::guarded;
@@ -61,17 +62,20 @@ impl Verifier {
         })
     }
 
-    /// Return the payload of a token, False if the signature does not match, or None if Python has to look at the token.
+    /// Return the payload of a token, the code of a refusal, or None if Python has to look at the token.
     ///
-    /// None means that it is too long, not three segments of canonical base64url, or has none of the known headers. The
-    /// signature was not checked then.
+    /// The codes are "malformed", if it is not three segments of canonical base64url, and "bad-signature". None means
+    /// that it is no text, too long, or has none of the known headers. The signature was not checked then.
     fn verify<'py>(&self, py: Python<'py>, token: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {
-            let Some(opened) = self.open(py, token)? else { return Ok(py.None().into_bound(py)) };
-            if self.matches(py, opened.signed, &opened.signature) {
-                return Ok(opened.payload.into_any());
-            }
-            Ok(PyBool::new(py, false).to_owned().into_any())
+            Ok(match self.open(py, token)? {
+                Opened::Known { signed, payload, signature } if self.matches(py, signed, &signature) => {
+                    payload.into_any()
+                }
+                Opened::Known { .. } => intern!(py, "bad-signature").clone().into_any(),
+                Opened::Malformed => intern!(py, "malformed").clone().into_any(),
+                Opened::Unknown => py.None().into_bound(py),
+            })
         })
     }
 
@@ -81,32 +85,37 @@ impl Verifier {
     }
 }
 
-/// What a token holds, and which bytes of it were signed.
-struct Opened<'a, 'py> {
-    signed: &'a [u8],
-    payload: Bound<'py, PyBytes>,
-    signature: Vec<u8>,
+/// A token whose signature has not been checked.
+enum Opened<'a, 'py> {
+    /// It has a known header. `signed` are its bytes that were signed.
+    Known {
+        signed: &'a [u8],
+        payload: Bound<'py, PyBytes>,
+        signature: Vec<u8>,
+    },
+    Malformed,
+    Unknown,
 }
 
 impl Verifier {
-    /// Decode a token, or return None if it is not in the usual form.
-    fn open<'a, 'py>(&self, py: Python<'py>, token: &'a Bound<'py, PyAny>) -> PyResult<Option<Opened<'a, 'py>>> {
-        let Ok(text) = token.cast::<PyString>() else { return Ok(None) };
+    /// Decode a token.
+    fn open<'a, 'py>(&self, py: Python<'py>, token: &'a Bound<'py, PyAny>) -> PyResult<Opened<'a, 'py>> {
+        let Ok(text) = token.cast::<PyString>() else { return Ok(Opened::Unknown) };
         // The length is compared before `to_str`, which would make a copy of a long text that is not ASCII.
         if text.len()? > compact::MAX_TOKEN_BYTES {
-            return Ok(None);
+            return Ok(Opened::Unknown);
         }
-        let Some(parts) = text.to_str().ok().and_then(Parts::split) else { return Ok(None) };
-        if !self.headers.iter().any(|known| known == parts.header) {
-            return Ok(None);
-        }
+        let Some(parts) = text.to_str().ok().and_then(Parts::split) else { return Ok(Opened::Malformed) };
         let mut canonical = false;
         let payload = PyBytes::new_with(py, parts.payload_len(), |out| {
             canonical = parts.decode_payload(out);
             Ok(())
         })?;
-        let signature = if canonical { parts.signature() } else { None };
-        Ok(signature.map(|signature| Opened { signed: parts.signed, payload, signature }))
+        let Some(signature) = parts.signature().filter(|_| canonical) else { return Ok(Opened::Malformed) };
+        if !self.headers.iter().any(|known| known == parts.header) {
+            return Ok(Opened::Unknown);
+        }
+        Ok(Opened::Known { signed: parts.signed, payload, signature })
     }
 
     fn matches(&self, py: Python<'_>, data: &[u8], signature: &[u8]) -> bool {

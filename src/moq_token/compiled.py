@@ -72,17 +72,19 @@ def verifier(
     made = prepared(algorithm, headers, public, private)
     if made is None:
         return None
-    verify: Callable[[str], bytes | bool | None] = made.verify
+    verify: Callable[[str], bytes | str | None] = made.verify
     step_by_step = jws.verifier(algorithm, headers, made.check)
 
     def verify_token(token: str, trace: Trace | None) -> bytes:
         if trace is None:
-            payload = verify(token)
-            if isinstance(payload, bytes):
-                return payload
-            if payload is False:
+            found = verify(token)
+            if isinstance(found, bytes):
+                return found
+            if found == "bad-signature":
                 raise jws.bad_signature()
-        # It has a fault that has to be named, or a header that has to be parsed.
+            if found == "malformed":
+                raise jws.unreadable(token)
+        # Its header has to be parsed, it is too long, or the steps have to be recorded.
         return step_by_step(token, trace)
 
     return verify_token

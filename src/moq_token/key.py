@@ -360,7 +360,7 @@ class Key:
                 raise InvalidClaimsError(f"the claims grant {shown(path)}, which is outside the scope of the key")
         return self._sign(payload)
 
-    def verify(
+    def verify(  # noqa: C901 - a call for each check would cost more than all the branches
         self,
         token: str,
         *,
@@ -387,32 +387,15 @@ class Key:
         ``KeySet``), and what the claims allow at a path (see ``Claims.authorize``).
         """
         try:
-            return self._checked(token, time.time() if now is None else now, leeway, strict, trace)
-        except BaseException as error:  # noqa: BLE001 - strip every traceback: this frame holds the token
+            claims = self._read(token, leeway, strict, trace)
+        except BaseException as error:  # noqa: BLE001 - strip every traceback: its frames hold the token
             del token
             raise bare(error)  # noqa: B904 - the one being handled
-
-    def _checked(  # noqa: C901 - a call for each check would cost more than all the branches
-        self,
-        token: str,
-        now: float,
-        leeway: float,
-        strict: bool,  # noqa: FBT001
-        trace: Trace | None,
-    ) -> Claims:
-        if trace is not None:
-            trace.begin("key")
-        verify = self._verify
-        if verify is None:
-            raise _cannot(self, KeyOperation.VERIFY)
-        if not 0 <= leeway < _INFINITY:
-            raise ValueError("leeway must be a number of seconds, 0 or more")
-        payload = verify(token, trace)  # form, algorithm and signature: see jws.py
-        if trace is not None:
-            trace.begin("claims")
-        claims = decode(payload, strict=strict)
+        del token  # so that the tracebacks of what follows need not be stripped
         if trace is not None:
             trace.begin("time")
+        if now is None:
+            now = time.time()
         # Written so that a clock that is NaN refuses every token.
         if claims.expires is not None and not now < claims.expires + leeway:
             raise ExpiredTokenError(expires=claims.expires)
@@ -427,10 +410,21 @@ class Key:
         if self.scope is not None:
             path = exceeded(self.scope, claims, as_patterns=strict)
             if path is not None:
-                raise ScopeExceededError(
-                    f"the token grants {shown(path)}, which is outside the scope of its key", path=path
-                )
+                message = f"the token grants {shown(path)}, which is outside the scope of its key"
+                raise ScopeExceededError(message, path=path)
         return claims
+
+    def _read(self, token: str, leeway: float, strict: bool, trace: Trace | None) -> Claims:  # noqa: FBT001
+        if trace is not None:
+            trace.begin("key")
+        if self._verify is None:
+            raise _cannot(self, KeyOperation.VERIFY)
+        if not 0 <= leeway < _INFINITY:
+            raise ValueError("leeway must be a number of seconds, 0 or more")
+        payload = self._verify(token, trace)  # form, algorithm and signature: see jws.py
+        if trace is not None:
+            trace.begin("claims")
+        return decode(payload, strict=strict)
 
     # -- being an object
 
