@@ -124,6 +124,22 @@ def test_a_member_gets_a_credential(port: int, caplog: pytest.LogCaptureFixture)
     assert members["token"].rpartition(".")[2] not in caplog.text + str([vars(each) for each in caplog.records])
 
 
+# What `TokenSource.endpoint` of livekit-client 2.23 (npm) sends if all its options are set.
+LIVEKIT = (
+    b'{"room_name":"7","participant_name":"Alice A","participant_identity":"alice","participant_metadata":"m",'
+    b'"participant_attributes":{"a":"b"},'
+    b'"room_config":{"agents":[{"agent_name":"ag","metadata":"am","deployment":"d"}]}}'
+)
+
+
+def test_a_client_for_livekit_gets_what_it_reads(port: int) -> None:
+    answer = ask(port, LIVEKIT, ALICE)
+    members = json.loads(answer.body)
+    assert answer.status == 201
+    assert members["server_url"] == "https://relay.example.com/rooms/7"
+    assert KEY.verify(members["participant_token"]).expires is not None  # without it, the client keeps no token
+
+
 @pytest.mark.parametrize("body", [b"", b" ", b"{}", b'{"room_name": null}'])
 def test_the_members_are_optional(port: int, body: bytes) -> None:
     answer = ask(port, body, ALICE)
