@@ -14,7 +14,7 @@ import moq_token
 from moq_token import compiled
 from tests import forge
 from tests.command_line import Cli
-from tests.desk import ED, HS, lay_out, put
+from tests.desk import ED, HS, lay_out, lay_out_tokens, put
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so would the commands that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -82,3 +82,18 @@ def counter(desk: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     put("keys/test-key.jwk", forge.jwk(HS))
     put("both.jwk", {"keys": [forge.jwk(ED, kid="ed"), forge.jwk(HS)]})
     return desk
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a directory with keys, sets, directories and tokens."""
+    lay_out_tokens(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def gate(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Call the command line in a directory with keys, sets, directories and tokens, at a fixed time."""
+    monkeypatch.chdir(folder)
+    cli.at(float(forge.NOW))
+    return cli

@@ -1,4 +1,4 @@
-"""A directory of key files for the tests of commands, and files that block others."""
+"""The files that the tests of commands work with: keys, sets and tokens, and files that block others."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from moq_token import Algorithm
+from moq_token.files import MAX_FILE_BYTES
 from tests import forge
-from tests.command_line import PASSWORD
+from tests.command_line import OTHER_SECRET, PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,11 @@ HS, RS, PS, ES, ES384, ED = (
     Algorithm.ES384,
     Algorithm.EDDSA,
 )
+NOW = forge.NOW
+TOKEN = forge.token(HS)
+CLAIMS = '{"root":"rooms/123","put":["alice"],"get":[""]}\n'
+TWICE = "is given twice: it takes one value"
+SIGN = ("sign", "--key", "hs.jwk", "--publish", "")
 SECRET_WORD = forge.jwk(HS)["k"]
 
 
@@ -103,4 +109,44 @@ def grant(**claims: object) -> str:
     return forge.token(HS, forge.claim(**claims))
 
 
-TOKEN = grant()
+def lay_out_tokens(folder: Path) -> None:
+    """Write the keys, sets, directories and tokens that the tables name."""
+    files: dict[str, Mapping[str, object] | str] = {
+        "hs.jwk": forge.jwk(HS),
+        "hs.base64": forge.b64(forge.compact(forge.jwk(HS))),
+        "other.jwk": forge.jwk(HS, k=OTHER_SECRET),
+        "ed.jwk": forge.jwk(ED, kid="ed"),
+        "ed.public": forge.public_jwk(ED, kid="ed"),
+        "nokid.jwk": forge.jwk(HS, kid=None),
+        "signs.jwk": forge.jwk(HS, key_ops=["sign"]),
+        "verifies.jwk": forge.jwk(HS, key_ops=["verify"]),
+        "scoped.jwk": forge.jwk(HS, scope={"root": "rooms", "put": ["123/alice"]}),
+        "set.jwk": {"keys": [forge.public_jwk(ED, kid="ed"), forge.jwk(HS), forge.jwk(ES, kid="es")]},
+        "public-set.jwk": {"keys": [forge.public_jwk(ED, kid="ed"), forge.public_jwk(ES, kid="es")]},
+        "one.jwk": {"keys": [forge.jwk(HS)]},
+        "empty-set.jwk": {"keys": []},
+        "keys/test-key.jwk": forge.jwk(HS),
+        "keys/ed.jwk": forge.public_jwk(ED, kid="ed"),
+        "two/a.jwk": forge.jwk(HS, kid="a"),
+        "two/b.jwk": forge.jwk(HS, kid="b"),
+        "many.jwk": {"keys": [forge.public_jwk(ED, kid=f"key-{index}") for index in range(7)]},
+        "broken.jwk": json.dumps(forge.jwk(HS))[:-1],
+        "secret.jwk": forge.jwk(HS, alg="HS999"),
+        "key.pem": forge.public_forms(ED)["pem"].decode(),
+        "alice.jwt": f"{TOKEN}\n",
+        "large": " " * (MAX_FILE_BYTES + 1),
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    (folder / "folder").mkdir()
+
+
+def payload(token: str) -> dict[str, object]:
+    claims: dict[str, object] = json.loads(forge.unb64(token.strip().split(".")[1]))
+    return claims
+
+
+def unix(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
