@@ -304,6 +304,8 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
         {"kind": "share", "node": "", "error": "other servers were not asked: it is full"},
         {"kind": "server", "node": "b-12ab", "error": "no answer within 5 s"},
         {"node": "edge-3", "server": "c-34cd", "error": "connection refused"},
+        {"kind": "relay-0.14", "node": "", "error": "it cannot be told"},
+        {"kind": "relay-0.14", "node": "", "server": "c-34cd", "error": "it cannot be told"},
     ]
     server.answers({"denial": DENIAL, "receipt": PARTIAL | {"unreachable": others}})
     lines = cli.run("ban", "--subject", "mallory", "--for", "1h")[1].splitlines()
@@ -311,6 +313,8 @@ def test_receipts_for_people(cli: Cli, server: Listener) -> None:
         "unreachable  other servers were not asked: it is full",
         "unreachable  auth server b-12ab: no answer within 5 s",
         "unreachable  relay edge-3, of the auth server c-34cd: connection refused",
+        "unreachable  relay 0.14: it cannot be told",
+        "unreachable  relay 0.14, of the auth server c-34cd: it cannot be told",
     ]
     server.answers({"denial": DENIAL, "receipt": PARTIAL | {"stored": False}})
     assert "not stored   a restart" in cli.run("ban", "--subject", "mallory", "--for", "1h")[1]

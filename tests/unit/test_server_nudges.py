@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +274,7 @@ def test_a_receipt_counts_each_end_once() -> None:
         ([], None, None),
         ([], START + 30.5, START + 31),
         ([{"expires": START + 20}], START + 30, START + 30),
+        ([{"expires": START + 20}], math.inf, START + 20),  # others cannot be told
     ],
 )
 def test_when_the_rest_is_out(sessions: list[dict[str, Any]], others_by: float | None, out_by: int | None) -> None:

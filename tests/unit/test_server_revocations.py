@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from moq_token.contract import Grant, Request
+    from moq_token.server.api import Receipt
 
 KEY = Key.generate(Algorithm.HS256, "k1")
 END = 4_000_000_000
@@ -394,6 +395,34 @@ def test_a_server_that_was_just_started_does_not_know_all_sessions() -> None:
         assert "--revalidate" in receipt["unreachable"][0]["error"]
         # Relay 0.14 reports no sessions.
         assert (await banned_after(1.0, decide=Policy(expires="1h"), contract="get"))["complete"]
+
+    run(work())
+
+
+def test_relay_0_14_is_named_if_it_asks_and_cannot_be_told() -> None:
+    async def work() -> None:
+        now = 1000.0
+        policy = Policy(public_subscribe=["**"], expires="1h", revalidate="10s", spread=0)
+        server = AuthServer(policy, clock=lambda: now, steady=lambda: now)
+
+        async def banned(**members: Any) -> Receipt:  # noqa: ANN401 - those of a denial
+            denial = Denial(**members, until=END)
+            banned = await server.revocations.ban(denial, others_by=server.questions.out_by(denial))
+            return banned.receipt
+
+        now += 1000
+        assert (await banned(subject="alice")).complete  # no such relay has asked
+        assert (await server.handle(HttpRequest("GET", "/?root=room&transport=quic", {}, b""))).status == 200
+        for members in ({"subject": "alice"}, {"remote": "192.0.2.1", "path": "x"}, {"kid": "k", "issued_before": 5}):
+            receipt = await banned(**members)
+            (named,) = receipt.unreachable
+            assert (named.kind, receipt.complete, receipt.out_by) == ("relay-0.14", False, None)
+        for members in ({"kid": "k"}, {"path": "x"}, {"kid": "k", "path": "x/**"}):
+            receipt = await banned(**members)
+            assert (receipt.unreachable, receipt.complete, receipt.out_by) == ((), True, now + 10)
+        now += 20
+        assert (await banned(subject="alice")).complete  # its sessions would have asked again
+        await server.revocations.aclose()
 
     run(work())
 

@@ -165,7 +165,8 @@ def _unreachable(found: dict[str, Any]) -> str:
         return _line("starting", f"{f'the auth server {node}' if node else 'this server'} {error}")
     at = f" at {found['url']}" if found.get("url") else ""
     of = f", of the auth server {found['server']}" if found.get("server") else ""
-    return _line("unreachable", f"relay {node}{at}{of}: {error}")
+    relay = "relay 0.14" if found.get("kind") == "relay-0.14" else f"relay {node}"
+    return _line("unreachable", f"{relay}{at}{of}: {error}")
 
 
 def _receipt(answer: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Unreachable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     kind
         ``relay``: its sessions end at their next re-check. ``server``: what has become of its sessions is not known.
         ``share``: the other servers could not be asked. ``start``: the server was started a short time ago, and does
-        not know all sessions yet.
+        not know all sessions yet. ``relay-0.14``: such relays ask the server, and cannot be told of this denial.
     node
         The name of the relay or the server, empty for the share.
     url
@@ -35,7 +35,7 @@ class Unreachable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     """
 
-    kind: Literal["relay", "server", "share", "start"] = "relay"
+    kind: Literal["relay", "server", "share", "start", "relay-0.14"] = "relay"
     node: str
     url: str | None = None
     server: str | None = None
@@ -55,7 +55,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     unreachable
         The relays that could not be told, by the error of the last attempt; also those that were never reached since
         the start of the server, and may have sessions that it does not know. With a share, also the servers that did
-        not answer. An entry of the kind ``start`` if the server itself does not know all sessions yet. At most 100.
+        not answer. An entry of the kind ``start`` if the server itself does not know all sessions yet, and one of the
+        kind ``relay-0.14`` if relay 0.14 asks it, which cannot be told. At most 100.
     slowest_ms
         After how many milliseconds the last of ``ended`` has ended, None if none has. Each server counts from when it
         was told.

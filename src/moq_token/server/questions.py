@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Lookup: TypeAlias = Callable[[Question], Awaitable[Answer]]
 
+_CADENCES = 2  # after as many without a question, there are no sessions of such a relay
+
 
 class Questions:
     """Answers ``GET /`` (``auth_api``) and ``GET /public/{path}`` (``public.api``).
@@ -53,6 +55,7 @@ class Questions:
         """How often, in seconds, such a relay asks again about a live session; None is never."""
         # By when all sessions have asked again that were told a longer time before (Unix seconds).
         self._earlier_by = -math.inf
+        self._asked = -math.inf  # when a relay asked last
 
     def change_policy(self, lookup: Lookup | None, max_age: float | None) -> None:
         """Replace what answers, and how often relays ask again. Live sessions learn of it at their next question."""
@@ -62,6 +65,7 @@ class Questions:
 
     async def answer(self, query: str, *, local: bool) -> HttpResponse:
         """Answer ``GET /``; ``local`` says that the caller is on this machine."""
+        self._asked = self._clock()
         try:
             question = Question.from_query(query)
         except InvalidRequestError as error:
@@ -122,10 +126,13 @@ class Questions:
     def out_by(self, denial: Denial) -> float | None:
         """Return when sessions of relay 0.14 are out that a denial is for, in Unix seconds.
 
-        None if there are none, as their denial cannot be seen there, or if such relays do not ask again.
+        None if there are none, or if such relays do not ask again. Infinity if they have asked a short time ago, and
+        cannot be told of this denial: they show neither token nor address.
         """
-        if self.lookup is None or not denial.is_for_first:
+        if self.lookup is None:
             return None
+        if not denial.is_for_first:
+            return math.inf if self._clock() < self._asked + _CADENCES * _seconds(self.max_age) else None
         by = max(self._clock() + _seconds(self.max_age), self._earlier_by)
         return by if by < math.inf else None
 

@@ -18,6 +18,8 @@ ASKING_SECONDS: Final = 10
 MAX_UNREACHABLE: Final = 100
 """Relays in one receipt."""
 
+_UNTOLD = "it asks this server, and cannot be told of this ban: ban a key or a path there"
+
 
 class _Left(NamedTuple):
     """A session that has not ended: its relay, when its next re-check is over, and when its grant ends."""
@@ -104,7 +106,8 @@ class Pending:
     ) -> Receipt:
         """Return what is known at this moment.
 
-        ``others_by`` is when sessions that are not known are out (Unix seconds). ``unseen`` are
+        ``others_by`` is when sessions that are not known are out (Unix seconds), infinity for those at relays 0.14
+        that cannot be told. ``unseen`` are
         the relays that were not reached since the start, and may have sessions that are not known; so may the server
         itself, as ``starting`` says.
         """
@@ -112,7 +115,10 @@ class Pending:
         unreachable = {node: self._unreachable[node] for node in self.nodes if node in self._unreachable}
         missing = {relay.node: relay for relay in unseen}
         named = sorted((missing | unreachable).values(), key=lambda relay: relay.node)
-        first = () if starting is None else (starting,)
+        first: tuple[Unreachable, ...] = () if starting is None else (starting,)
+        if others_by == math.inf:
+            first += (Unreachable(kind="relay-0.14", node="", error=_UNTOLD),)
+            others_by = None
         out_by = [math.inf if left.out_by is None else left.out_by for left in self._alive.values()]
         expires = [math.inf if left.expires is None else left.expires for left in self._alive.values()]
         return Receipt(
@@ -123,7 +129,7 @@ class Pending:
             slowest_ms=None if self._slowest is None else round(self._slowest * 1000),
             out_by=_latest(out_by if others_by is None else [*out_by, others_by]),
             expires_by=None if missing or starting else _latest(expires),
-            complete=not self._alive and not missing and starting is None,
+            complete=not self._alive and not missing and not first,
             dry_run=dry_run,
             stored=stored,
         )
