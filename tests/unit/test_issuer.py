@@ -401,6 +401,20 @@ def test_signing_loads_little_and_nothing_needs_an_extra() -> None:
     assert (done.stdout, done.stderr) == ("\nc\n", "")
 
 
+LISTED = """
+import pydoc
+import moq_token.issuing
+missing = set(moq_token.issuing.__all__) - set(dir(moq_token.issuing))
+text = pydoc.plain(pydoc.render_doc(moq_token.issuing))
+print(missing, *(name in text for name in ("class TokenSource", "endpoint(issuer")))
+"""
+
+
+def test_help_shows_what_is_imported_when_it_is_first_used() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set() True True\n", "")
+
+
 def test_names_that_do_not_exist() -> None:
     with pytest.raises(ImportError, match="cannot import name 'Endpoint'"):
         exec("from moq_token.issuing import Endpoint")  # noqa: S102 - type checkers know that it does not exist

@@ -36,3 +36,7 @@ if not TYPE_CHECKING:  # or a name that does not exist would be an object for ty
 
             return TokenSource
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """List the names that are not imported yet too, for ``help()`` and completion."""
+        return sorted({*globals(), *__all__})
