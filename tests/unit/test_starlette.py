@@ -168,7 +168,9 @@ def test_keys_of_every_form(tmp_path: Path) -> None:
             for kid in "none", "../keys", None:
                 head = {"alg": "ES256"} | ({} if kid is None else {"kid": kid})
                 unknown = forge.token(Algorithm.ES256, {"root": "", "put": [""]}, head, lambda _: b"x" * 64)
-                assert get(port, "/me", f"Bearer {unknown}")[0] == 401
+                status, _, body = get(port, "/me", f"Bearer {unknown}")
+                assert status == 401
+                assert str(tmp_path) not in str(body)
 
 
 def test_an_outage_is_no_refusal() -> None:
@@ -252,6 +254,13 @@ def test_time_passes() -> None:
 def test_a_parameter_that_the_route_does_not_have() -> None:
     with running(fastapi(Tokens(KEY))) as port:
         assert get(port, "/wrong", f"Bearer {TOKEN}")[0] == 500
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere/", "nowhere.jwk", "", "a\0b"])
+def test_a_path_that_does_not_exist(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Tokens(path)
 
 
 def test_a_key_in_place_of_a_path() -> None:

@@ -11,6 +11,7 @@ It needs ``starlette``, on which FastAPI is built: ``pip install fastapi`` or ``
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -83,7 +84,7 @@ class Tokens:
     403 if the token is valid but grants nothing at the path; 503 if the keys cannot be read at the moment. A WebSocket
     is closed with the code 1008, or 1013 if the keys cannot be read. Before ``accept``, the server answers 403 instead.
 
-    Raises ``ConfigError`` for an invalid path or URL.
+    Raises ``ConfigError`` for an invalid path or URL, and ``FileNotFoundError`` for a path that does not exist.
 
     """
 
@@ -92,7 +93,11 @@ class Tokens:
         self, keys: Key | KeySet | KeySource | str | os.PathLike[str], *, clock: Callable[[], float] = time.time
     ) -> None:
         if isinstance(keys, str | os.PathLike):
-            keys = open_keys(os.fspath(keys))
+            path = os.fspath(keys)
+            keys = open_keys(path)
+            # Later, it would look like tokens of an unknown key.
+            if "://" not in path and not os.path.exists(path):  # noqa: PTH110 - False for any text
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         elif not isinstance(keys, Key | KeySet) and not hasattr(keys, "aclose"):
             raise TypeError(f"`keys` must be a Key, a KeySet, a KeySource, a path or a URL, not {type(keys).__name__}")
         self._keys = keys
@@ -199,4 +204,6 @@ def _refusal(error: RefusedError | UnavailableError, connection: HTTPConnection)
         return HTTPException(403, str(error))
     # RFC 6750, section 3: without a token, no error is named.
     named = "" if isinstance(error, NotAdmittedError) else ' error="invalid_token"'
-    return HTTPException(401, str(error), {"WWW-Authenticate": f"Bearer{named}"})
+    # The text of the error may have the path of a file of the server.
+    message = "the key that signed the token is unknown" if isinstance(error, KeyNotFoundError) else str(error)
+    return HTTPException(401, message, {"WWW-Authenticate": f"Bearer{named}"})
