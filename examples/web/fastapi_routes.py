@@ -1,4 +1,4 @@
-"""Verify tokens in FastAPI routes: who may watch a room may list recordings.
+"""Verify tokens in FastAPI routes: list recordings for those who may watch.
 
 Run it: MOQ_KEYS=keys fastapi run examples/web/fastapi_routes.py
 """
