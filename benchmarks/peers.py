@@ -52,17 +52,17 @@ def _pyjwt(keys: Keys) -> Peer:
 
 
 def _joserfc(keys: Keys) -> Peer:
-    jwt, jwk = import_module("joserfc.jwt"), import_module("joserfc.jwk")
-    algorithms, header = [str(keys.algorithm)], {"alg": str(keys.algorithm), "kid": keys.kid}
+    jwt, jwk, jws = (import_module(f"joserfc.{name}") for name in ("jwt", "jwk", "jws"))
+    header = {"alg": str(keys.algorithm), "kid": keys.kid}
     private, public = jwk.import_key(keys.jwk), jwk.import_key(keys.public_jwk)
-    registry = jwt.JWTClaimsRegistry()
+    algorithms, rules = jws.JWSRegistry(algorithms=[str(keys.algorithm)]), jwt.JWTClaimsRegistry()
 
     def verify(token: str) -> object:
-        claims = jwt.decode(token, public, algorithms).claims
-        registry.validate(claims)
+        claims = jwt.decode(token, public, registry=algorithms).claims
+        rules.validate(claims)
         return claims
 
-    return Peer(sign=lambda claims: jwt.encode(header, claims, private, algorithms), verify=verify)
+    return Peer(sign=lambda claims: jwt.encode(header, claims, private, registry=algorithms), verify=verify)
 
 
 def _authlib(keys: Keys) -> Peer:

@@ -13,13 +13,17 @@ const ROOT = "rooms/123"; // as in fixtures.py: one library wants to be told wha
 const WARM_UP_MS = 150;
 
 // Each library as it is used well: the key prepared once, the algorithm fixed, `iat` taken from the claims.
-function prepare(algorithm, text) {
+async function prepare(algorithm, text) {
 	const jwk = JSON.parse(text);
 	const symmetric = jwk.kty === "oct";
 	const secret = symmetric && Buffer.from(jwk.k, "base64url");
 	const [privateKey, publicKey] = symmetric
 		? [createSecretKey(secret), createSecretKey(secret)]
 		: [createPrivateKey({ key: jwk, format: "jwk" }), createPublicKey({ key: jwk, format: "jwk" })];
+
+	// jose converts a key of Node.js into one of the Web Crypto API: once if it has two halves, a secret at each call.
+	const hmac = { name: "HMAC", hash: `SHA-${algorithm.slice(2)}` };
+	const webSecret = symmetric && (await crypto.subtle.importKey("raw", secret, hmac, false, ["sign", "verify"]));
 
 	const key = load(text);
 	const moqPublic = symmetric ? key : toPublicKey(key);
@@ -33,8 +37,8 @@ function prepare(algorithm, text) {
 			verify: (token) => moqVerify(moqPublic, token, ROOT),
 		},
 		jose: {
-			sign: (claims) => new SignJWT(claims).setProtectedHeader(header).sign(privateKey),
-			verify: (token) => jwtVerify(token, publicKey, { algorithms }),
+			sign: (claims) => new SignJWT(claims).setProtectedHeader(header).sign(webSecret || privateKey),
+			verify: (token) => jwtVerify(token, webSecret || publicKey, { algorithms }),
 		},
 		"fast-jwt": {
 			sign: createSigner({ key: pem(privateKey, "pkcs8"), algorithm, kid: jwk.kid }),
@@ -88,7 +92,7 @@ let libraries = {};
 
 async function answer({ algorithm, key, name, operation, items }) {
 	if (key) {
-		libraries = prepare(algorithm, key);
+		libraries = await prepare(algorithm, key);
 		for (const library of Object.values(libraries)) await warmUp(library);
 		return Object.keys(libraries);
 	}
