@@ -27,6 +27,10 @@ _MAX_SEARCHED = 8192
 # A header and claims, which are JSON objects in base64url, and perhaps a signature.
 _TOKEN = re.compile(r"(?:eyJ|ew[0o])[\w-]{8,}\.(?:ey[\w-]|ew[0o]|e30)[\w-]*(?:\.[\w-]*)?", re.ASCII)
 
+# A normalized path has one slash where a URL has two.
+_USERINFO = re.compile(r"(:/{1,2})[^\s/@?#]+@")
+_QUERY = re.compile(r"\?[^\s#]+")
+
 Reason: TypeAlias = Literal[
     "bad-claims",
     "bad-kid",
@@ -270,12 +274,15 @@ def utc(seconds: float) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """Hide what looks like a JWT: a client may have dialed a path with its token in it, and paths are logged."""
+    """Hide what looks like a JWT, and passwords and queries of URLs: a dialed path can have them, and is logged."""
+    start = text.find(":/")
+    if start >= 0:
+        text = text[:start] + _QUERY.sub("?…", _USERINFO.sub(r"\1…@", text[start:]))
     return _TOKEN.sub("<token>", text) if "ey" in text or "ew" in text else text
 
 
 def shown(text: str) -> str:
-    """Quote a foreign name for a message: escaped, without tokens, and cut when it is long."""
+    """Quote a foreign name for a message: escaped, without tokens and passwords, and cut when it is long."""
     text = without_tokens(text[:_MAX_SEARCHED])
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 

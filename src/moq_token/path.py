@@ -63,6 +63,11 @@ _ODDITIES = (
     (r"[?#]", "`@` stands for itself, and does not end the path as in a URL"),
     (r"\\", "`@` stands for itself: only a slash separates segments"),
     (rf"{_START}\s|\s{_END}|[\0-\x1f\x7f]", "it has a space at the start or end of a segment, or a control character"),
+    (
+        "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]",
+        "it has an invisible character, as copied text can have",
+    ),
+    ("[\uff0a\u2217\uff0f\u2215\u2044]", "`@` stands for itself: it only looks like a slash or a `*`"),
 )
 _ODDITIES_OF_PATHS = (*_ODDITIES, (r"\*+", f"{_ORDINARY} here"))
 # What is a wildcard in the patterns of a shell or in a regular expression.

@@ -127,9 +127,15 @@ def test_long_paths_keep_the_name_of_the_file(path: str | Path, expected: str) -
         ("eyetracking-keys.json", "eyetracking-keys.json"),
         ("eyebrow-collection.eyes.jwk", "eyebrow-collection.eyes.jwk"),
         ("rooms/123", "rooms/123"),
+        ("https://user:c2lnhunter@relay.example/x", "https://…@relay.example/x"),
+        ("https:/c2lnhunter@relay.example/x", "https:/…@relay.example/x"),
+        ("redis://:c2lnhunter@store:6379?password=c2lnhunter#x", "redis://…@store:6379?…#x"),
+        ("see https://relay.example/x?sig=c2lnhunter for more", "see https://relay.example/x?… for more"),
+        ("a?b=c", "a?b=c"),
+        ("alice@example.com/:x", "alice@example.com/:x"),
     ],
 )
-def test_what_looks_like_a_token_is_not_shown(text: str, hidden: str) -> None:
+def test_what_looks_like_a_token_or_a_password_is_not_shown(text: str, hidden: str) -> None:
     assert without_tokens(text) == hidden
     assert shown(text) == repr(hidden)
     long = shown(f"{'a' * 70}{text}")

@@ -98,6 +98,11 @@ def test_join(base: str, rest: str, whole: str) -> None:
         ("rooms /alice", "it has a space at the start or end"),
         ("alice\n", "it has a space at the start or end"),
         ("a\0b", "or a control character"),
+        *(
+            (path, "it has an invisible character")
+            for path in ("\ufeffalice", "alice\u200b", "\u202ealice", "a\u00adb")
+        ),
+        *((path, "only looks like a slash or a `*`") for path in ("\uff0a", "a/\uff0a\uff0a", "a\u2215b", "a\uff0fb")),
         ("{" + "x" * 100 + "}", "`{xxxxxxxxxxxxxxxxxxxxxxx` stands for itself, and is not replaced"),
     ],
 )
@@ -124,6 +129,8 @@ def test_an_odd_path_is_explained(path: str, why: str) -> None:
         ("https://relay.example.com/**", "this is a URL"),
         ("a\\**", "only a slash separates segments"),
         ("rooms /*", "it has a space at the start or end"),
+        ("\ufeffrooms/*", "it has an invisible character"),
+        ("rooms/\uff0a/*", "stands for itself: it only looks like"),
     ],
 )
 def test_an_odd_pattern_is_explained(pattern: str, why: str) -> None:
@@ -184,6 +191,8 @@ def test_an_ordinary_pattern_has_no_oddity(pattern: str) -> None:
             "a~1",
             "...",
             "😀",
+            "👩\u200d💻",
+            "\u0645\u06cc\u200c\u062e",
         ),
     ],
 )

@@ -11,7 +11,7 @@ import click
 from moq_token import Algorithm, Key, KeySet, Scope
 from moq_token.cli import grants, keyring, options, output
 from moq_token.cli.grammar import command
-from moq_token.errors import InvalidKeyIdError, KeyOperationError, shown
+from moq_token.errors import InvalidKeyIdError, KeyOperationError, shown, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -213,6 +213,8 @@ def _target(key: Key, file: str | None, directory: str | None) -> Path:
 
 
 def _place(path: Path) -> str:
+    if "\0" in str(path):
+        raise output.Failed(f"invalid file name: {shown_path(path)}")
     return "-" if output.is_stdout(str(path)) else os.path.realpath(path)
 
 

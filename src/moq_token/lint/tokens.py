@@ -160,6 +160,8 @@ def _read_times(claims: Mapping[str, object], now: float, found: Findings) -> No
         found.note("no-expiry", "the token never expires", "sign with --expires 1h to limit it")
     if claims.get("nbf") is None:
         return
+    if isinstance(claims["nbf"], list | dict):  # which relays before 0.15 read, though they ignore it
+        found.refuse("bad-type", "the claim `nbf` must not be a list or an object", _RESIGN, FIRST)
     begins = _time(claims, "nbf", found, SECOND)
     if begins is None or begins > now:
         message = "the claim `nbf` is ignored: the token is valid already"

@@ -242,7 +242,12 @@ def _use(file: KeyFile, state: State, signing: str | None, now: float) -> Use:
 
 
 def paths(directory: Path) -> list[Path]:
-    """List the key files of a directory, in the order of names. Hidden files are left out (``._x.jwk`` of macOS)."""
+    """List the key files of a directory, in the order of names. Hidden files are left out (``._x.jwk`` of macOS).
+
+    Raises ``InvalidKeyError`` for a name with a NUL; ``OSError`` passes.
+    """
+    if "\0" in str(directory):
+        raise InvalidKeyError(f"invalid directory name: {shown_path(directory)}")
     return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
 
 
