@@ -281,7 +281,7 @@ SECRET = "hunter2-horse-battery"
         (UnauthorizedError("no"), 403, "no-access"),
         (InvalidTokenError("no"), 401, "malformed"),
         (ExpiredTokenError(expires=5), 401, "expired"),
-        (KeyNotFoundError("no"), 401, "unknown-key"),
+        (KeyNotFoundError(f"the key file '/srv/{SECRET}.jwk' does not exist"), 401, "unknown-key"),
         (NotAdmittedError(), 401, "token-expected"),
         (NotAdmittedError("no", reason="no-session"), 401, "no-session"),
         (UnavailableError(SECRET), 503, "unavailable"),

@@ -225,6 +225,8 @@ class _Endpoint:
         except RefusedError as error:
             is_unknown = isinstance(error, InvalidTokenError | KeyNotFoundError | NotAdmittedError)
             message = str(error) or ("sign in first" if is_unknown else "permission denied")
+            if isinstance(error, KeyNotFoundError):  # its text may have the path of a file of the server
+                message = "the key that signed the token is unknown"
             if is_unknown:
                 return _refusal(401, message, error.reason, ("www-authenticate", "Bearer"))
             return _refusal(403, message, error.reason)
