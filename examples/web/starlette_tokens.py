@@ -1,5 +1,6 @@
 """Issue tokens with Starlette, to the members of a room who are signed in.
 
+Install it: pip install moq-token starlette itsdangerous uvicorn
 Set MOQ_SIGNING_KEYS=signing and SESSION_SECRET=…, and run it:
 uvicorn examples.web.starlette_tokens:app
 """
