@@ -7,6 +7,7 @@ import http.server
 import json
 import logging
 import os
+import signal
 import threading
 from contextlib import contextmanager
 from itertools import pairwise
@@ -630,8 +631,13 @@ def test_a_fork_during_a_request_asks_again(world: World) -> None:
     with source._lock:  # noqa: SLF001 - another thread may hold it while a process forks
         child = os.fork()
     if child == 0:
-        going.set()
-        os._exit(0 if source.get_sync().expires_in == LIFETIME else 1)
+        status = 1
+        try:
+            signal.alarm(30)  # ends a process that waits forever
+            going.set()
+            status = int(source.get_sync().expires_in != LIFETIME)
+        finally:
+            os._exit(status)
     going.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0

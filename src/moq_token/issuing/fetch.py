@@ -89,7 +89,7 @@ class Fetch:
             status, retry, body = self._send()
         except Error:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a server sends, no foreign error leaves this
+        except Exception as error:  # noqa: BLE001 - callers catch errors of this package only
             raise UnavailableError(f"{self.shown}: {describe_error(error, self.shown)}") from None
         if status in _VERDICTS:
             raise _refused(self.shown, status, body)

@@ -54,7 +54,7 @@ class GoneError(Exception):
 
 
 class BadRequestError(Exception):
-    """The request makes no sense."""
+    """The request is invalid."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)

@@ -162,7 +162,7 @@ class TokenSource:
     # -- what is known
 
     def _look(self) -> tuple[Credential | None, Future[_Outcome] | None, bool]:
-        """Return the credential if it is good, the request to wait for, and whether it is to be started by the caller.
+        """Return the credential if it is valid, the request to wait for, and whether the caller must start it.
 
         No request means that the credential need not be renewed, or that it is too early to ask again.
         """
@@ -239,7 +239,7 @@ class TokenSource:
             self._ends = asked + left - min(_MARGIN_SECONDS, left * _MARGIN_PART)
             self._renew_at = asked + left * (_RENEW_FROM + (_RENEW_TO - _RENEW_FROM) * self._jitter())
             if self._failures:
-                _log.info("%s gives credentials again", self._name, extra={"event": "credential-recovered"})
+                _log.info("%s returns credentials again", self._name, extra={"event": "credential-recovered"})
             self._failures, self._failure, self._retry_at = 0, None, 0.0
             self._ended(flight)
         flight.set_result(credential)
@@ -272,7 +272,7 @@ class TokenSource:
             self._failures = min(self._failures + 1, _MAX_FAILURES)
             self._failure, self._failed_at, self._retry_at = outcome, now, now + wait
             if self._failures == 1 and self._credential is not None and now < self._ends:
-                message = "the credential is not renewed: %s; it is good for %.0f s"
+                message = "cannot renew the credential: %s; the current one is valid for %.0f s"
                 _log.warning(message, outcome, self._ends - now, extra={"event": "credential-not-renewed"})
             self._ended(flight)
         flight.set_result(outcome)
