@@ -413,7 +413,7 @@ def typical(number: int) -> tuple[Request, Admission]:
 
 
 def test_a_session_takes_at_most_one_kibibyte() -> None:
-    count = 4000
+    count = 1000
     for number in range(count):
         typical(number)  # the addresses that reading remembers are not the table's
     table = Sessions({kind: Cap(5) for kind in CapKind})

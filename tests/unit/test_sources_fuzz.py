@@ -204,7 +204,7 @@ async def ask(answers: Sequence[tuple[bytes, float]]) -> None:
 
 @seed(8)
 @settings(
-    max_examples=150,
+    max_examples=75,
     deadline=None,
     suppress_health_check=(
         HealthCheck.too_slow,
