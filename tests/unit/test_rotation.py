@@ -280,12 +280,12 @@ def test_two_at_once_make_one(rotation: Rotation, public: Path) -> None:
 
 @pytest.fixture
 def rotating(rotation: Rotation, public: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start two processes that rotate as fast as they can, with an overlap of ten seconds."""
-    rotation.rotate(Algorithm.EDDSA, public, 10, int(time.time()))
+    """Start two processes that rotate as fast as they can, with an overlap of a minute."""
+    rotation.rotate(Algorithm.EDDSA, public, 60, int(time.time()))
     program = (
         "import sys, time; from moq_token.rotation import Rotation\n"
         "while True:\n"
-        "    Rotation(sys.argv[1]).rotate(None, None, 10, int(time.time()))\n"
+        "    Rotation(sys.argv[1]).rotate(None, None, 60, int(time.time()))\n"
         "    Rotation(sys.argv[1]).prune(int(time.time()))"
     )
     processes = [subprocess.Popen([sys.executable, "-c", program, str(rotation.directory)]) for _ in range(2)]
@@ -299,15 +299,13 @@ def rotating(rotation: Rotation, public: Path) -> Iterator[subprocess.Popen[byte
 @pytest.mark.usefixtures("rotating")
 def test_rotation_under_load(rotation: Rotation, public: Path) -> None:
     """A token signed with the active key is never refused within the overlap."""
-    end = time.monotonic() + 3
     active = set()
-    while time.monotonic() < end:
+    while len(active) < 20:
         key = rotation.signing_key()
         assert key.kid is not None
         active.add(key.kid)
-        token = key.sign(Claims("demo", subscribe="", expires=int(time.time()) + 8))
+        token = key.sign(Claims("demo", subscribe="", expires=int(time.time()) + 50))
         Key.from_file(public / f"{key.kid}.jwk").verify(token)
-    assert len(active) > 10
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
