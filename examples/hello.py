@@ -56,7 +56,7 @@ async def meet(url: str, certificate: str | None) -> None:
 
 
 async def main() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         if len(sys.argv) > 1:
             await meet(sys.argv[1], certificate=None)
             return

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+GENERATED = docs.generated()
 MODULES = ROOT / "tests" / "interop" / "node_modules"
 
 
@@ -77,9 +78,9 @@ def test_every_make_target_exists() -> None:
 # -- generated parts
 
 
-@pytest.mark.parametrize("path", docs.generated(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: path.name)
 def test_generated_parts_are_current(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == docs.generated()[path], "python -m scripts.docs write"
+    assert path.read_text(encoding="utf-8") == GENERATED[path], "python -m scripts.docs write"
 
 
 def test_every_command_and_option_is_there() -> None:
