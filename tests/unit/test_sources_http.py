@@ -141,7 +141,7 @@ FAULTS: dict[str, tuple[bytes | Callable[..., object], str, int]] = {
 async def test_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, message, requests = FAULTS[fault]
     if "did not answer" in message:
-        monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 0.3)
+        monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 1.0)
     async with Server() as server, UrlDirectorySource(server.url) as source:
         server.scripts[PATH] = script  # type: ignore[assignment]
         tracemalloc.start()
@@ -153,7 +153,7 @@ async def test_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             tracemalloc.stop()
         assert type(caught.value) in {UnavailableError, UnusableKeyError}
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
         assert server.count() == requests
 
         monkeypatch.undo()
