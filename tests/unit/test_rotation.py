@@ -299,7 +299,7 @@ def rotating(rotation: Rotation, public: Path) -> Iterator[subprocess.Popen[byte
 @pytest.mark.usefixtures("rotating")
 def test_rotation_under_load(rotation: Rotation, public: Path) -> None:
     """A token signed with the active key is never refused within the overlap."""
-    active = set()
+    active: set[str] = set()
     while len(active) < 20:
         key = rotation.signing_key()
         assert key.kid is not None
