@@ -32,10 +32,12 @@ class FakeLink:
     def __init__(self, answer: Callable[[Call], object] = lambda _: [0]) -> None:
         self.answer = answer
         self.operations: list[bytes | int] = []
+        self.made: list[asyncio.Future[object]] = []
 
     def call(self, call: Call) -> asyncio.Future[object]:
         self.operations.append(call.arguments[0])
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.made.append(future)
         answer = self.answer(call)
         if isinstance(answer, Exception):
             future.set_exception(answer)
@@ -107,13 +109,14 @@ def test_without_an_answer_of_the_store_a_node_decides_alone(answer: object) -> 
     async def run() -> None:
         node = Node()
         assert await node.admit("1") is None
-        node.attach(FakeLink(lambda _: answer))
+        link = node.attach(FakeLink(lambda _: answer))
         assert await node.admit("2") is None
-        assert node.places.alone == 2
+        assert (node.places.alone, link.operations) == (2, [b"admit"])
         strict = Node(required=True)
-        strict.attach(FakeLink(lambda _: answer))
+        link = strict.attach(FakeLink(lambda _: answer))
         with pytest.raises(UnavailableError):
             await strict.admit("1")
+        assert link.operations == [b"admit", b"release"]  # the store may have counted it
 
     asyncio.run(run())
 
@@ -143,6 +146,7 @@ def test_the_store_is_told_of_ended_sessions_when_it_is_back(monkeypatch: pytest
         await turns()
         node.places.detach()
         good = node.attach(FakeLink())
+        await turns()
         assert failing.operations == good.operations == [b"release"] * 2
         node.places.detach()
         assert node.attach(FakeLink()).operations == []
@@ -189,16 +193,21 @@ def test_a_refused_or_ended_session_is_not_ended_for_a_newer_one() -> None:
 
 def test_a_renewal_tells_that_a_session_was_ended() -> None:
     async def run() -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
         node = Node(KICKING)
         node.places.refresh(session("1"), instant())  # without the store, nothing is renewed
-        for answer in ([0], StoreError("busy"), b"?", [7]):
-            node.attach(FakeLink(lambda _, answer=answer: answer))  # type: ignore[misc]
+        for answer in ([0], StoreError("busy"), b"?", [7], None):
+            link = node.attach(FakeLink(lambda _, answer=answer: answer))  # type: ignore[misc]
             node.places.refresh(session("1"), instant())
+            link.made[-1].cancel()
             await turns()
-        assert node.kicked == []
+        assert (node.kicked, faults) == ([], [])
         link = node.attach(FakeLink(lambda _: [1]))
         node.places.refresh(session("1"), instant())
         await turns()
-        assert (link.operations, node.kicked) == ([b"refresh"], [("1", "token-limit")])
+        assert (link.operations, node.kicked, faults) == ([b"refresh"], [("1", "token-limit")], [])
+        node.places.kick(node.kick_of("1"))  # it was unknown here until its renewal
+        assert node.kicked == [("1", "token-limit")] * 2
 
     asyncio.run(run())
