@@ -161,3 +161,24 @@ def test_check_config_refuses(desk: Cli, status: int, argv: list[str], why: str)
     message = desk.refused(status, "check-config", *argv)
     assert why.casefold() in message.casefold()
     assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--strict"], ["--relay", "0.14"], ["--relay", "0.15"]])
+@pytest.mark.parametrize("setting", ["public", "public.publish", "domains", "mtls_tier"])
+def test_no_setting_is_shown_with_a_password(cli: Cli, setting: str, options: list[str]) -> None:
+    """`public` is a place for prefixes where a URL is a frequent mistake."""
+    url = "https://user:hunter2@api.example/public?sig=hunter2"
+    put("relay.toml", f'[auth]\n{setting} = "{url}"\n')
+    _, out, err = cli.run("check-config", "relay.toml", *options)
+    assert "hunter2" not in out + err
+
+
+@pytest.mark.parametrize("setting", ["public", "domains"])
+def test_long_settings_are_cut(cli: Cli, setting: str) -> None:
+    names = json.dumps(["x" * 5000, "\u202e\x1b[31m", *(f"room{number}" for number in range(1000))])
+    put("relay.toml", f"[auth]\n{setting} = {names}\n")
+    _, out, err = cli.run("check-config", "relay.toml")
+    # The command line for the auth server is whole, to be copied.
+    assert max(len(line) for line in (out + err).splitlines() if "start an auth server" not in line) < 600
+    assert all(char.isprintable() or char == "\n" for char in out + err)
+    assert ", …" in out + err

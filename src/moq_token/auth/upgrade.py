@@ -61,7 +61,7 @@ def _grant_options(config: AuthConfig, document: Mapping[str, Any]) -> Iterator[
     if _admits_certificates(config, document):
         yield from ("--mtls-publish", "**", "--mtls-subscribe", "**")
     if config.mtls_tier is not None:
-        yield from ("--tier", config.mtls_tier)
+        yield from ("--tier", "LABEL" if _may_have_secret(config.mtls_tier) else config.mtls_tier)
 
 
 def _open(config: AuthConfig) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _open(config: AuthConfig) -> Iterator[str]:
             yield f"`{name}` has a user, a password or a query: replace URL by it yourself"
     for prefix in dict.fromkeys((*config.public.publish, *config.public.subscribe)):
         if _subtree(prefix) is None:
-            yield f"no pattern can express the public prefix {shown(prefix)}: it is left out"
+            yield f"{_fault(prefix)}: it is left out"
     for name, url in (("auth_api", config.auth_api), ("public.api", config.public.api)):
         if url is not None:
             yield f"`{name}` answers GET, and these relays send POST: change it, or write a --policy for `{SERVE}`"
@@ -86,10 +86,21 @@ def _may_have_secret(place: str) -> bool:
 
 
 def _subtree(prefix: str) -> Pattern | None:
+    if "://" in prefix or not prefix.isprintable():  # a URL by mistake can have a password
+        return None
     try:
         return Pattern.subtree(paths.normalize(prefix))
     except InvalidPatternError:
         return None
+
+
+def _fault(prefix: str) -> str:
+    """Say why there is no pattern for a prefix."""
+    if "://" in prefix:
+        return f"the public prefix {shown(prefix)} is a URL, not a path"
+    if not prefix.isprintable():
+        return f"the public prefix {shown(prefix)} has a control character"
+    return f"no pattern can express the public prefix {shown(prefix)}"
 
 
 def _admits_certificates(config: AuthConfig, document: Mapping[str, Any]) -> bool:

@@ -114,14 +114,14 @@ def _lines(config: AuthConfig) -> Iterator[tuple[str, str]]:
     public = config.public
     if config.auth_api is None:
         for role, prefixes in (("publish", public.publish), ("subscribe", public.subscribe)):
-            what = ", ".join(prefix.strip("/") or "everything" for prefix in prefixes)
+            what = output.listed(prefix.strip("/") or "everything" for prefix in prefixes)
             yield "public", f"without a token anybody may {role}: {what or 'nothing'}"
     if public.api is not None:
         yield "public", f"where none of these matches, {output.place(public.api)} is asked"
     if config.domains:
-        yield "domains", f"labels before {', '.join(config.domains)} go in front of the path"
+        yield "domains", f"labels before {output.listed(config.domains)} go in front of the path"
     if config.mtls_tier is not None:
-        yield "tier", f"client certificates are counted under {config.mtls_tier}"
+        yield "tier", f"client certificates are counted under {output.listed([config.mtls_tier])}"
 
 
 def _upgrade_lines(after: Upgrade, unread: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -140,7 +140,7 @@ def _second_lines(settings: Settings) -> Iterator[tuple[str, str]]:
     else:
         yield "tokens", "all refused: there is no auth server to verify them"
         for role, patterns in (("publish", settings.publish), ("subscribe", settings.subscribe)):
-            what = ", ".join("everything" if str(pattern) == "**" else str(pattern) for pattern in patterns)
+            what = output.listed("everything" if str(pattern) == "**" else str(pattern) for pattern in patterns)
             yield "public", f"without a token anybody may {role}: {what or 'nothing'}"
     if settings.internal_listen is not None:
         yield "internal", f"sessions, metrics and health at {settings.internal_listen}, without authentication"

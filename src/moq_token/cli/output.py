@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _NOTED_PATHS, _PLACEHOLDER_CHARACTERS = 5, 24
+_MAX_LISTED = 20
 _STDOUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 
@@ -147,6 +149,12 @@ def place(text: str) -> str:
         return text
     host, slash, path = rest.partition("?")[0].partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join foreign names for a message: escaped, without tokens and passwords, and cut where they are long or many."""
+    texts = list(itertools.islice(names, _MAX_LISTED + 1))
+    return ", ".join([*(shown(text)[1:-1] for text in texts[:_MAX_LISTED]), *["…"] * (len(texts) > _MAX_LISTED)])
 
 
 def is_stdout(path: str) -> bool:

@@ -173,7 +173,7 @@ def _public(settings: Settings) -> str:
 
 
 def _roles(publish: tuple[str, ...], subscribe: tuple[str, ...]) -> str:
-    return f"publish {', '.join(publish) or 'nothing'} and subscribe to {', '.join(subscribe) or 'nothing'}"
+    return f"publish {output.listed(publish) or 'nothing'} and subscribe to {output.listed(subscribe) or 'nothing'}"
 
 
 def _who(settings: Settings, address: Address) -> str:
