@@ -64,6 +64,7 @@ class Key:
     Attributes
     ----------
     algorithm : Algorithm
+        The one algorithm that the key signs or verifies with.
     kid : KeyId | None
         The key id, which is written into the header of every token.
     operations : frozenset[KeyOperation]

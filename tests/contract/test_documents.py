@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.fences import blocks, run_document
+from tests.contract.fences import run_document
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,8 +22,7 @@ def test_every_make_target_in_the_documents_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        lines = [line.removeprefix("$ ").split() for block in blocks(text) for line in block.text.splitlines()]
-        targets = {words[1] for words in lines if words[:1] == ["make"]}
+        targets = set(re.findall(r"(?:^|`)(?:\$ )?make ([a-z-]+)", text, re.MULTILINE))
         assert targets, name
         for target in targets:
             assert f"\n{target}:" in makefile, f"{name}: make {target}"
