@@ -153,6 +153,26 @@ def test_sign_notes_paths_that_are_probably_not_meant(gate: Cli) -> None:
 
 
 @pytest.mark.parametrize(
+    ("root", "grant", "granted", "meant"),
+    [
+        ("rooms/123", "rooms/123/alice", "rooms/123/rooms/123/alice", "alice"),
+        ("/rooms/123/", "/rooms/123", "rooms/123/rooms/123", ""),
+        ("rooms", "rooms/*/camera", "rooms/rooms/*/camera", "*/camera"),
+        ("rooms/12", "rooms/123", None, None),
+        ("rooms/123", "rooms", None, None),
+        ("", "rooms", None, None),
+    ],
+)
+def test_sign_notes_a_grant_that_repeats_the_root(
+    gate: Cli, root: str, grant: str, granted: str | None, meant: str | None
+) -> None:
+    argv = ("sign", "--key", "hs.jwk", "--root", root, "--publish", "x", "--publish", grant, "--expires", "1h")
+    status, _, err = gate.run(*argv, "--relay", "0.15")
+    assert status == 0
+    assert (f"so the token grants '{granted}': if that is a mistake, use --publish '{meant}'" in err) == bool(granted)
+
+
+@pytest.mark.parametrize(
     "word", [json.dumps(forge.jwk(HS)), f" {json.dumps(forge.jwk(ED))}", "-----BEGIN PRIVATE KEY-----\nMC4C"]
 )
 def test_a_key_in_place_of_a_path_is_not_repeated(gate: Cli, word: str) -> None:

@@ -137,6 +137,21 @@ def note_refused(refused: Mapping[Generation, str], relays: Iterable[Generation]
             output.note(f"{generation} {why}")
 
 
+def note_repeated_root(root: str, given: Mapping[str, Iterable[str | Pattern]]) -> None:
+    """Print a note for the first grant of each role that starts with the root, which is likely a mistake."""
+    top = paths.normalize(root)
+    for option, grants in given.items():
+        for path in map(paths.normalize, map(str, grants)):
+            meant = paths.strip_prefix(path, top)
+            if top and meant is not None and what_is_secret(top) is None:
+                granted = shown(paths.join(top, path))
+                output.note(
+                    f"{option} {shown(path)} is relative to --root, so the token grants {granted}: "
+                    f"if that is a mistake, use {option} {shown(meant)}"
+                )
+                break
+
+
 def note_full_paths(given: Iterable[str | Pattern], relays: Iterable[Generation]) -> None:
     """Print a note if a path was given that relays from 0.15 on read without what lies beneath it."""
     named = tuple(relays)

@@ -120,7 +120,9 @@ def sign_command(
     grants.require(refused, relays)
     before = "" if url is None else dialed(url, claims)
     output.emit(before + keyring.read_signer(keyring.source(key)).sign(claims))
-    output.note_oddities({"--root": (root,), "--publish": claims.publish, "--subscribe": claims.subscribe})
+    granted = {"--publish": claims.publish, "--subscribe": claims.subscribe}
+    output.note_oddities({"--root": (root,), **granted})
+    grants.note_repeated_root(root, granted)
     grants.note_refused(refused, relays)
     grants.note_full_paths((*publish, *subscribe), relays)
     if not_before is not None and tuple(relays) != (Generation.SECOND,):
