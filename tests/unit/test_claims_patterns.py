@@ -452,8 +452,9 @@ def test_a_strict_scope_compares_patterns() -> None:
         key = KEY.with_scope(Scope(root, granted_path))
         signed = key.sign(Claims(root, granted_path))
         assert key.verify(signed).root == root
-        with pytest.raises(ScopeExceededError):
+        with pytest.raises(ScopeExceededError) as caught:
             key.verify(signed, strict=True)
+        assert caught.value.path == f"{root}/{granted_path}"
 
 
 def test_a_path_beside_a_pattern_must_be_valid_as_one() -> None:
