@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from moq_token.contract.address import address_of, canonical_address
 from moq_token.contract.wire import MAX_UNSIGNED, Reader, Shown, Signed, Unsigned, encode
 from moq_token.encoding import b64decode, b64encode
 from moq_token.errors import InvalidRequestError, sealed, shown, without_tokens
@@ -16,12 +15,9 @@ from moq_token.errors import InvalidRequestError, sealed, shown, without_tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+    from moq_token.contract.address import Address
 
-_MAX_PORT, _MAX_SCOPE = 0xFFFF, 0xFFFF_FFFF
-_MAX_ADDRESS_CHARACTERS = 64
 _MAX_SECONDS = 2.0**53
-_REMEMBERED_HOSTS = 4096
 
 
 class Event(StrEnum):
@@ -162,8 +158,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             usage=usage if is_end else None,
             node=wire.node,
             transport=wire.transport,
-            remote=_canonical(wire.remote),
-            local=_canonical(wire.local),
+            remote=canonical_address(wire.remote),
+            local=canonical_address(wire.local),
             server_name=wire.server_name,
             alpn=wire.alpn,
             path=wire.path,
@@ -276,48 +272,3 @@ def _token(wire: _Token) -> Token:
             pass  # reported below, without the text
     message = "invalid request: `token`: expected a 64-bit `kind` and a `value` in base64url"
     raise InvalidRequestError(message, reason="bad-member")
-
-
-def address_of(remote: str | None) -> Address | None:
-    """Return the address of a socket address, an IPv4 address in its IPv6 form as the IPv4 address."""
-    parts = _socket_address(remote)
-    if parts is None:
-        return None
-    address = parts[0][0]
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _canonical(text: str | None) -> str | None:
-    """Return a socket address in its usual spelling, None if it is not readable."""
-    parts = _socket_address(text)
-    if parts is None:
-        return None
-    (_, host), port = parts
-    return f"{host}:{port}"
-
-
-def _socket_address(text: str | None) -> tuple[tuple[Address, str], int] | None:
-    """Read ``192.0.2.1:443`` or ``[2001:db8::1]:443``, the latter also with a numeric scope, None for anything else."""
-    if text is None or len(text) > _MAX_ADDRESS_CHARACTERS:
-        return None
-    host, _, digits = text.rpartition(":")
-    if not digits.isdecimal() or not digits.isascii() or int(digits) > _MAX_PORT:
-        return None
-    address = _host(host)
-    return None if address is None else (address, int(digits))
-
-
-@functools.lru_cache(maxsize=_REMEMBERED_HOSTS)
-def _host(text: str) -> tuple[Address, str] | None:
-    """Read the host of a socket address, and return it with its usual spelling."""
-    try:
-        if text[:1] != "[" or text[-1:] != "]":
-            return ipaddress.IPv4Address(text), str(ipaddress.IPv4Address(text))
-        address = ipaddress.IPv6Address(text[1:-1])
-    except ValueError:
-        return None
-    scope = address.scope_id
-    if scope is not None and not (scope.isdecimal() and scope.isascii() and int(scope) <= _MAX_SCOPE):
-        return None
-    # Python versions differ in how they write an IPv4 address in its IPv6 form; relays write it so.
-    return address, f"[::ffff:{address.ipv4_mapped}]" if address.ipv4_mapped else f"[{address}]"

@@ -21,7 +21,7 @@ from moq_token.server.session import bounded_name
 from moq_token.times import END_OF_9999
 
 if TYPE_CHECKING:
-    from moq_token.contract.request import Address
+    from moq_token.contract.address import Address
     from moq_token.server.session import Session
 
     Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

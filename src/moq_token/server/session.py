@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Self, TypeAlias, overload
 
 import msgspec
 
-from moq_token.contract.request import address_of
+from moq_token.contract.address import address_of
 from moq_token.errors import without_tokens
 
 if TYPE_CHECKING:
     from moq_token.contract import Grant, Peer, Usage
-    from moq_token.contract.request import Address
+    from moq_token.contract.address import Address
     from moq_token.server.identity import Identity
 
 
