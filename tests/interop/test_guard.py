@@ -590,6 +590,23 @@ async def test_another_publisher_takes_over() -> None:
 
 
 @on_loop
+async def test_a_publisher_is_seen_again_when_another_one_at_its_path_leaves() -> None:
+    """Which one is seen while both are there is the choice of moq-rs, also in relays."""
+    async with relay() as here, here.dial(sign(publish=())) as viewer, here.dial(sign()) as first, Tasks() as tasks:
+        kept = announce(first, "cam")
+        tasks.start(repeat(kept[1], b"first"))
+        for _ in range(3):
+            await read_until(viewer, b"first")
+            async with here.dial(sign()) as second, Tasks() as others:
+                other = announce(second, "cam")
+                others.start(repeat(other[1], b"second"))
+                await watch(second, "cam")
+                del other
+        await read_until(viewer, b"first")
+        del kept
+
+
+@on_loop
 async def test_datagrams_and_old_groups_are_carried() -> None:
     async with relay() as here, here.dial(sign()) as publisher, here.dial(sign(publish=())) as viewer:
         _, track = kept = announce(publisher, "cam")

@@ -40,9 +40,10 @@ Not limited: the number of sessions, and the amount of data, that the bearer of 
 server, a token is valid until it expires; removing its key does not close sessions.
 
 Live groups and datagrams are carried as they arrive, past groups when they are fetched. A track is pulled from its
-publisher once for all subscribers, and only while it has some. If several broadcasts have the same path, subscribers
-get the newest. A service that announces a prefix and serves requests beneath it on demand is carried at the prefix
-only.
+publisher once for all subscribers, and only while it has some. If several broadcasts have the same path, ``moq-rs``
+chooses one by its route, as in relays: often the newest. A track that is watched can stay with the publisher it has
+until that one leaves. A service that announces a prefix and serves requests beneath it on demand is carried at the
+prefix only.
 
 Log records go to the logger ``moq_token.integrations.moq``, at level INFO for each client that is admitted, refused,
 gone before it was answered, or ended. They never hold a token. Their attributes are ``event`` (``admitted``,
