@@ -22,12 +22,14 @@ from moq_token import (
     KeyNotFoundError,
     KeySet,
     NotAdmittedError,
+    Pattern,
     RefusedError,
     ScopeExceededError,
     UnauthorizedError,
     UnavailableError,
 )
 from moq_token.auth import Certificate, Connection, Grant, PublicAccess, Rejection, decide
+from moq_token.trace import Trace
 from tests.forge import NOW
 
 if TYPE_CHECKING:
@@ -72,6 +74,28 @@ def test_a_bad_token_never_falls_back_to_what_is_public() -> None:
         connection = Connection("/path", token)
         assert reason_of(lambda: decide(connection, key=key, public=public, now=NOW)) == reason  # noqa: B023 - called at once
     assert reason_of(lambda: decide(Connection("/path"), key=KEY)) == "token-expected"
+
+
+def test_a_token_of_patterns_grants_nothing_here() -> None:
+    """Relays before 0.15 do not read ``publish`` and ``subscribe``, whatever these say."""
+    for claims in (Claims("", Pattern("a")), Claims("", (), "cam*"), Claims("", ["a", Pattern("b")])):
+        connection, trace = Connection("/", KEY.sign(claims)), Trace()
+        with pytest.raises(InvalidTokenError, match=r"relays before 0\.15 read `put` and `get`") as caught, trace:
+            decide(connection, key=KEY, now=NOW, trace=trace)
+        assert (caught.value.reason, trace.failed) == ("useless", "grants")
+        assert reason_of(lambda: decide(connection, key=KEY, now=NOW)) == "useless"  # noqa: B023 - called at once
+
+
+def test_patterns_that_are_public_are_left_out() -> None:
+    assert decide(Connection("/"), public=Claims("", ["a", "b*"], "c*"), now=NOW) == Grant("", ("a",), ())
+    with pytest.raises(UnauthorizedError, match="only patterns are public") as caught:
+        decide(Connection("/"), public=Claims("", "b*", "c*"), now=NOW)
+    assert caught.value.reason == "no-access"
+
+
+def test_what_is_public_has_one_of_two_types() -> None:
+    with pytest.raises(TypeError, match="public must be PublicAccess, Claims or None, not str"):
+        decide(Connection("/"), public="a")  # type: ignore[arg-type]
 
 
 def test_a_key_that_may_not_verify_is_as_good_as_none() -> None:
