@@ -153,6 +153,14 @@ def test_pictures_load_nothing(name: str) -> None:
     assert not re.search(r"href|url\(|https?:|<image|<script", text)
 
 
+@pytest.mark.parametrize("name", pictures.FIGURES.keys() - {"overview.svg"})  # on GitHub and PyPI only
+def test_pictures_fit_on_a_phone(name: str) -> None:
+    text = (docs.ASSETS / name).read_text(encoding="utf-8")
+    width = re.search(r'<svg [^>]*width="(\d+)"', text)
+    assert width is not None
+    assert int(width[1]) <= 358, "what a phone of 390 pixels has between its margins"
+
+
 def test_the_figure_says_what_authorize_says() -> None:
     figure = (docs.ASSETS / "paths.svg").read_text(encoding="utf-8")
     lines = re.findall(r'class="small[^"]*"[^>]*>([^<]*)<', figure)

@@ -97,6 +97,11 @@ def test_it_finds_the_words_of_everything(site: Path) -> None:
     assert unanswered(expected, dict(zip(asked, json.loads(done.stdout), strict=True))) == []
 
 
+def test_the_page_of_messages_is_not_a_table_of_contents(site: Path) -> None:
+    page = (site / "messages.html").read_text(encoding="utf-8")
+    assert page.count('href="#m-') == 0 < page.count('id="m-')
+
+
 class _Site(http.server.SimpleHTTPRequestHandler):
     """Serves the site, the page that uses its search, and the questions; takes the answers."""
 
