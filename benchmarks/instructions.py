@@ -114,17 +114,21 @@ def _processes() -> dict[str, int]:
     with TemporaryDirectory() as directory:
         out, key = Path(directory) / "out", Path(directory) / "key.jwk"
         Key.generate("HS256").to_file(key)
-        sign = ["-m", "moq_token", "sign", "--key", str(key), "--root", ROOT, "--publish", "viewer"]
+        start = ["-c", "from moq_token_cli import run; run()"]  # as the installed command does
+        processes = {
+            "import moq_token": ["-c", "import moq_token"],
+            "moq-token sign": [*start, "sign", "--key", str(key), "--root", ROOT, "--publish", "viewer"],
+            "moq-token --help": [*start, "--help"],
+            "moq-token --version": [*start, "--version"],
+        }
 
         def count(arguments: list[str]) -> int:
             _callgrind(arguments, out)
             return _total(out)
 
         nothing = count(["-c", "pass"])
-        return {
-            "import moq_token": count(["-c", "import moq_token"]) - nothing,
-            "moq-token sign": count(sign) - nothing,
-        }
+        count(processes["moq-token sign"])  # compiles what has changed, and keeps that for the next time
+        return {name: count(arguments) - nothing for name, arguments in processes.items()}
 
 
 def _callgrind(arguments: list[str], out: Path, marker: str | None = None) -> str:
