@@ -98,6 +98,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     [
         ("https://relay.example", "/"),
         ("https:relay.example/x", "/x"),
+        ("https://relay.example:65535/x", "/x"),
         ("https:////relay.example/x", "/x"),
         ("  https://relay.example/x\n", "/x"),
         ("ht\ntps://relay.example/a\tb", "/ab"),
@@ -154,11 +155,20 @@ def test_how_it_came_is_kept() -> None:
             Connection(path, token)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("scheme", ["moqt", "moql", "tcp", "iroh"])
+def test_the_host_does_not_count_where_it_does_not_reach_a_relay(scheme: str) -> None:
+    dialed = Connection.from_url(f"{scheme}://123.rooms.relay.example/x", ["relay.example"])
+    assert (dialed.path, Connection.from_url(f"{scheme}://a b/x").path) == ("/x", "/x")
+
+
 @pytest.mark.parametrize("function", [Connection.from_url, Connection.from_path_query])
 def test_what_is_too_long_is_refused(function: Callable[[str], Connection]) -> None:
     refusal_of(lambda: function("https://a/" + "x" * MAX_URL_CHARACTERS))
     refusal_of(lambda: Connection.from_path_query("/", "x=&" * MAX_URL_CHARACTERS))
     refusal_of(lambda: Connection("/" * (MAX_URL_CHARACTERS + 1)))
+    assert len(Connection("/" * MAX_URL_CHARACTERS).path) == MAX_URL_CHARACTERS
+    assert Connection.from_url(f"https://{'a' * 253}/x").path == "/x"
+    refusal_of(lambda: Connection.from_url(f"https://{'a' * 254}/x"))
 
 
 def taken(function: Callable[[], Connection]) -> Connection | None:
