@@ -28,10 +28,13 @@ class Algorithm(StrEnum):
     def parse(cls, name: str) -> Algorithm:
         """Read an algorithm as a person writes it: in any case, ``EC256``/``EC384`` and ``Ed25519`` included.
 
-        Raises ``ValueError`` for any other name. Keys and tokens are read case-sensitively, not by this.
+        Raises ``ValueError`` for any other name, and ``TypeError`` for what is no text. Keys and tokens are read
+        case-sensitively, not by this.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"an algorithm must be a str, not {type(name).__name__}")
         try:
-            return _SPELLINGS[str.lower(name)]
+            return _SPELLINGS[name.lower()]
         except KeyError:
             raise ValueError(_unknown(name)) from None
 

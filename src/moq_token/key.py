@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Never, NoReturn
 
@@ -35,7 +36,7 @@ from moq_token.kid import KeyId
 from moq_token.recognizer import name_of_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     from moq_token.jws import Sign, Verify
@@ -215,6 +216,8 @@ class Key:
     @sealed
     def from_members(cls, jwk: Mapping[str, object]) -> Key:
         """Read a key from the members of a JWK, as a JSON reader returns them. Raises ``InvalidKeyError``."""
+        if not isinstance(jwk, Mapping):
+            raise TypeError(f"a JWK must be a mapping of its members, not {type(jwk).__name__}: from_str reads JSON")
         what = name_of_members(jwk)
         if what is not None:
             raise InvalidKeyError(what)
@@ -397,6 +400,8 @@ class Key:
             trace.begin("time")
         if now is None:
             now = time.time()
+        elif not isinstance(now, int | float):
+            raise TypeError(f"now must be a number of Unix seconds, not {type(now).__name__}")
         # Written so that a clock that is NaN refuses every token.
         if claims.expires is not None and not now < claims.expires + leeway:
             raise ExpiredTokenError(expires=claims.expires)
@@ -459,6 +464,8 @@ class Key:
 
 def read_file(path: str | Path) -> bytes:
     """Read a file of keys, and raise as ``moq_token.files.read``; for a directory, the error names what reads it."""
+    if not isinstance(path, str | bytes | os.PathLike):  # an int would be read as a descriptor
+        raise TypeError(f"a file name must be a str or a path, not {type(path).__name__}")
     if os.path.isdir(path):  # noqa: PTH112 - a Path would only wrap this
         raise InvalidKeyError(
             f"{shown_path(os.fsdecode(path))} is a directory, expected a file: to sign with a directory of keys, use "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
@@ -15,7 +16,7 @@ from moq_token.kid import KeyId
 from moq_token.recognizer import name_of_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from moq_token.claims import Claims
@@ -36,6 +37,8 @@ class KeySet:
 
     @sealed
     def __init__(self, keys: Iterable[Key]) -> None:
+        if not isinstance(keys, Iterable):
+            raise TypeError(f"a key set must be made of an iterable of Key objects, not {type(keys).__name__}")
         keys = tuple(keys)
         if len(keys) > MAX_KEYS:
             raise InvalidKeyError(f"a key set must not have more than {MAX_KEYS} keys, got {len(keys)}")

@@ -96,6 +96,8 @@ class Pattern:
 
     def contains(self, other: Pattern) -> bool:
         """Whether this pattern matches every path that ``other`` matches."""
+        if not isinstance(other, Pattern):
+            raise _not_a_pattern(other)
         head, tail = self.head, self.tail
         if other.tail is None:
             return _fits(head, tail, other.head, segment_covers)
@@ -108,6 +110,8 @@ class Pattern:
 
     def overlaps(self, other: Pattern) -> bool:
         """Whether some path matches both. Weaker than ``contains``: do not use it to authorize."""
+        if not isinstance(other, Pattern):
+            raise _not_a_pattern(other)
         if other.tail is None:
             return _fits(self.head, self.tail, other.head, segments_overlap)
         if self.tail is None:
@@ -203,6 +207,10 @@ def path_segments(path: str) -> Segments:
         raise TypeError(f"a path must be a str, not {type(path).__name__}")
     path = paths.normalize(path)
     return tuple(path.split("/")) if path else ()
+
+
+def _not_a_pattern(value: object) -> TypeError:
+    return TypeError(f"expected a Pattern, not {type(value).__name__}")
 
 
 def _build(head: Segments, tail: Segments | None) -> Pattern:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, final
 
 from moq_token.errors import InvalidPatternError
 from moq_token.pattern import MAX_INTERSECTIONS, MAX_SEGMENTS, Pattern, path_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 MAX_PATTERNS = 4096
 """Patterns that a union is made of. Relays have no such limit; it bounds the cost of a hostile token."""
@@ -47,6 +48,8 @@ class Patterns:
     def __init__(self, patterns: Iterable[Pattern | str] = ()) -> None:
         if isinstance(patterns, _TEXT):
             raise TypeError("patterns must be an iterable of patterns, not a single string; put it into a list")
+        if not isinstance(patterns, Iterable):
+            raise TypeError(f"patterns must be an iterable of patterns, not {type(patterns).__name__}")
         members = tuple(itertools.islice(patterns, MAX_PATTERNS + 1))
         if len(members) > MAX_PATTERNS:
             message = f"too many patterns: the limit is {MAX_PATTERNS}"
@@ -129,7 +132,11 @@ class Patterns:
 
 
 def _members(patterns: Pattern | Patterns) -> Iterable[Pattern]:
-    return (patterns,) if isinstance(patterns, Pattern) else patterns
+    if isinstance(patterns, Pattern):
+        return (patterns,)
+    if not isinstance(patterns, Patterns):
+        raise TypeError(f"expected a Pattern or Patterns, not {type(patterns).__name__}")
+    return patterns
 
 
 class _Few:

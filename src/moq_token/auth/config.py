@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from moq_token.claims.wire import claims_of_prefixes
 from moq_token.errors import ConfigError, InvalidClaimsError, UnauthorizedError, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from moq_token.auth.tables import Table
@@ -241,6 +242,8 @@ class AuthConfig:
 
         ``environ`` overrides them; None is nothing. Raises ``ConfigError``.
         """
+        if not isinstance(document, Mapping):
+            raise TypeError(f"expected the tables of a TOML file as a mapping, not {type(document).__name__}")
         return cls._read(document, environ or {}, strict=strict)
 
     @classmethod

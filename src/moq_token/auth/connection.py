@@ -114,6 +114,8 @@ class Connection:
 
         Raises ``NotAdmittedError`` (``bad-url``) for anything else, and for a host of more than 253 characters.
         """
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
         if len(url) > MAX_URL_CHARACTERS or not _is_unicode(url):
             raise _bad_url("the dialed URL is too long, or not valid Unicode")
         split = _SCHEME.fullmatch(url.strip(_OUTER).translate(_DROPPED))
@@ -154,6 +156,10 @@ class Connection:
         A path that still has its query, ``/rooms?jwt=…``, is split. The token is found as in ``from_url()``. Raises
         ``NotAdmittedError`` (``bad-url``) for a path or query that is too long.
         """
+        if not isinstance(path, str):
+            raise TypeError(f"path must be a str, not {type(path).__name__}")
+        if not isinstance(query, str | None):
+            raise TypeError(f"query must be a str or None, not {type(query).__name__}")
         path, _, own_query = path.partition("?")
         query = own_query if query is None else query
         if len(query) > MAX_URL_CHARACTERS:

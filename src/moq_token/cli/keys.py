@@ -215,7 +215,12 @@ def _target(key: Key, file: str | None, directory: str | None) -> Path:
 def _place(path: Path) -> str:
     if "\0" in str(path):
         raise output.Failed(f"invalid file name: {shown_path(path)}")
-    return "-" if output.is_stdout(str(path)) else os.path.realpath(path)
+    if output.is_stdout(str(path)):
+        return "-"
+    try:
+        return os.path.realpath(path)
+    except OSError:  # the working directory is gone: writing names the file
+        return str(path)
 
 
 def write_keys(keys: Key | KeySet, path: Path, *, base64: bool, force: bool, keep: bool = False) -> None:

@@ -146,8 +146,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
 
     def check(self, now: float) -> None:
         """Raise ``InvalidGrantError`` (``expired``) if the grant ends at ``now`` (Unix seconds) or before."""
-        if self.expires is not None and self.expires <= math.floor(now):
-            message = f"invalid grant: it ended {math.floor(now) - self.expires} s ago; refuse the session instead"
+        try:
+            now = math.floor(now)
+        except (TypeError, ValueError, OverflowError):
+            raise TypeError("now must be a finite number of Unix seconds") from None
+        if self.expires is not None and self.expires <= now:
+            message = f"invalid grant: it ended {now - self.expires} s ago; refuse the session instead"
             raise InvalidGrantError(message, reason="expired")
 
     def check_unit(self, certificate: Peer | None = None) -> None:

@@ -90,6 +90,8 @@ class Reader(Generic[_S]):
 
     def __call__(self, document: bytes | str) -> _S:
         """Read one document."""
+        if not isinstance(document, str | bytes | bytearray | memoryview):
+            raise TypeError(f"a document must be str or bytes, not {type(document).__name__}")
         body = document.encode(errors="surrogatepass") if isinstance(document, str) else bytes(document)
         if len(body) > MAX_BYTES:
             self._fail(f"it has {len(body)} bytes, the limit is {MAX_BYTES}", "too-large")

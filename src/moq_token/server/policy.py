@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from moq_token.times import END_OF_9999, parse_duration
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from moq_token.contract import Question, Request
     from moq_token.key import Key
@@ -276,6 +277,8 @@ def _patterns(granted: tuple[str | Pattern, ...]) -> Patterns:
 def _rules(name: str, patterns: Iterable[str | Pattern]) -> list[Pattern]:
     if isinstance(patterns, str | Pattern):
         patterns = (patterns,)
+    if not isinstance(patterns, Iterable):
+        raise TypeError(f"`{name}` must be an iterable of patterns, not {type(patterns).__name__}")
     return [pattern if isinstance(pattern, Pattern) else rule(name, pattern) for pattern in patterns]
 
 

@@ -86,7 +86,7 @@ class _Files(Generic[_T]):
 
 def _checked(path: str | Path) -> str:
     """Return a path as text. Raises ``ConfigError`` for a key in its place, which later errors would quote."""
-    text = os.fspath(path)
+    text = os.fsdecode(path)
     what = secret_in_place_of_path(text)
     if what is not None:
         raise ConfigError(f"expected a path, but this looks like {what}")

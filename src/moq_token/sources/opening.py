@@ -35,6 +35,8 @@ def open_source(text: str, *, directory: bool = False, http: Http | None = None)
     ``KeySource.get()`` finds out. Raises ``ConfigError`` for an unknown scheme, an invalid URL and a missing
     extra; the message does not quote the text, which may hold a password.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"expected a path or URL as a str, not {type(text).__name__}")
     what = None if _SCHEME.match(text) else secret_in_place_of_path(text)
     if what is not None:
         member = "`key_dir`" if directory else "`key`"

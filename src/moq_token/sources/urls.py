@@ -52,6 +52,8 @@ def check_url(url: str) -> str:
     Raises ``ConfigError`` for anything else, and for more than 8,192 characters. The message never quotes the URL,
     which may hold a password.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"a URL must be a str, not {type(url).__name__}")
     fault = _fault(url)
     if fault is not None:
         del url  # the traceback of the error holds this frame
