@@ -55,7 +55,7 @@ class Ending:
         metrics: Metrics | None = None,
     ) -> None:
         self.nudger: Nudger = Nudger(relays)
-        self._live, self._now, self._metrics = live, now, metrics
+        self.live, self.now, self._metrics = live, now, metrics
         self.unseen: Unseen = Unseen(self.nudger, lambda session_id: live().is_known(session_id), now)
         self._waiting: dict[_Wait, None] = {}
 
@@ -86,7 +86,7 @@ class Ending:
             # A relay that cannot be told at all is not waited for.
             await wait.until(
                 lambda: wait.pending.is_over() or all(task.done() for task in telling),
-                started + (WAIT_SECONDS if seconds is None else seconds) - self._now().steady,
+                started + (WAIT_SECONDS if seconds is None else seconds) - self.now().steady,
             )
         finally:
             del self._waiting[wait]
@@ -97,7 +97,7 @@ class Ending:
 
     async def find(self, pending: Pending, sessions: Iterable[Session], concerned: Callable[[Session], bool]) -> None:
         """Add the concerned ones of some live sessions to those that are to end."""
-        table = self._live()
+        table = self.live()
         async for session in in_turns(sessions):
             # The end of one that has ended meanwhile is not reported again.
             if concerned(session) and table.get(session.id) is session:
@@ -105,7 +105,7 @@ class Ending:
 
     def ended(self, session_id: str, *, narrowed: bool = False) -> None:
         """Note that a session has ended, or (``narrowed``) that its relay got what a denial has left of its grant."""
-        now = self._now().steady
+        now = self.now().steady
         for wait in list(self._waiting):
             took = None if narrowed and not wait.narrows else wait.pending.ended(session_id, now)
             if took is not None:
@@ -153,7 +153,7 @@ class Ending:
         """Count the live sessions of relays by their paths, for the choice of filters."""
         paths: dict[str, Counter[str]] = defaultdict(Counter)
         if pending.most > FEW:
-            async for session in in_turns(self._live()):
+            async for session in in_turns(self.live()):
                 paths[session.place.node][session.path] += 1
         return paths
 

@@ -46,7 +46,7 @@ class LiveSessions:
         self.sessions: Sessions = Sessions(caps)
         self.share: Sharing | None = share
         ending = Ending(self.current, self.now, relays, metrics)
-        self.revocations: Revocations = Revocations(self.current, self.now, ending, state=state)
+        self.revocations: Revocations = Revocations(ending, state=state)
         self._metrics = metrics
         if share is not None:
             self.revocations.node, self.revocations.share = share.node, share.publish

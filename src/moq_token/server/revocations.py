@@ -21,10 +21,8 @@ from moq_token.server.verdict import concerns, takes
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from moq_token.auth.lease import Instant
     from moq_token.server.ending import Ending
     from moq_token.server.session import Session
-    from moq_token.server.sessions import Sessions
     from moq_token.server.state import State
 
 _T = TypeVar("_T")
@@ -40,12 +38,8 @@ class Revocations:
 
     Parameters
     ----------
-    live
-        Returns the table of live sessions.
-    now
-        Returns the time on both clocks.
     ending
-        Ends sessions at their relays.
+        Ends sessions at their relays. It has the table of sessions and the clocks too.
     state
         Where denials are stored; None keeps them in memory only.
 
@@ -62,21 +56,14 @@ class Revocations:
 
     """
 
-    def __init__(
-        self,
-        live: Callable[[], Sessions],
-        now: Callable[[], Instant],
-        ending: Ending,
-        *,
-        state: State | None = None,
-    ) -> None:
+    def __init__(self, ending: Ending, *, state: State | None = None) -> None:
         self.storing: Storing = Storing(state)
         self.denials: Denials = self.storing.denials
         self.ending: Ending = ending
         self.node: str = ""
         self.share: Callable[[Sequence[Denial]], None] | None = None
         self._kicks: dict[str, str] = {}  # the denials of kicked sessions, by the id of the session
-        self._live, self._now = live, now
+        self._live, self._now = ending.live, ending.now
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def ban(self, denial: Denial, *, dry_run: bool = False, others_by: float | None = None) -> Banned:
