@@ -43,7 +43,7 @@ _issued: Decorator = options.together(
     click.option("--everybody", is_flag=True, help="With --issued-before and no other option: every older token."),
 )
 _duration: Decorator = click.option(
-    "--for", "duration", metavar="TIME", help="How long: 90s, 15m, 1h, 7d; default: as long as --token."
+    "--for", "duration", metavar="DURATION", help="How long: 90s, 15m, 1h, 7d; default: as long as --token."
 )
 _why: Decorator = options.together(
     click.option("--reason", metavar="TEXT", help="Why, for the log and for other operators."),
