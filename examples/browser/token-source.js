@@ -122,7 +122,8 @@ export class TokenSource {
     });
     if (response.status === 401 || response.status === 403) {
       const answer = await response.json().catch(() => null);
-      throw new RefusedError(response.status, answer?.error?.message);
+      const message = answer?.error?.message ?? answer?.detail; // of FastAPI
+      throw new RefusedError(response.status, message);
     }
     if (!response.ok) {
       const error = new Error(`the token endpoint answered ${response.status}`);

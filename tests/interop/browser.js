@@ -95,7 +95,10 @@ const scenarios = {
 		await made.get();
 		await endpoint("refused");
 		clock.offset = 86;
-		return [await failure(made.get()), await failure(made.get())];
+		const failures = [await failure(made.get()), await failure(made.get())];
+		await endpoint("refused-by-fastapi");
+		clock.offset = 100;
+		return [...failures, await failure(made.get())];
 	},
 
 	async waitsAsLongAsItIsTold() {

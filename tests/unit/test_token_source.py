@@ -487,12 +487,38 @@ def test_the_endpoint_says_when_to_ask_again() -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize(
-    "body", [b"", b"no", b"[]", b'{"error": 5}', b'{"error": {"message": 5, "reason": "a\\nb"}}', {"error": {}}]
+    "body",
+    [
+        b"",
+        b"no",
+        b"[]",
+        b'{"error": 5}',
+        b'{"detail": [5]}',
+        b'{"error": {"message": 5, "reason": "a\\nb"}}',
+        {"error": {}},
+    ],
 )
 def test_refusals_of_any_form(status: int, body: object) -> None:
     with answering(status, body) as (address, _), pytest.raises(RefusedError, match=f"({status})") as caught:
         TokenSource(f"http://{address}/").get_sync()
     assert caught.value.reason == "refused"
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "reason"),
+    [
+        ({"error": {"message": "not a member", "reason": "mine"}}, "(403): 'not a member'", "mine"),
+        ({"detail": "not a member"}, "(403): 'not a member'", "refused"),
+        ({"detail": "x" * 9999}, "…", "refused"),
+        ({"error": {"message": "not a member"}, "detail": "other"}, "(403): 'not a member'", "refused"),
+    ],
+)
+def test_a_refusal_has_the_message_of_the_endpoint(body: object, message: str, reason: str) -> None:
+    with answering(403, body) as (address, _), pytest.raises(RefusedError) as caught:
+        TokenSource(f"http://{address}/").get_sync()
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert caught.value.reason == reason
 
 
 def test_a_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,17 +187,20 @@ def _seconds(members: Mapping[str, object], name: str) -> int | None:
 
 
 def _refused(where: str, status: int, body: bytes) -> RefusedError:
-    """Return the refusal, with the message and the reason of an endpoint of this package."""
-    message, reason = "", None
+    """Return the refusal, with the message and the reason of our endpoint, or the ``detail`` of FastAPI."""
     try:
         members = parse_json(body)
     except ValueError:
         members = None
-    error = members.get("error") if isinstance(members, dict) else None
+    if not isinstance(members, dict):
+        members = {}
+    error = members.get("error")
+    text, reason = members.get("detail"), None
     if isinstance(error, dict):
-        text, code = error.get("message"), error.get("reason")
-        message = f": {shown(text)}" if isinstance(text, str) else ""
-        reason = code if isinstance(code, str) and _REASON.fullmatch(code) else None
+        text, reason = error.get("message"), error.get("reason")
+    message = f": {shown(text)}" if isinstance(text, str) else ""
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        reason = None
     return RefusedError(f"{where} refused a credential ({status}){message}", reason=reason)
 
 
