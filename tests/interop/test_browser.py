@@ -174,7 +174,8 @@ def page(directory: Path, relay: str, query: str) -> Iterator[World]:
     """Open the page in a browser, and wait for its report."""
     browser, world = chromium(), World(relay)
     with ExitStack() as stack:
-        port = stack.enter_context(running(world.app))
+        # Or the server may close a connection that waits while the browser sends a request on it.
+        port = stack.enter_context(running(world.app, timeout_keep_alive=PATIENCE))
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
         arguments += [f"--user-data-dir={directory / 'profile'}", f"http://localhost:{port}/{query}"]
         log = stack.enter_context((directory / "log").open("w"))
