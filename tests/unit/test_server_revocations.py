@@ -102,7 +102,7 @@ async def world(
 @pytest.fixture(autouse=True)
 def _wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for ends that come for as long as a busy machine may take."""
-    monkeypatch.setattr(ending, "WAIT_SECONDS", 20)
+    monkeypatch.setattr(ending, "WAIT_SECONDS", 60)
 
 
 @contextmanager

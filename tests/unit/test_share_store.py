@@ -195,7 +195,7 @@ def test_what_others_write_to_the_store_is_skipped(store: Server, caplog: pytest
             assert await admits(one, session("2")) == [None]
             assert len(at_one.kicks) == 1
             assert (one.problem, two.problem) == (None, None)
-            assert (await one.ask(b'"?"')).missing == ()
+            assert (await one.ask(b'"?"', 20)).missing == ()
 
     asyncio.run(run())
     assert caplog.text.count("records of the store") <= 2  # once for each node
@@ -245,7 +245,7 @@ def test_questions_are_answered_by_all_nodes(store: Server) -> None:
     async def run() -> None:
         async with shared(store.url) as (one, _), shared(store.url) as (two, _), shared(store.url) as (three, _):
             await until(lambda: len(one.nodes) == 3)
-            answers = await one.ask(b'"limit=3"')
+            answers = await one.ask(b'"limit=3"', 20)
             assert answers.problem is None
             assert answers.missing == ()
             assert answers.answers == {each.node: b'["limit=3"]' for each in (two, three)}
@@ -464,7 +464,7 @@ def test_a_user_with_only_what_is_needed(tmp_path: Path) -> None:
             await until(lambda: at_one.kicks)
             one.places.release(session("2"), instant())
             assert list(at_two.known) == [ban]
-            assert (await two.ask(b'"?"')).missing == ()
+            assert (await two.ask(b'"?"', 20)).missing == ()
             assert one.problem is None
 
     with server(tmp_path) as store:
