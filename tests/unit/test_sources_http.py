@@ -140,9 +140,9 @@ FAULTS: dict[str, tuple[bytes | Callable[..., object], str, int]] = {
 @on_loop
 async def test_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     script, message, requests = FAULTS[fault]
-    if "did not answer" in message:
-        monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 1.0)
     async with Server() as server, UrlDirectorySource(server.url) as source:
+        if "did not answer" in message:
+            monkeypatch.setattr(http_module, "TIMEOUT_SECONDS", 1.0)  # not for connecting
         server.scripts[PATH] = script  # type: ignore[assignment]
         tracemalloc.start()
         started = time.monotonic()

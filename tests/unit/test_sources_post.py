@@ -117,11 +117,11 @@ async def test_an_answer_that_does_not_come_is_given_up(monkeypatch: pytest.Monk
     async def silent(_: Request, __: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(post, "TIMEOUT_SECONDS", 0.1)
-    async with Server() as server:
+    async with Server() as server, Post(server.url) as service:
+        monkeypatch.setattr(post, "TIMEOUT_SECONDS", 0.1)  # not for connecting
         server.scripts["/"] = silent
         with pytest.raises(UnavailableError, match=r"did not answer within 0.1 s"):
-            await send(server.url)
+            await service.send(BODY)
 
 
 @on_loop
