@@ -56,8 +56,8 @@ def questions() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for message, slug in docs_messages.entries():
         text = words(message.text)
-        if len(re.findall(r"[A-Za-z]{4,}", text)) < 2:
-            continue  # `… must be …, not …` has no word to search for
+        if len(re.findall(r"\b(?!must\b)[A-Za-z]{4,}", text)) < 2:
+            continue  # `a path must be a str, not …` has too few words to search for
         found[text] = (*found.get(text, ()), f"messages.html#{slug}", ALSO_ANSWERED.get(text, f"messages.html#{slug}"))
     for reason in get_args(moq_token.Reason):
         found[reason] = (f"reasons.html#{reason}",)
