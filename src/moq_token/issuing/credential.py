@@ -45,8 +45,8 @@ class Credential:
     def to_members(self) -> dict[str, str | int]:
         """Return the members of the answer of a token endpoint, for frameworks that write JSON themselves.
 
-        ``server_url`` and ``participant_token`` are what clients for token endpoints of LiveKit read. ``url`` is both
-        in one, ``token`` is the token again; ``expires`` and ``expires_in`` are in seconds.
+        Clients for token endpoints of LiveKit read ``server_url`` and ``participant_token``. Clients of this package
+        read ``url``, which has both, ``token``, ``expires`` and ``expires_in`` (both in seconds).
         """
         return {
             "server_url": self.server_url,

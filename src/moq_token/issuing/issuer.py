@@ -78,8 +78,8 @@ class Issuer:
     clock
         Returns the time in Unix seconds.
 
-    Raises ``ConfigError`` for an invalid relay, style or lifetime, ``KeyOperationError`` for a key or key set
-    that cannot sign, and for a path what ``SigningKeys`` raises.
+    Raises ``ConfigError`` for an invalid relay, style or lifetime and for a URL as ``keys``, ``KeyOperationError`` for
+    a key or key set that cannot sign, and for a path what ``SigningKeys`` raises.
 
     """
 
@@ -127,9 +127,9 @@ class Issuer:
             The path to dial, such as ``"rooms/123"``, as plain text: characters that a URL cannot have are encoded, in
             the URL and in the token alike. It has no wildcards.
         publish, subscribe
-            What is granted in each role, relative to the path, as in ``Claims``: ``"alice"`` is the broadcast
-            ``alice`` and all below it, ``""`` is everything, a text with ``*`` or a ``Pattern`` is a pattern,
-            which relays read from 0.15 on.
+            What is granted in each role, relative to the path, so never with the path itself in front: ``"alice"`` is
+            the broadcast ``alice`` and all below it, ``""`` is everything. A text with ``*`` or a ``Pattern`` is a
+            pattern, which relays read from 0.15 on.
         subject
             Whom the token is for: the id of the user, 1 to 256 characters. Logs, limits and bans refer to it.
         lifetime
