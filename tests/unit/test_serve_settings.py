@@ -311,6 +311,27 @@ def test_errors_of_what_is_ours(
 
 
 @pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("class Odd(BaseException): pass\nraise Odd('secret')", "Odd"),
+        ("raise BaseExceptionGroup('secret', [KeyboardInterrupt()])", "BaseExceptionGroup"),
+        ("raise SystemExit('secret')", "SystemExit"),
+        ("def __getattr__(name): raise ValueError('secret')", "ValueError"),
+        ("class P:\n    def __getattr__(self, name): raise KeyError('secret')\ndecide = P()", "KeyError"),
+    ],
+)
+def test_a_policy_module_that_raises_anything_is_one_line(
+    cli: Cli, source: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"raising_{kind.lower()}"  # each has its own, as Python remembers modules
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.py").write_text(source)
+    refused = cli.refused(1, "serve", "--check", "--policy", f"{name}:decide")
+    assert f"`--policy`: cannot import '{name}': {kind} (" in refused
+    assert "secret" not in refused
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ("--spread 0.2", "--spread: expected a number from 0 to 0.1"),

@@ -82,20 +82,17 @@ def _request(scope: Scope, body: bytes) -> HttpRequest | None:
 
 async def _body(receive: Receive) -> bytes | None:
     """Read the body; None if it is too large. Raises ``_GoneError`` for a client that disconnects meanwhile."""
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # not a list of pieces, as small ones would take many times their length
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise _GoneError
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > http.MAX_BODY_BYTES:
+        body += message.get("body", b"")
+        if len(body) > http.MAX_BODY_BYTES:
             return None
-        chunks.append(chunk)
         more = message.get("more_body", False)
-    return b"".join(chunks)
+    return bytes(body)
 
 
 async def _live(lifespan: Callable[[], AbstractAsyncContextManager[object]], receive: Receive, send: Send) -> None:

@@ -32,19 +32,21 @@ def load_policy(text: str) -> tuple[Decide, Lookup | None]:
         sys.path.insert(0, directory)
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the module can raise anything
+        decide: Any = module
+        for part in attribute.split("."):
+            decide = getattr(decide, part, None)
+        lookup: Lookup | None = getattr(decide, "lookup", None) or getattr(module, "lookup", None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the module can raise anything
         hint = f" (write {shown(f'{name[:-3]}:{attribute}')[1:-1]}, without .py)" if name.endswith(".py") else ""
         raise ConfigError(f"`--policy`: cannot import {shown(name)}: {_why(error)}{hint}") from None
-    decide: Any = module
-    for part in attribute.split("."):
-        decide = getattr(decide, part, None)
     if not _is_async(decide):
         if decide is None:
             raise ConfigError(f"`--policy`: module {shown(name)} has no {shown(attribute)}: expected module:function")
         raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} is not an async function or a Policy")
     if not _takes_one(decide):
         raise ConfigError(f"`--policy`: {shown(attribute)} of {shown(name)} must take one argument, the Request")
-    lookup: Lookup | None = getattr(decide, "lookup", None) or getattr(module, "lookup", None)
     if lookup is not None and not _is_async(lookup):
         raise ConfigError(f"`--policy`: 'lookup' of {shown(name)} is not an async function")
     return decide, lookup
