@@ -202,6 +202,35 @@ def test_denials_are_exchanged_until_nothing_is_missing() -> None:
     assert two.compare(b"", [newer]) == ([], [newer])
 
 
+def test_a_record_that_comes_back_to_the_store_is_fetched_again() -> None:
+    shared = SharedDenials(Names(SECRET))
+    call = shared.put(Denial(subject="mallory", until=END, at=1.0))
+    digest, record = call.arguments[3], call.arguments[5]
+    assert isinstance(digest, bytes)
+    assert isinstance(record, bytes)
+    assert shared.compare(digest, []) == ([digest], [])
+    assert shared.read(digest, record) is not None
+    assert shared.compare(digest, []) == ([], [])
+    assert shared.compare(b"", []) == ([], [])
+    assert shared.compare(digest, []) == ([digest], [])
+
+
+def test_denials_that_found_no_room_are_fetched_when_there_is_some() -> None:
+    names = Names(SECRET)
+    shared = SharedDenials(names)
+    known = [Denial(subject=f"known-{number}", until=END, at=1.0) for number in range(4)]
+    late = [Denial(subject=f"late-{number}", until=END, at=1.0) for number in range(3)]
+    digests = [names.digest(b"denial", denial.to_json()) for denial in late]
+    for digest, denial in zip(digests, late, strict=True):
+        assert shared.read(digest, names.seal(denial.to_json(), b"denial" + digest)) == denial
+    shared.leave_out(late, len(known))
+    stored = b"".join(digests)
+    assert shared.compare(stored, known)[0] == []
+    (first,) = shared.compare(stored, known[1:])[0]  # as many as there is room for
+    assert first in digests
+    assert set(shared.compare(stored, known[2:])[0]) == set(digests)
+
+
 def test_records_that_nobody_of_the_share_has_written_are_ignored() -> None:
     names = Names(SECRET)
     shared = SharedDenials(names)
@@ -213,6 +242,8 @@ def test_records_that_nobody_of_the_share_has_written_are_ignored() -> None:
     assert shared.read(digest, record) == denial
     assert shared.read(b"another digest!!", record) is None
     assert shared.read(digest, record[:-1]) is None
-    assert shared.read(digest, b"x" * (MAX_RECORD_BYTES + 1)) is None
+    longest = denial.to_json().ljust(MAX_RECORD_BYTES - (len(record) - len(denial.to_json())))
+    assert shared.read(digest, names.seal(longest, b"denial" + digest)) == denial
+    assert shared.read(digest, names.seal(longest + b" ", b"denial" + digest)) is None
     assert shared.read(digest, names.seal(b"{}", b"denial" + digest)) is None
     assert SharedDenials(Names(SECRET + "!")).read(digest, record) is None
