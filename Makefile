@@ -94,6 +94,7 @@ $(SITE)/.installed: $(VENV)/.test $(WHEEL_SOURCES)
 # The benchmark has its own environment for each interpreter, with the wheel installed as users install it.
 BENCH_VENV := build/bench-$(PYTHON_VERSION)
 BENCH := $(BENCH_VENV)/bin/python
+BENCH_SERVERS = $(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers
 BENCH_PIP := $(BENCH) -m pip --disable-pip-version-check --quiet
 
 $(BENCH_VENV)/.peers: requirements/bench.txt
@@ -187,9 +188,9 @@ bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this pack
 	$(MAKE) bench-servers
 
 bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built, into build/bench-servers.md (SERVERS=)
-	$(if $(wildcard $(RUST_MOQ)),RUST_MOQ=$(CURDIR)/$(RUST_MOQ)) $(BENCH) -m benchmarks.servers --markdown build/bench-servers.md $(SERVERS)
-	$(BENCH) -m benchmarks.servers --door --connections 16 --sessions 10000 --algorithms HS256
-	$(BENCH) -m benchmarks.servers --share --connections 64 --sessions 0 10000 --algorithms HS256
+	$(BENCH_SERVERS) --markdown build/bench-servers.md $(SERVERS)
+	$(BENCH_SERVERS) --door --connections 16 --sessions 10000 --algorithms HS256
+	$(BENCH_SERVERS) --share --connections 64 --sessions 0 10000 --algorithms HS256
 	$(BENCH) -m benchmarks.bans
 
 bench-quick: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure in less than a minute, less exactly

@@ -423,11 +423,12 @@ class Key:
     def _read(self, token: str, leeway: float, strict: bool, trace: Trace | None) -> Claims:  # noqa: FBT001
         if trace is not None:
             trace.begin("key")
-        if self._verify is None:
+        verify = self._verify
+        if verify is None:
             raise _cannot(self, KeyOperation.VERIFY)
         if not 0 <= leeway < _INFINITY:
             raise ValueError("leeway must be a number of seconds, 0 or more")
-        payload = self._verify(token, trace)  # form, algorithm and signature: see jws.py
+        payload = verify(token, trace)  # form, algorithm and signature: see jws.py
         if trace is not None:
             trace.begin("claims")
         return decode(payload, strict=strict)
