@@ -27,6 +27,10 @@ _MAX_SEARCHED = 8192
 # A header and claims, which are JSON objects in base64url, and perhaps a signature.
 _TOKEN = re.compile(r"(?:eyJ|ew[0o])[\w-]{8,}\.(?:ey[\w-]|ew[0o]|e30)[\w-]*(?:\.[\w-]*)?", re.ASCII)
 
+# PEM, a JWK, and both in base64.
+_KEY = re.compile(
+    r"""-----BEGIN |["'](?:kty|k|d)["'] ?:|^\s*(?:ey[JA]|ew[o0]|LS0tLS1CRUdJTi)[\w+/-]{40,}=*\s*$""", re.ASCII
+)
 # A normalized path has one slash where a URL has two.
 _USERINFO = re.compile(r"(:/{1,2})[^\s/@?#]+@")
 _QUERY = re.compile(r"\?[^\s#]+")
@@ -282,8 +286,12 @@ def without_tokens(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Quote a foreign name for a message: escaped, without tokens and passwords, and cut when it is long."""
-    text = without_tokens(text[:_MAX_SEARCHED])
+    """Quote a foreign name for a message: escaped, without tokens and passwords, and cut when it is long.
+
+    A key in place of the name is not shown at all.
+    """
+    text = text[:_MAX_SEARCHED]
+    text = "<key>" if _KEY.search(text) else without_tokens(text)
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 

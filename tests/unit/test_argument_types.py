@@ -9,7 +9,7 @@ import pytest
 
 from moq_token import Algorithm, Key, KeySet, Pattern, Patterns, sources
 from moq_token.auth import AuthConfig, Connection
-from moq_token.contract import Answer, Grant, Request
+from moq_token.contract import Answer, Grant, Question, Request
 from moq_token.server import Policy
 from tests import forge
 
@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[Callable[[Any], object], tuple[object, ...]]] = {
     "Grant.to_json": (lambda now: GRANT.to_json(now=now), (None, "1", float("nan"), float("inf"))),
     "Grant.from_json": (lambda document: Grant.from_json(document, now=0), (None, 5, 10**30, {}, ["{}"])),
     "Request.from_json": (Request.from_json, (None, 5, 10**30, {}, ["{}"])),
+    "Question.from_query": (Question.from_query, (None, 5, b"root=a", ["root=a"])),
     "Answer.from_json": (Answer.from_json, (None, 5, 10**30, {}, ["{}"])),
     "Connection.from_url": (Connection.from_url, (None, 5, b"https://a/b", ["https://a/b"])),
     "Connection.from_path_query": (Connection.from_path_query, (None, 5, b"/a", ["/a"])),

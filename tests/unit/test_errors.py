@@ -19,6 +19,7 @@ from moq_token import (
     InvalidKeyIdError,
     InvalidSignatureError,
     InvalidTokenError,
+    Key,
     KeyNotFoundError,
     KeyOperationError,
     NotYetValidTokenError,
@@ -28,6 +29,7 @@ from moq_token import (
     UnavailableError,
 )
 from moq_token.errors import raised_at, shown, shown_path, without_tokens
+from tests.forge import b64
 
 PARENTS: dict[type[Error], type[Exception]] = {
     Error: Exception,
@@ -140,3 +142,11 @@ def test_what_looks_like_a_token_or_a_password_is_not_shown(text: str, hidden: s
     assert shown(text) == repr(hidden)
     long = shown(f"{'a' * 70}{text}")
     assert "c2ln" not in long
+
+
+def test_a_key_in_place_of_a_name_is_not_shown() -> None:
+    key = Key.generate("EdDSA")
+    for text in key.to_json(), key.to_str(), key.to_pem(), b64(key.to_pem().encode()), repr(key.to_members()):
+        assert shown(text) == shown(f" {text}\n") == "'<key>'"
+    for text in "eyes/on/you", '"k" and "d"', "ewok-village", "rooms/BEGIN":
+        assert shown(text) == repr(text)

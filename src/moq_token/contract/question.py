@@ -39,6 +39,8 @@ class Question(msgspec.Struct, frozen=True):
         Raises ``InvalidRequestError``: ``missing-member`` without ``root``, ``duplicate-member`` for a parameter
         that occurs twice, ``bad-json`` for text that is not UTF-8, ``too-large``.
         """
+        if not isinstance(query, str):
+            raise TypeError(f"query must be a str, not {type(query).__name__}")
         if len(query) > MAX_BYTES:
             message = f"invalid question: it has {len(query)} characters, the limit is {MAX_BYTES}"
             raise InvalidRequestError(message, reason="too-large")
