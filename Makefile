@@ -190,7 +190,7 @@ bench: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure the speed of this pack
 bench-servers: $(BENCH_VENV)/.installed  ## Measure the auth server under load with wrk, beside `moq auth serve` if it is built, into build/bench-servers.md (SERVERS=)
 	$(BENCH_SERVERS) --markdown build/bench-servers.md $(SERVERS)
 	$(BENCH_SERVERS) --door --connections 16 --sessions 10000 --algorithms HS256
-	$(BENCH_SERVERS) --share --connections 64 --sessions 0 10000 --algorithms HS256
+	$(BENCH) -m benchmarks.servers --share --connections 64 --sessions 0 10000 --algorithms HS256
 	$(BENCH) -m benchmarks.bans
 
 bench-quick: $(BENCH_VENV)/.installed $(BENCH_NODE)  ## Measure in less than a minute, less exactly
