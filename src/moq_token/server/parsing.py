@@ -15,8 +15,6 @@ from moq_token.server.responses import bad, too_large
 # Bytes of one request as it arrives. Beyond head and body, that is what encloses the chunks of a chunked body.
 MAX_REQUEST_BYTES: Final = MAX_HEAD_BYTES + 4 * MAX_BODY_BYTES
 
-_VERSIONS = ("1.1", "1.0")
-
 
 class BadRequestError(Exception):
     """A request that breaks a rule of HTTP or exceeds a bound: the connection ends with the answer."""
@@ -127,7 +125,7 @@ class RequestParser:
         if self._parser.should_upgrade():
             raise BadRequestError(bad("connection upgrades are not supported"))
         version = self._parser.get_http_version()
-        if version not in _VERSIONS:
+        if version not in {"1.1", "1.0"}:
             raise BadRequestError(HttpResponse(505, b"expected HTTP/1.1\n"))
         headers = self._headers
         if self._target[:1] != b"/":
@@ -136,9 +134,9 @@ class RequestParser:
             raise BadRequestError(bad("the header field `host` is missing"))
         if int(headers.pop("content-length", "0")) > MAX_BODY_BYTES:
             raise BadRequestError(too_large())
-        if headers.pop("transfer-encoding", "chunked").lower() != "chunked":
+        if "transfer-encoding" in headers and headers.pop("transfer-encoding").lower() != "chunked":
             raise BadRequestError(HttpResponse(501, b"the only supported transfer encoding is chunked\n"))
-        if headers.pop("expect", "").lower() == "100-continue" and version == "1.1":
+        if "expect" in headers and headers.pop("expect").lower() == "100-continue" and version == "1.1":
             self._receiver.request_expects()
 
     def on_body(self, body: bytes) -> None:
@@ -160,7 +158,7 @@ class RequestParser:
             self._parser.get_method().decode("ascii"),
             self._target.decode("latin-1"),
             self._headers,
-            bytes(self._body),
+            self._body if isinstance(self._body, bytes) else bytes(self._body),
             local=self._local,
             caller=self._caller,
         )
