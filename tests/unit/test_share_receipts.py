@@ -33,6 +33,11 @@ ALIVE = Receipt(matched=3, ended=1, alive=("b", "c"), slowest_ms=9, out_by=100, 
 REFUSED = Unreachable(node="edge-2", url="http://127.0.0.1:9101", error="connection refused")
 
 
+def expiring(at: int | None) -> Receipt:
+    """Return a receipt whose sessions have not ended, and are out at this time at the latest."""
+    return msgspec.structs.replace(ALIVE, expires_by=at)
+
+
 def reported(*receipts: Receipt) -> dict[str, bytes]:
     return {f"s{number}": msgspec.json.encode(Reported(receipt)) for number, receipt in enumerate(receipts, 2)}
 
@@ -56,6 +61,12 @@ def reported(*receipts: Receipt) -> dict[str, bytes]:
         # One that cannot say when its sessions are out leaves it open for all.
         (OWN, Answers(reported(ALIVE, msgspec.structs.replace(ALIVE, out_by=None))), {"out_by": None}),
         (ALIVE, Answers(reported(Receipt())), {"out_by": 100, "complete": False}),
+        # The same for when they are out at the latest; a server whose sessions are out has nothing to say.
+        (OWN, Answers(reported(expiring(300), expiring(200))), {"expires_by": 300}),
+        (expiring(300), Answers(reported(Receipt())), {"expires_by": 300}),
+        (OWN, Answers(reported(expiring(300), expiring(None))), {"expires_by": None}),
+        (expiring(300), Answers({}, missing=("s2",)), {"expires_by": None}),
+        (OWN, Answers(reported(Receipt())), {"expires_by": None}),
         # Sessions of relay 0.14, which are in no count.
         (OWN, Answers(reported(Receipt(out_by=80))), {"out_by": 80, "complete": True}),
         # The relays of others are named with their server.
