@@ -123,6 +123,8 @@ demo: $(VENV)/.demo  ## Run a backend, an auth server, a relay that asks it, and
 # The tests for which it matters whether the extra `fast` is installed. With cargo, they run with it and without it.
 FAST_MATTERS := $(patsubst %,tests/unit/test_%.py,compiled jws key keyset material pem signatures threads trace vectors verify)
 
+# With the same hashes in each process, the processes of a run find the same tests in the same order, and a red run is red again.
+test: export PYTHONHASHSEED := 0
 test: $(VENV)/.test $(CORE) $(SITE)/.installed $(INTEROP)  ## Run the quick tests against the built wheel (ARGS= goes to pytest)
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest -n auto $(ARGS)
 	PYTHONPATH=$(CURDIR)/$(SITE) $(BIN)/python -m pytest --without-fast $(FAST_MATTERS) $(ARGS) || test $$? -eq 5 # none selected
