@@ -237,7 +237,7 @@ async def test_each_member_of_its_identity_counts(
         members = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
         return SimpleNamespace(**members | {member: members[member] + changed})
 
-    monkeypatch.setattr(local, "os", SimpleNamespace(stat=changing, path=os.path, fspath=os.fspath))
+    monkeypatch.setattr(local, "os", SimpleNamespace(stat=changing, path=os.path, fsdecode=os.fsdecode))
     source = FileSource(tmp_path / "one.jwk")
     key = await source.get(None)
     assert await source.get(None) is key
