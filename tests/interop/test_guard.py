@@ -187,6 +187,13 @@ async def watch(client: moq.Client, name: str) -> moq.TrackConsumer:
     return await broadcast.subscribe_track("words")
 
 
+async def write_watched(track: moq.TrackProducer, payload: bytes) -> None:
+    """Write a frame once the subscription has arrived: one from before could be dropped, or end the subscription."""
+    async with asyncio.timeout(PATIENCE):
+        await track.used()
+    track.write_frame(payload)
+
+
 async def read(track: moq.TrackConsumer) -> bytes:
     async with asyncio.timeout(PATIENCE):
         frame = await track.read_frame()
@@ -530,11 +537,11 @@ async def test_the_server_takes_part_through_the_hub() -> None:
         ticks = clock.publish_track("words")
         clock.announce()
         watched = await watch(client, "clock")
-        ticks.write_frame(b"tick")
+        await write_watched(ticks, b"tick")
         assert await read(watched) == b"tick"
         kept = announce(client, "cam")
         own = await (await here.hub.consume().announced_broadcast("rooms/123/cam")).subscribe_track("words")
-        kept[1].write_frame(b"hello")
+        await write_watched(kept[1], b"hello")
         assert await read(own) == b"hello"
         async with withdrawing(client, "clock"):
             clock.close()
@@ -574,7 +581,7 @@ async def test_another_publisher_takes_over() -> None:
     async with relay() as here, here.dial(sign(publish=())) as viewer, here.dial(sign()) as first:
         kept = announce(first, "cam")
         watched = await watch(viewer, "cam")
-        kept[1].write_frame(b"first")
+        await write_watched(kept[1], b"first")
         assert await read(watched) == b"first"
         async with here.dial(sign()) as second, Tasks() as tasks:
             other = announce(second, "cam")
@@ -683,8 +690,7 @@ async def test_a_broadcast_has_no_more_tracks_than_its_bound(monkeypatch: pytest
         kept = []
         for name in ("a", "b"):
             kept.append(await watched.subscribe_track(name))
-            await tracks[name].used()  # a frame before the subscription arrives could be dropped
-            tracks[name].write_frame(name.encode())
+            await write_watched(tracks[name], name.encode())
             assert await read(kept[-1]) == name.encode()
         with pytest.raises(MoqError):
             await read(await watched.subscribe_track("c"))
