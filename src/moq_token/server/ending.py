@@ -55,7 +55,9 @@ class Ending:
         metrics: Metrics | None = None,
     ) -> None:
         self.nudger: Nudger = Nudger(relays)
-        self.live, self.now, self._metrics = live, now, metrics
+        self.live: Callable[[], Sessions] = live
+        self.now: Callable[[], Instant] = now
+        self._metrics = metrics
         self.unseen: Unseen = Unseen(self.nudger, lambda session_id: live().is_known(session_id), now)
         self._waiting: dict[_Wait, None] = {}
 
