@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from moq_token import Key
 from tests.certificates import Authority
 from tests.contract.fences import blocks
 from tests.interop.peers import program
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.rust
 
 DOCS = Path(__file__).parents[2] / "docs"
 # A relay needs a certificate, and takes free ports here. Some pages show only the flags that matter there.
-OWN = ("--listen", "--listen-tls-generate", "--listen-tls-cert", "--listen-tls-key", "--internal-listen")
+FIRST = ("--server-bind", "--tls-generate", "--tls-cert", "--tls-key")  # of relays to 0.14
+SECOND = ("--listen", "--listen-tls-generate", "--listen-tls-cert", "--listen-tls-key", "--internal-listen")
 INTERNAL = "--internal-listen"
 
 
@@ -37,11 +39,15 @@ def test_it_starts(line: str, tmp_path: Path) -> None:
     from tests.interop.relays import running
 
     words = shlex.split(line)[1:]
-    kept = [word for before, word in zip(["", *words], words, strict=False) if word not in OWN and before not in OWN]
+    generation, own = ("RUST_MOQ_RELAY", FIRST) if FIRST[0] in words else ("RUST_MOQ_RELAY_SECOND", SECOND)
+    kept = [word for before, word in zip(["", *words], words, strict=False) if word not in own and before not in own]
     certificate, key = Authority(tmp_path, "authority").issue("relay", "127.0.0.1")
-    listen = ["--listen", "127.0.0.1:0", "--listen-tls-cert", certificate, "--listen-tls-key", key]
+    bind, _, cert_flag, key_flag = own[:4]
+    listen = [bind, "127.0.0.1:0", cert_flag, certificate, key_flag, key]
     listen += [INTERNAL, "127.0.0.1:0"] if INTERNAL in words else []
-    with running(program("RUST_MOQ_RELAY_SECOND"), *listen, *kept, directory=tmp_path) as relay:
+    Key.generate("EdDSA").to_public().to_file(tmp_path / "public.jwk")
+    (tmp_path / "relay.toml").write_text('[auth]\nkey = "public.jwk"\n', encoding="utf-8")
+    with running(program(generation), *listen, *kept, directory=tmp_path) as relay:
         assert relay.port
 
 

@@ -18,6 +18,7 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
+from uuid import uuid4
 
 import pytest
 
@@ -195,11 +196,12 @@ class Browser:
 
 async def send_and_receive(url: str) -> bytes:
     """Publish a frame as Alice, and receive it in another session with the same credential."""
+    path = f"alice/{uuid4()}"  # the relay may not yet know that the broadcast of the test before has ended
     async with asyncio.timeout(20), client(url) as publisher, client(url) as viewer:
-        broadcast = publisher.create_broadcast("alice/words")
+        broadcast = publisher.create_broadcast(path)
         track = broadcast.publish_track("words")
         broadcast.announce()
-        found = await viewer.announced_broadcast("alice/words")
+        found = await viewer.announced_broadcast(path)
         incoming = await found.subscribe_track("words")
         reading = asyncio.create_task(incoming.next_group())  # the relay subscribes when somebody reads
         await track.used()
