@@ -11,6 +11,7 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAX_PORT, _MAX_SCOPE = 0xFFFF, 0xFFFF_FFFF
 _MAX_ADDRESS_CHARACTERS = 64
 _REMEMBERED_HOSTS = 4096
+_REMEMBERED_LISTENERS = 256
 
 
 def address_of(remote: str | None) -> Address | None:
@@ -29,6 +30,14 @@ def canonical_address(text: str | None) -> str | None:
         return None
     (_, host), port = parts
     return f"{host}:{port}"
+
+
+def canonical_listener(text: str | None) -> str | None:
+    """Return the same as ``canonical_address()`` for an address of a relay: they are few, so they are remembered."""
+    return None if text is None or len(text) > _MAX_ADDRESS_CHARACTERS else _remembered_listener(text)
+
+
+_remembered_listener = functools.lru_cache(maxsize=_REMEMBERED_LISTENERS)(canonical_address)
 
 
 def _socket_address(text: str | None) -> tuple[tuple[Address, str], int] | None:

@@ -159,8 +159,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True, metaclass=Shown):
 
         The end of the token or of the client certificate is accepted as it is, as relays do.
         """
-        credentials = (credential.expires for credential in (self.claims, certificate) if credential is not None)
-        if self.expires is not None and self.expires > END_OF_9999 and self.expires not in credentials:
+        if self.expires is None or self.expires <= END_OF_9999:
+            return
+        credentials = self.claims, certificate
+        if all(credential is None or credential.expires != self.expires for credential in credentials):
             message = "invalid grant: `expires` is after the year 9999: Unix times are in seconds, not milliseconds"
             raise InvalidGrantError(message)
 

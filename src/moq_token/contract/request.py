@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from moq_token.contract.address import address_of, canonical_address
+from moq_token.contract.address import address_of, canonical_address, canonical_listener
 from moq_token.contract.wire import MAX_UNSIGNED, Reader, Shown, Signed, Unsigned, encode
 from moq_token.encoding import b64decode, b64encode
 from moq_token.errors import InvalidRequestError, sealed, shown, without_tokens
@@ -159,7 +159,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             node=wire.node,
             transport=wire.transport,
             remote=canonical_address(wire.remote),
-            local=canonical_address(wire.local),
+            local=canonical_listener(wire.local),
             server_name=wire.server_name,
             alpn=wire.alpn,
             path=wire.path,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from moq_token.contract import Grant, Request
 
+_JWT = "jwt="
 _JWTS: Callable[[str], list[str]] = re.compile(r"(?:^|&)jwt=([^&]+)").findall
 _OUT_OF_BAND = 0  # the kind of a SETUP token whose meaning is agreed on elsewhere, which is a JWT here
 _DIGEST_BYTES = 16
@@ -36,8 +37,11 @@ def presented(request: Request) -> str | None:
     ``NotAdmittedError`` for two different tokens (``two-tokens``) and for a SETUP token of another kind
     (``unsupported-token``), and ``InvalidTokenError`` for one that is not UTF-8.
     """
-    found = _JWTS(request.query) if request.query else ()
-    dialed = found[-1] if found else None
+    query, dialed = request.query, None
+    if query is not None and query.startswith(_JWT) and "&" not in query:  # as nearly all are
+        dialed = query[len(_JWT) :] or None
+    elif query is not None and (found := _JWTS(query)):
+        dialed = found[-1]
     setup = request.token
     if setup is None:
         return dialed

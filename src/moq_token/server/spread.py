@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from typing import Final
 
 MAX_SPREAD: Final = 0.10
@@ -18,5 +18,5 @@ def spread(seconds: int, session_id: str, fraction: float = MAX_SPREAD) -> int:
     """
     if not 0 <= fraction <= MAX_SPREAD:
         raise ValueError(f"the spread must be between 0 and {MAX_SPREAD}")
-    digest = hashlib.blake2b(session_id.encode(errors="surrogatepass"), digest_size=8).digest()
-    return seconds - int(seconds * fraction * (int.from_bytes(digest) / 2**64))
+    part = zlib.crc32(session_id.encode(errors="surrogatepass")) / 2**32
+    return seconds - int(seconds * fraction * part)
